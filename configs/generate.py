@@ -1,0 +1,14 @@
+"""Text from a checkpoint.
+
+    python -m slm.main --config=configs/generate.py --config.checkpoint=runs/pretrain-laptop \\
+        --config.prompts='患者は|主訴は' --config.sampler.temperature=0.7
+"""
+
+from slm import config
+from slm.generate import GenerateConfig, Sampler
+
+VARIANTS = {"sample": GenerateConfig(), "greedy": GenerateConfig(sampler=Sampler(temperature=0.0))}
+
+
+def get_config(argument=None):
+    return config.select(argument, VARIANTS, "generate")

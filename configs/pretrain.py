@@ -1,0 +1,42 @@
+"""Pretraining, from documents to a base model.
+
+    python -m slm.main --config=configs/pretrain.py                                  # laptop, the text the project brings
+    python -m slm.main --config=configs/pretrain.py --config.corpus.files='DIR/*.jsonl.gz'    # one's own text
+    python -m slm.main --config=configs/pretrain.py:debug                            # a minute
+    python -m slm.main --config=configs/pretrain.py:ncvc_slm_1                       # the paper's 1.2B
+"""
+
+from slm import config
+from slm.corpus.sources import CorpusConfig
+from slm.corpus.vocabulary import VocabularyConfig
+from slm.model.presets import PRESETS
+from slm.train.loop import LoopConfig
+from slm.train.optimizer import OptimizerConfig
+from slm.train.pretrain import PretrainConfig, RowsConfig
+from slm.train.step import StepConfig
+
+VARIANTS = {
+    "laptop": PretrainConfig(
+        model=PRESETS["laptop"], tokenizer=VocabularyConfig(size=PRESETS["laptop"].vocabulary_size),
+        rows=RowsConfig(batch_rows=8, row_length=512),
+        optimizer=OptimizerConfig(name="muon", learning_rate=3e-3, schedule="warmup_stable_decay", decay_share=0.5,
+                                  final_share=0.0, weight_decay=0.01),
+        train=LoopConfig(steps=1000, evaluate_every=500, save_every=250)),
+    "debug": PretrainConfig(
+        model=PRESETS["debug"], tokenizer=VocabularyConfig(size=PRESETS["debug"].vocabulary_size),
+        corpus=CorpusConfig(sample_megabytes=0.5), rows=RowsConfig(batch_rows=8, row_length=64),
+        train=LoopConfig(steps=30, evaluate_every=15, save_every=15)),
+    "small": PretrainConfig(
+        model=PRESETS["small"], tokenizer=VocabularyConfig(size=32_768),
+        rows=RowsConfig(batch_rows=256, row_length=2048), step=StepConfig(accumulation=1),
+        train=LoopConfig(steps=10_000, evaluate_every=1000, save_every=500)),
+    # 24,000 steps of 1,024 × 2,048 tokens: the paper's 50B.
+    **{name: PretrainConfig(
+        model=PRESETS[name], tokenizer=VocabularyConfig(size=32_768),
+        rows=RowsConfig(batch_rows=1024, row_length=2048), step=StepConfig(accumulation=4),
+        train=LoopConfig(steps=24_000, evaluate_every=1000, save_every=500)) for name in ("ncvc_slm_1", "slm_1b")},
+}
+
+
+def get_config(argument=None):
+    return config.select(argument, VARIANTS, "pretrain")

@@ -1,0 +1,101 @@
+"""Orbax checkpoints: parameters, optimizer, step, data position and fingerprints; written aside, kept by number and by best."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+METRIC = "validation_bits_per_byte"
+
+
+class Checkpoints:
+    """The checkpoints of one workdir."""
+
+    def __init__(self, folder: Path, keep: int = 2):
+        """Keeps the newest `keep`, and the one with the lowest validation bits per byte."""
+        policies = preservation_policy
+        options = ocp.CheckpointManagerOptions(
+            cleanup_tmp_directories=True,  # what a killed run left half-written
+            preservation_policy=policies.AnyPreservationPolicy([
+                policies.LatestN(keep),
+                policies.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1,
+                               keep_checkpoints_without_metrics=False)]))
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def save(self, step: int, state: Any, about: Mapping[str, Any], bits_per_byte: float | None) -> None:
+        """Saves in the background.
+
+        Args:
+          about: what JSON can hold: data position, fingerprints, config.
+          bits_per_byte: of the validation text at this step, if it was measured.
+        """
+        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state),
+                                                         about=ocp.args.JsonSave(dict(about))),
+                           metrics=None if bits_per_byte is None else {METRIC: bits_per_byte})
+
+    def latest(self) -> int | None:
+        """The newest whole checkpoint's step."""
+        return self._manager.latest_step()
+
+    def about(self, step: int) -> dict[str, Any]:
+        return self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state at `step`, with the shapes, dtypes and shardings of `like` (arrays or their shapes)."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
+
+    def close(self) -> None:
+        """Waits for saves under way."""
+        self._manager.close()
+
+
+def read_params(workdir: Path, step: int | None, like: Any) -> Any:
+    """Parameters alone, from the newest checkpoint of a training workdir or from `step`.
+
+    Raises:
+      FileNotFoundError: no checkpoint there.
+    """
+    step = _step(workdir, step)
+    path = _folder(workdir) / str(step) / "state"
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"params": like})
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(path, args=ocp.args.PyTreeRestore(
+            item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+            partial_restore=True))["params"]
+
+
+def read_about(workdir: Path, step: int | None = None) -> dict[str, Any]:
+    """What was saved beside the parameters: see `Checkpoints.save`."""
+    path = _folder(workdir) / str(_step(workdir, step)) / "about" / "metadata"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _folder(workdir: Path) -> Path:
+    return (Path(workdir) / "checkpoints").absolute()
+
+
+def _step(workdir: Path, step: int | None) -> int:
+    folder = _folder(workdir)
+    found = sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
+    if not found or (step is not None and step not in found):
+        raise FileNotFoundError(f"{folder} has no checkpoint{'' if step is None else f' of step {step}'} (found "
+                                f"{found}): train one with python -m slm.main --config=configs/pretrain.py")
+    return found[-1] if step is None else step
+
+
+def newest(runs: Path) -> Path:
+    """The training workdir under `runs` whose checkpoint was written last.
+
+    Raises:
+      FileNotFoundError: there is none.
+    """
+    found = sorted(runs.glob("*/checkpoints/*/_CHECKPOINT_METADATA"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(f"no checkpoint under {runs}: train one with python -m slm.main "
+                                "--config=configs/pretrain.py, or name one with --config.checkpoint=WORKDIR")
+    return found[-1].parents[2]

@@ -1,0 +1,95 @@
+"""ConfigDict → frozen dataclasses: converts, and refuses unknown keys and wrong types."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import ml_collections
+
+Dataclass = TypeVar("Dataclass")
+
+
+def select(argument: str | None, variants: Mapping[str, Any], job: str) -> ml_collections.ConfigDict:
+    """What a config file's `get_config` returns: a variant as a ConfigDict, with overrides.
+
+    Args:
+      argument: `NAME[,key=value…]`, the part of `--config=FILE:…` after the colon; keys are dotted field names.
+      variants: dataclass instances by name; the first is the default.
+      job: the job that runs it.
+
+    Raises:
+      ValueError: an unknown name or key; the message lists the known ones.
+    """
+    name, *pairs = (argument or next(iter(variants))).split(",")
+    if name not in variants:
+        raise ValueError(f"configs/{job}.py has no variant {name!r}: choose one of {', '.join(variants)}")
+    config = to_config_dict(variants[name])
+    config.job, config.variant = job, name
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise ValueError(f"{pair!r} after configs/{job}.py:{name} is not key=value")
+        *parents, last = key.split(".")
+        node = config
+        for part in parents:
+            node = node.get(part) if isinstance(node, ml_collections.ConfigDict) else None
+        if not isinstance(node, ml_collections.ConfigDict) or last not in node:
+            raise ValueError(f"{key!r} after configs/{job}.py:{name} is not a setting: known are "
+                             f"{', '.join(_names(config))}")
+        try:
+            node[last] = _parse(value, node[last])
+        except ValueError:
+            raise ValueError(f"{key}={value!r} after configs/{job}.py:{name}: expected {type(node[last]).__name__}, "
+                             f"as in {node[last]!r}") from None
+    return config
+
+
+def _parse(text: str, example: Any) -> Any:
+    if isinstance(example, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError
+        return text.lower() == "true"
+    return type(example)(text)
+
+
+def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
+    names = []
+    for key, value in config.items():
+        names += _names(value, f"{prefix}{key}.") if isinstance(value, ml_collections.ConfigDict) else [prefix + key]
+    return names
+
+
+def to_config_dict(value: Any) -> ml_collections.ConfigDict:
+    """A dataclass, and those inside it, as a ConfigDict whose fields flags can set."""
+    return ml_collections.ConfigDict({
+        field.name: to_config_dict(getattr(value, field.name)) if dataclasses.is_dataclass(getattr(value, field.name))
+        else getattr(value, field.name) for field in dataclasses.fields(value)})
+
+
+def freeze(kind: type[Dataclass], config: Mapping[str, Any], path: str = "config") -> Dataclass:
+    """`config` as the frozen dataclass `kind`, whose own checks run last.
+
+    Raises:
+      ValueError: an unknown key, a wrong type, or a value that is not one of a Literal's.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(config) - set(hints))
+    if unknown:
+        raise ValueError(f"{path} has no setting {', '.join(map(repr, unknown))}: known are {', '.join(hints)}")
+    return kind(**{name: _convert(hints[name], value, f"{path}.{name}") for name, value in config.items()})
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return freeze(hint, value, path)
+    if typing.get_origin(hint) is typing.Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise ValueError(f"{path}={value!r}: choose one of {', '.join(map(repr, choices))}")
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise ValueError(f"{path}={value!r} is a {type(value).__name__}, expected {hint.__name__}")
+    return value

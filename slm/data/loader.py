@@ -1,0 +1,101 @@
+"""grain over token streams: row i predicts tokens[i·T : (i+1)·T], and the position to resume is one integer.
+
+Each token of the stream is predicted in exactly one row. The input of a row begins with the token before it, so
+a document's first token is predicted from the end of the document before, which the segment hides otherwise.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import grain.python as grain
+import numpy as np
+
+from slm.data.stream import Stream
+
+Batch = dict[str, np.ndarray]
+
+
+class Rows(grain.RandomAccessDataSource):
+    """A stream as rows of T tokens.
+
+    A row holds int32 arrays of shape [T]: `inputs`, `targets`, `segments` (1, 2, … a document inside the row; 0
+    past the stream's end), `positions` (from 0 in each segment), and float32 `weights` (1 where a target counts).
+    """
+
+    def __init__(self, stream: Stream, row_length: int, end_of_document: int):
+        self._stream, self._row_length, self._end = stream, row_length, end_of_document
+
+    def __len__(self) -> int:
+        return -(-len(self._stream) // self._row_length)
+
+    def __getitem__(self, index: int) -> Batch:
+        length = self._row_length
+        start = int(index) * length
+        tokens = np.full(length + 1, self._end, np.int32)
+        read = self._stream[max(0, start - 1):start + length]
+        tokens[1 - min(start, 1):][:len(read)] = read
+        count = min(length, len(self._stream) - start)  # targets before the stream's end
+        # A document begins where its first token is the target: the input there, the end of the document before
+        # it, stands for the beginning.
+        segments = np.searchsorted(self._stream.starts, np.arange(start, start + length), side="right")
+        segments = (segments - segments[0] + 1).astype(np.int32)
+        segments[count:] = 0
+        first = np.concatenate([[True], segments[1:] != segments[:-1]])
+        here = np.arange(length, dtype=np.int32)
+        positions = here - np.maximum.accumulate(np.where(first, here, 0))
+        weights = (here < count).astype(np.float32)
+        return {"inputs": tokens[:-1], "targets": tokens[1:], "segments": segments, "positions": positions,
+                "weights": weights}
+
+
+def training(rows: Mapping[str, Rows], batch_rows: int, seed: int, mixture: Mapping[str, float] | None = None,
+             process: int = 0, processes: int = 1) -> grain.MapDataset:
+    """Batches without end: element `step` is the batch of that step, on any number of processes.
+
+    Args:
+      rows: {source: its rows}.
+      batch_rows: rows of a step over all processes.
+      seed: of the global shuffle, which is another in each epoch.
+      mixture: {source: weight}; None reads every row once an epoch.
+      process, processes: this process takes its share of each batch.
+
+    Raises:
+      ValueError: rows that the processes cannot share, or a mixture of other sources.
+    """
+    if batch_rows % processes:
+        raise ValueError(f"a batch of {batch_rows} rows cannot be shared by {processes} processes: make it a multiple")
+    if mixture:
+        if set(mixture) != set(rows):
+            raise ValueError(f"the mixture weighs {sorted(mixture)}, the corpus has {sorted(rows)}: name each source")
+        shuffled = [grain.MapDataset.source(rows[name]).seed(seed).shuffle().repeat() for name in sorted(rows)]
+        dataset = grain.MapDataset.mix(shuffled, [mixture[name] for name in sorted(rows)])
+    else:
+        sources = [grain.MapDataset.source(rows[name]) for name in sorted(rows)]
+        dataset = grain.MapDataset.concatenate(sources).seed(seed).shuffle().repeat()
+    if processes > 1:
+        dataset = dataset[process::processes]
+    return dataset.batch(batch_rows // processes)
+
+
+def epochs(rows: Mapping[str, Rows], total_rows: int, mixture: Mapping[str, float] | None = None) -> dict[str, float]:
+    """How often each source is read in `total_rows` rows."""
+    if mixture:
+        share = sum(mixture.values())
+        return {name: total_rows * mixture[name] / share / len(rows[name]) for name in rows}
+    return dict.fromkeys(rows, total_rows / sum(map(len, rows.values())))
+
+
+def iterate(dataset: grain.MapDataset, start: int, ahead: int = 2) -> Iterator[Batch]:
+    """Batches from step `start` on, read ahead by threads."""
+    iterator = iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=ahead)))
+    iterator.set_state({"next_index": start})
+    return iterator
+
+
+def validation(rows: Rows, batch_rows: int, limit: int | None = None) -> Iterator[Batch]:
+    """A source's rows in order, each once, in batches; the last is filled with rows that weigh nothing."""
+    number = len(rows) if limit is None else min(limit, len(rows))
+    for start in range(0, number, batch_rows):
+        batch = [rows[index] for index in range(start, min(start + batch_rows, number))]
+        blank = {name: np.zeros_like(value) for name, value in batch[0].items()}
+        batch += [blank] * (batch_rows - len(batch))
+        yield {name: np.stack([row[name] for row in batch]) for name in blank}

@@ -1,0 +1,41 @@
+"""Making files with several processes: each is written aside and renamed when whole."""
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yields a path to write to; it becomes `path` only if the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.writing")
+    try:
+        yield aside
+        aside.rename(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def run(function: Callable, arguments: Sequence[tuple], description: str, processes: int = 0) -> list:
+    """`[function(*a) for a in arguments]` on `processes` processes (0: one a core), with progress."""
+    processes = min(processes or os.cpu_count() or 1, len(arguments))
+    bar = tqdm(total=len(arguments), desc=description, unit="shard", mininterval=1)
+    with bar, contextlib.ExitStack() as stack:
+        if processes <= 1:
+            results = map(lambda a: function(*a), arguments)
+        else:
+            # Spawned, not forked: jax may already run threads here.
+            pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(
+                processes, mp_context=multiprocessing.get_context("spawn")))
+            results = pool.map(function, *zip(*arguments))
+        made = []
+        for result in results:
+            made.append(result)
+            bar.update()
+    return made

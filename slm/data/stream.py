@@ -1,0 +1,135 @@
+"""Segmented shards → one flat stream of uint16 tokens with document offsets, a set for each split and source.
+
+Every document is followed by the end-of-document token. Two bytes a token, any row length without repacking,
+and a position is one integer on any number of hosts.
+"""
+
+import bisect
+import hashlib
+import itertools
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from array_record.python import array_record_module
+
+from slm.corpus.dataset import SPLITS
+from slm.data import parallel, segmented
+from slm.text.tokenizer import Tokenizer
+
+MANIFEST_FILE = "manifest.json"
+_BLOCK = 4096  # tokens a record
+_DOCUMENTS = 65536  # documents a record of offsets
+
+
+def write(segmented_folder: Path, tokenizer_folder: Path, folder: Path, processes: int = 0) -> None:
+    """Encodes every segmented shard; shards that are there are kept, so that a killed run goes on."""
+    tokenizer = Tokenizer.load(tokenizer_folder)
+    cut_with = json.loads((segmented_folder / segmented.MANIFEST_FILE).read_text())["dictionary"]
+    if cut_with != tokenizer.morphology.fingerprint:
+        raise ValueError(f"{segmented_folder} was cut with the dictionary {cut_with}, the tokenizer {tokenizer_folder} "
+                         f"uses {tokenizer.morphology.fingerprint}: segment the corpus with the tokenizer's dictionary")
+    if len(tokenizer) > 2**16:
+        raise ValueError(f"{tokenizer_folder} has {len(tokenizer)} pieces, a uint16 stream holds 65536: train a "
+                         "smaller vocabulary")
+    work = [(shard, tokenizer_folder, folder, split) for split in SPLITS
+            for shard in segmented.shards(segmented_folder, split)]
+    sets: dict[str, dict[str, list]] = {split: defaultdict(list) for split in SPLITS}
+    for (_, _, _, split), by_source in zip(work, parallel.run(_write_shard, work, "tokenise", processes)):
+        for source, shard in sorted(by_source.items()):
+            sets[split][source].append(shard)
+    manifest = {"tokenizer": tokenizer.fingerprint, "vocabulary_size": len(tokenizer),
+                "end_of_document": tokenizer.end_of_document, "sets": sets}
+    with parallel.written_aside(folder / MANIFEST_FILE) as aside:
+        aside.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_shard(shard: Path, tokenizer_folder: Path, folder: Path, split: str) -> dict[str, dict]:
+    """Writes a shard's tokens, a file a source; returns {source: its line of the manifest}."""
+    done = folder / f"{shard.stem}.json"
+    if done.exists():
+        return json.loads(done.read_text(encoding="utf-8"))
+    tokenizer = Tokenizer.load(tokenizer_folder)
+    tokens, documents = defaultdict(list), defaultdict(list)
+    for document in segmented.read(shard):
+        ids = np.asarray([*tokenizer.encode_morphemes(document.morphemes), tokenizer.end_of_document], np.uint16)
+        tokens[document.source].append(ids)
+        documents[document.source].append((len(ids), sum(len(m.encode()) for m in document.morphemes)))
+    made = {}
+    for source in tokens:
+        path = folder / split / _slug(source) / shard.name
+        flat, table = np.concatenate(tokens[source]), np.asarray(documents[source], np.int64)
+        _write_records(path, flat, _BLOCK)
+        offsets = path.with_suffix(".offsets.array_record")
+        _write_records(offsets, np.stack([np.cumsum(table[:, 0]) - table[:, 0], table[:, 1]], axis=1), _DOCUMENTS)
+        made[source] = {"path": str(path.relative_to(folder)), "tokens": len(flat), "documents": len(table),
+                        "bytes": int(table[:, 1].sum()), "size": path.stat().st_size,
+                        "offsets": str(offsets.relative_to(folder)), "offsets_size": offsets.stat().st_size}
+    with parallel.written_aside(done) as aside:
+        aside.write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
+    return made
+
+
+def _write_records(path: Path, rows: np.ndarray, length: int) -> None:
+    with parallel.written_aside(path) as aside:
+        writer = array_record_module.ArrayRecordWriter(str(aside), "group_size:1,uncompressed")
+        for start in range(0, len(rows), length):
+            writer.write(rows[start:start + length].tobytes())
+        writer.close()
+
+
+def _slug(source: str) -> str:
+    """A folder name; the hash keeps two sources apart whose odd characters were replaced."""
+    safe = re.sub(r"[^0-9A-Za-z_-]+", "-", source)[:64]
+    return safe if safe == source else f"{safe}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+
+
+class Stream:
+    """The tokens of one set, as if they were one long array.
+
+    Attributes:
+      starts: int64 [documents], where each document begins; ascending.
+      bytes: UTF-8 bytes of the normalised text, the denominator of bits per byte.
+    """
+
+    def __init__(self, folder: Path, shards: list[dict]):
+        for shard in shards:
+            segmented.refuse_truncated(folder / shard["path"], shard["size"])
+            segmented.refuse_truncated(folder / shard["offsets"], shard["offsets_size"])
+        self._readers = [array_record_module.ArrayRecordReader(str(folder / shard["path"])) for shard in shards]
+        self._first = [0, *itertools.accumulate(shard["tokens"] for shard in shards)]
+        self.bytes = sum(shard["bytes"] for shard in shards)
+        self.starts = np.concatenate([
+            first + _read_offsets(folder / shard["offsets"]) for first, shard in zip(self._first, shards)])
+
+    def __len__(self) -> int:
+        return self._first[-1]
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        """Tokens `span.start` … `span.stop`, uint16; shorter at the stream's end."""
+        start, stop = span.start, min(span.stop, len(self))
+        parts = []
+        while start < stop:
+            shard = bisect.bisect_right(self._first, start) - 1
+            local, end = start - self._first[shard], min(stop, self._first[shard + 1]) - self._first[shard]
+            blocks = range(local // _BLOCK, (end - 1) // _BLOCK + 1)
+            read = np.frombuffer(b"".join(self._readers[shard].read(list(blocks))), np.uint16)
+            parts.append(read[local - blocks[0] * _BLOCK:end - blocks[0] * _BLOCK])
+            start = self._first[shard] + end
+        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.zeros(0, np.uint16)])
+
+
+def _read_offsets(path: Path) -> np.ndarray:
+    reader = array_record_module.ArrayRecordReader(str(path))
+    return np.frombuffer(b"".join(reader.read_all()), np.int64).reshape(-1, 2)[:, 0]
+
+
+def read_manifest(folder: Path) -> dict:
+    return json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+
+
+def streams(folder: Path, split: str) -> dict[str, Stream]:
+    """{source: its stream} of one split; refuses a truncated or missing shard."""
+    return {source: Stream(folder, shards) for source, shards in sorted(read_manifest(folder)["sets"][split].items())}

@@ -1,0 +1,233 @@
+"""The table of jobs, and the products they need: a job that misses one makes it and says so.
+
+A product (corpus, dictionary, segmented shards, tokenizer, token stream) lives in `<kind>-<fingerprint>`; the
+fingerprint covers all that went into it. It is written aside and renamed when whole, so that a folder under
+its own name is never half a product.
+"""
+
+import dataclasses
+import fcntl
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PRODUCTS = Path("runs", "products")
+CONFIG_FILE, RESULT_FILE = "config.json", "result.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What `--config=configs/<name>.py` runs."""
+    summary: str
+    config: str  # MODULE:CLASS, imported only when the job runs
+    run: Callable[[Any, Path, float], dict]
+    goes_on: bool = False  # the same command again goes on where it stopped; others begin anew
+
+    def config_class(self) -> type:
+        module, name = self.config.split(":")
+        return getattr(importlib.import_module(module), name)
+
+
+def run(name: str, config: Any, workdir: Path, started: float) -> dict:
+    """Runs a job in its workdir, which then holds `config.json`, `result.json` and what the job makes."""
+    job = JOBS[name]
+    if job.goes_on:
+        _refuse_other(workdir, config)
+    workdir.mkdir(parents=True, exist_ok=True)
+    _write_json(workdir / CONFIG_FILE, {"config": dataclasses.asdict(config), "versions": _versions(),
+                                        "revision": _revision(), "command": sys.argv})
+    result = job.run(config, workdir, started)
+    _write_json(workdir / RESULT_FILE, result)
+    return result
+
+
+# Jobs ---------------------------------------------------------------------------------------------------------
+
+def _corpus(config, workdir: Path, started: float) -> dict:
+    folder = corpus(config.corpus)
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    print(json.dumps(report, indent=2, ensure_ascii=False))
+    return {**report, "corpus": str(folder), "seconds": time.perf_counter() - started}
+
+
+def _tokenizer(config, workdir: Path, started: float) -> dict:
+    folder = tokenizer(config.tokenizer, config.corpus)
+    result = {"tokenizer": str(folder), "vocabulary_size": config.tokenizer.size}
+    if config.compare:
+        from slm.corpus import comparison
+        ipadic_alone = dataclasses.replace(config.tokenizer, lexicons="none")
+        rows = comparison.compare(
+            config.tokenizer, segmented(ipadic_alone, config.corpus), dictionary(config.tokenizer), folder)
+        table = comparison.markdown(rows)
+        (workdir / "comparison.md").write_text(table + "\n", encoding="utf-8")
+        print(table)
+        result["comparison"] = {label: dataclasses.asdict(measures) for label, measures in rows.items()}
+    return {**result, "seconds": time.perf_counter() - started}
+
+
+def _pretrain(config, workdir: Path, started: float) -> dict:
+    from slm.train import pretrain
+    tokenizer_folder = tokenizer(config.tokenizer, config.corpus)
+    stream_folder = stream(config.tokenizer, config.corpus)
+    if not (workdir / "tokenizer").exists():  # beside the checkpoints, so that a workdir can be carried away whole
+        shutil.copytree(tokenizer_folder, workdir / "tokenizer")
+    result = pretrain.run(config, workdir, stream_folder, started)
+    result |= {"corpus": str(corpus(config.corpus)), "tokenizer": str(tokenizer_folder), "stream": str(stream_folder),
+               "checkpoints": str(workdir / "checkpoints")}
+    print(f"validation bits per byte {result['validation_bits_per_byte']:.4f} after {result['steps']} steps; "
+          f"try python -m slm.main --config=configs/generate.py --config.checkpoint={workdir}")
+    return result
+
+
+def _generate(config, workdir: Path, started: float) -> dict:
+    from slm import generate
+    return generate.run(config, workdir)
+
+
+JOBS = {
+    "corpus": Job("sources → normalised, deduplicated corpus", "slm.corpus.sources:CorpusJobConfig", _corpus),
+    "tokenizer": Job("corpus → Unigram over morphemes, with a table that compares it", "slm.corpus.comparison:"
+                     "TokenizerJobConfig", _tokenizer),
+    "pretrain": Job("corpus → base model", "slm.train.pretrain:PretrainConfig", _pretrain, goes_on=True),
+    "generate": Job("checkpoint and prompts → text", "slm.generate:GenerateConfig", _generate),
+}
+
+
+# Products -----------------------------------------------------------------------------------------------------
+
+def corpus(config) -> Path:
+    """The TFDS dataset of a `CorpusConfig`."""
+    from slm.corpus import dataset, sources
+    from slm.text.normalize import VERSION
+
+    def build(folder: Path):
+        dataset.write(sources.documents(config), folder, config.validation_share)
+    return _product("corpus", [sources.fingerprint(config), VERSION], build)
+
+
+def dictionary(config) -> Path | None:
+    """The compiled user dictionary of a `VocabularyConfig`; None where it names no lexicon."""
+    from slm.corpus import vocabulary
+    from slm.text import morphology
+    words = vocabulary.lexicon(config)
+    if not words:
+        return None
+    digest = hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+    def build(folder: Path):
+        morphology.compile_dictionary(words, folder / "user.dic")
+    return _product("dictionary", [digest, morphology.fingerprint()], build) / "user.dic"
+
+
+def segmented(config, corpus_config) -> Path:
+    """The corpus, cut with the dictionary of a `VocabularyConfig`."""
+    from slm.data import segmented as shards
+    from slm.text import morphology
+    source, user_dictionary = corpus(corpus_config), dictionary(config)
+
+    def build(folder: Path):
+        shards.write(source, user_dictionary, folder)
+    return _product("segmented", [source.name, morphology.fingerprint(user_dictionary)], build)
+
+
+def tokenizer(config, corpus_config) -> Path:
+    """The tokenizer that a `VocabularyConfig` trains on a corpus."""
+    from slm.corpus import vocabulary
+    from slm.text import tokenizer as tokens
+    shards, user_dictionary = segmented(config, corpus_config), dictionary(config)
+    settings = dataclasses.asdict(config) | {"lexicons": user_dictionary.parent.name if user_dictionary else None}
+
+    def build(folder: Path):
+        morphemes = vocabulary.count(shards)
+        words = vocabulary.lexicon_counts(vocabulary.lexicon(config), morphemes.total(), config)
+        tokens.save(folder, vocabulary.train(morphemes, config, words), user_dictionary)
+    return _product("tokenizer", [shards.name, settings], build)
+
+
+def stream(config, corpus_config) -> Path:
+    """The token stream of a corpus and the tokenizer of a `VocabularyConfig`."""
+    from slm.data import stream as tokens
+    shards, tokenizer_folder = segmented(config, corpus_config), tokenizer(config, corpus_config)
+
+    def build(folder: Path):
+        tokens.write(shards, tokenizer_folder, folder)
+    return _product("stream", [shards.name, tokenizer_folder.name], build)
+
+
+def _product(kind: str, ingredients: list, build: Callable[[Path], Any]) -> Path:
+    """The folder of a product, made now if it is missing."""
+    fingerprint = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:16]
+    folder = PRODUCTS / f"{kind}-{fingerprint}"
+    if folder.exists():
+        return folder
+    aside = folder.with_name(f"{folder.name}.making")
+    aside.mkdir(parents=True, exist_ok=True)
+    lock = os.open(aside, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be making the same; a killed one lets go
+        if folder.exists():
+            return folder
+        print(f"making {folder}", file=sys.stderr, flush=True)
+        build(aside)
+        aside.rename(folder)
+    except Exception:  # what a kill leaves is gone on with; what an error leaves is of no use
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    finally:
+        os.close(lock)
+    return folder
+
+
+# Workdirs -----------------------------------------------------------------------------------------------------
+
+# What may change from one run to the next in the same workdir.
+_FREE = ("config.train.",)
+
+
+def _refuse_other(workdir: Path, config: Any) -> None:
+    """Raises a `ValueError` where the workdir holds results of another config."""
+    path = workdir / CONFIG_FILE
+    if not path.exists() or list(workdir.iterdir()) == [path]:
+        return
+    there = json.loads(path.read_text(encoding="utf-8"))["config"]
+    for name, (old, new) in _differences(there, dataclasses.asdict(config), "config").items():
+        if not name.startswith(_FREE):
+            raise ValueError(f"{workdir} holds a run with {name}={old!r}, this one has {new!r}: give another "
+                             "--workdir, or the old setting to go on")
+
+
+def _differences(old: Any, new: Any, path: str) -> dict[str, tuple]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {name: pair for key in sorted({*old, *new})
+                for name, pair in _differences(old.get(key), new.get(key), f"{path}.{key}").items()}
+    return {} if old == new else {path: (old, new)}
+
+
+def _versions() -> dict[str, str]:
+    from importlib import metadata
+    names = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "mecab-python3", "ipadic", "numpy")
+    return {"python": sys.version.split()[0], **{name: metadata.version(name) for name in names}}
+
+
+def _revision() -> str | None:
+    """The git revision of this code, with + where files were changed; None outside a checkout."""
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty=+", "--exclude=*"], capture_output=True,
+                              text=True, cwd=Path(__file__).parent)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
+
+
+def _write_json(path: Path, value: Any) -> None:
+    aside = path.with_suffix(".writing")
+    aside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.rename(path)

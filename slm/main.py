@@ -1,0 +1,44 @@
+"""`python -m slm.main --config=configs/JOB.py[:VARIANT[,key=value…]] [--config.field=value …] [--workdir=DIR]`"""
+
+import sys
+import time
+
+STARTED = time.perf_counter()
+
+from pathlib import Path  # noqa: E402
+
+from absl import app, flags, logging  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
+
+from slm import config as configs  # noqa: E402
+from slm import jobs  # noqa: E402
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "what to run: configs/JOB.py:VARIANT", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept (default: runs/JOB-VARIANT)")
+_TRACEBACK = flags.DEFINE_bool("traceback", False, "show where an error came from")
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) > 1:
+        raise app.UsageError(f"{arguments[1]!r} is not a flag: settings are given as --config.name=value")
+    logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it renames
+    job = jobs.JOBS[_CONFIG.value.job]
+    config = configs.freeze(job.config_class(), _CONFIG.value)
+    jobs.run(config.job, config, Path(_WORKDIR.value or f"runs/{config.job}-{config.variant}"), STARTED)
+
+
+def run() -> None:
+    """Parses flags and runs the job; what the user can mend is said in one sentence."""
+    table = "\n".join(f"  configs/{name}.py  {job.summary}" for name, job in jobs.JOBS.items())
+    sys.modules["__main__"].__doc__ = f"{__doc__}\n\nJobs:\n{table}\n"
+    flags.mark_flag_as_required("config")
+    try:
+        app.run(main)
+    except (ValueError, OSError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+        if "--traceback" in sys.argv:
+            raise
+        sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,21 @@
+"""Memory settings of the process that no library sets for us."""
+
+import ctypes
+import sys
+
+# From glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory, so that each step's buffers are not mapped and zeroed anew by the kernel.
+
+    Training on CPU is about twice as fast with it; no number changes. Only Linux with glibc has these settings.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(_MMAP_MAX, 0)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_ARENA_MAX, 1)

@@ -1,0 +1,111 @@
+"""The parts of a block, as Flax NNX modules.
+
+Parameters are float32; products run in the config's compute dtype. Matrices are [in, out]. They start as normal
+numbers of deviation 0.02, the two that write into the residual stream divided by √(2 L) (GPT-2).
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from slm.model import attention
+from slm.model.presets import ModelConfig
+
+_DEVIATION = 0.02
+
+
+def matrix(rngs: nnx.Rngs, shape: tuple[int, ...], scale: float = 1.0) -> nnx.Param:
+    return nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) * _DEVIATION * scale)
+
+
+class RMSNorm(nnx.Module):
+    """Root mean square norm (Zhang & Sennrich 2019), in float32."""
+
+    def __init__(self, config: ModelConfig):
+        self.scale = nnx.Param(jnp.ones(config.width, jnp.float32))
+        self.epsilon = config.norm_epsilon
+
+    def __call__(self, x_BTD):
+        x32 = x_BTD.astype(jnp.float32)
+        normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
+        return (normed * self.scale[...]).astype(x_BTD.dtype)
+
+
+def rope_angles(positions_BT, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine, [B, T, 1, H/2] in float32, of rotary embeddings (Su et al. 2021)."""
+    half = config.head_size // 2
+    frequencies = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions_BT[:, :, None, None].astype(jnp.float32) * frequencies
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x_BTNH, angles) -> jax.Array:
+    """Turns the pairs (h, h + H/2): the half-split layout of Hugging Face's Llama."""
+    cosine, sine = (angle.astype(x_BTNH.dtype) for angle in angles)
+    first, second = jnp.split(x_BTNH, 2, axis=-1)
+    return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention (Ainslie et al. 2023) with rotary positions."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.config = config
+        queries, keys = config.query_heads * config.head_size, config.kv_heads * config.head_size
+        self.query = matrix(rngs, (config.width, queries))
+        self.key = matrix(rngs, (config.width, keys))
+        self.value = matrix(rngs, (config.width, keys))
+        self.output = matrix(rngs, (queries, config.width), (2 * config.layers) ** -0.5)
+
+    def __call__(self, x_BTD, angles, where: dict, cache: dict | None):
+        """Returns the output [B, T, D] and this layer's cache {keys, values: [B, S, K, H]} with T tokens written."""
+        B, T, _ = x_BTD.shape
+        H, dtype = self.config.head_size, x_BTD.dtype
+        q, k, v = (jnp.dot(x_BTD, w[...].astype(dtype)).reshape(B, T, -1, H)
+                   for w in (self.query, self.key, self.value))
+        q, k = rotate(q, angles), rotate(k, angles)
+        positions, segments = where["positions"], where["segments"]
+        if cache is None:
+            out = attention.attend(q, k, v, q_positions_BT=positions, k_positions_BS=positions,
+                                   q_segments_BT=segments, k_segments_BS=segments, aligned=True)
+        else:
+            # The slot of a token is its position, so that what was never written lies in its future.
+            rows = jnp.arange(B)[:, None]
+            cache = {"keys": cache["keys"].at[rows, positions].set(k),
+                     "values": cache["values"].at[rows, positions].set(v)}
+            slots = jnp.broadcast_to(jnp.arange(cache["keys"].shape[1]), cache["keys"].shape[:2])
+            out = attention.attend(q, cache["keys"], cache["values"], q_positions_BT=positions, k_positions_BS=slots,
+                                   q_segments_BT=jnp.ones_like(positions), k_segments_BS=jnp.ones_like(slots),
+                                   aligned=False)
+        return jnp.dot(out.reshape(B, T, -1), self.output[...].astype(dtype)), cache
+
+
+class MLP(nnx.Module):
+    """Two matrices with SiLU between them, or SwiGLU (Shazeer 2020)."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.gate = matrix(rngs, (config.width, config.mlp_width)) if config.mlp == "swiglu" else None
+        self.up = matrix(rngs, (config.width, config.mlp_width))
+        self.down = matrix(rngs, (config.mlp_width, config.width), (2 * config.layers) ** -0.5)
+
+    def __call__(self, x_BTD):
+        dtype = x_BTD.dtype
+        up = jnp.dot(x_BTD, self.up[...].astype(dtype))
+        if self.gate is None:
+            hidden = jax.nn.silu(up)
+        else:
+            hidden = jax.nn.silu(jnp.dot(x_BTD, self.gate[...].astype(dtype))) * up
+        return jnp.dot(hidden, self.down[...].astype(dtype))
+
+
+class Block(nnx.Module):
+    """Pre-norm residual block."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.attention_norm, self.attention = RMSNorm(config), Attention(config, rngs)
+        self.mlp_norm, self.mlp = RMSNorm(config), MLP(config, rngs)
+
+    def __call__(self, x_BTD, angles, where: dict, cache: dict | None):
+        attended, cache = self.attention(self.attention_norm(x_BTD), angles, where, cache)
+        x_BTD = x_BTD + attended
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD)), cache

@@ -1,0 +1,66 @@
+"""Sizes: what a model is, how many parameters it has and what a token costs."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A RoPE, grouped-query decoder, and how it is computed.
+
+    `mlp="silu"` has two matrices and SiLU between them, as NCVC-slm-1; `"swiglu"` three, as Llama.
+    """
+    preset: str = "laptop"
+    vocabulary_size: int = 8000
+    layers: int = 6
+    width: int = 256
+    query_heads: int = 4
+    kv_heads: int = 2
+    head_size: int = 64
+    mlp_width: int = 1024
+    mlp: Literal["silu", "swiglu"] = "silu"
+    context: int = 1024
+    rope_theta: float = 10_000.0
+    norm_epsilon: float = 1e-5
+    # How it is computed; no weight depends on these.
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    scan_layers: bool = False
+    remat: Literal["none", "full", "dots"] = "none"
+
+    def __post_init__(self):
+        if self.query_heads % self.kv_heads:
+            raise ValueError(f"model.query_heads={self.query_heads} is no multiple of model.kv_heads={self.kv_heads}: "
+                             "each key head serves the same number of query heads")
+        if self.head_size % 2:
+            raise ValueError(f"model.head_size={self.head_size} is odd: RoPE turns pairs of features")
+
+
+PRESETS = {
+    "debug": ModelConfig("debug", vocabulary_size=3072, layers=2, width=64, query_heads=4, kv_heads=2, head_size=16,
+                         mlp_width=256, context=128),
+    "laptop": ModelConfig("laptop"),
+    "small": ModelConfig("small", vocabulary_size=32_768, layers=12, width=768, query_heads=12, kv_heads=4,
+                         mlp_width=3072, context=2048, compute_dtype="bfloat16", scan_layers=True),
+    "ncvc_slm_1": ModelConfig("ncvc_slm_1", vocabulary_size=32_768, layers=24, width=2048, query_heads=32, kv_heads=8,
+                              mlp_width=8192, context=2048, compute_dtype="bfloat16", scan_layers=True, remat="full"),
+    "slm_1b": ModelConfig("slm_1b", vocabulary_size=32_768, layers=24, width=2048, query_heads=32, kv_heads=8,
+                          mlp_width=5504, mlp="swiglu", context=2048, compute_dtype="bfloat16", scan_layers=True,
+                          remat="full"),
+}
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Exact number of parameters, both embedding tables included."""
+    attention = config.width * config.head_size * 2 * (config.query_heads + config.kv_heads)
+    mlp = config.width * config.mlp_width * (3 if config.mlp == "swiglu" else 2)
+    norms = 2 * config.width
+    return config.layers * (attention + mlp + norms) + config.width + 2 * config.vocabulary_size * config.width
+
+
+def flops_per_token(config: ModelConfig, row_length: int) -> float:
+    """Training FLOPs of a token by the usual count: 6N, N without the embedding table, + 12·L·D·T for attention.
+
+    D is the heads' summed size and masked scores count as computed (PaLM, appendix B).
+    """
+    matrices = parameter_count(config) - config.vocabulary_size * config.width
+    return 6 * matrices + 12 * config.layers * config.query_heads * config.head_size * row_length

@@ -1,0 +1,147 @@
+"""MeCab: lossless segmentation into morphemes, with ipadic and, optionally, a user dictionary.
+
+The dictionary is compiled from a plain word list by the libmecab that mecab-python3 carries, so that
+nothing but pip packages is needed.
+"""
+
+import csv
+import ctypes
+import functools
+import glob
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import ipadic
+import MeCab
+
+from slm.text.normalize import BOUNDARY, normalize
+
+# MeCab would stop at NUL and treats the others as part of a morpheme: they become morphemes of their own.
+_BREAKS = re.compile("([\n\t\0]|(?: |\u3000)+)")
+_LONGEST_CALL = 20_000  # characters; MeCab's lattice takes about 2 kB a character
+
+# Shorter ASCII entries would cut laboratory terms: with ALT and MR as words, CRP becomes CR|P.
+_LONGEST_LEFT_OUT_ASCII = 5
+_NOUN = "1288,1288,{cost},名詞,固有名詞,一般,*,*,*,{surface},*,*"  # ids of ipadic's 名詞,固有名詞,一般
+
+
+class Morphology:
+    """Cuts normalised text into morphemes; joined again they are the text, white space included."""
+
+    def __init__(self, user_dictionary: Path | None = None):
+        """Loads ipadic and `user_dictionary` (a file made by `compile_dictionary`)."""
+        for path in filter(None, (ipadic.DICDIR, user_dictionary)):
+            if not Path(path).exists():
+                raise FileNotFoundError(f"MeCab dictionary {path} is missing: reinstall ipadic, or compile "
+                                        "the user dictionary again with configs/tokenizer.py")
+        self.fingerprint = fingerprint(user_dictionary)
+        self.has_user_dictionary = user_dictionary is not None
+        user = ["-u", str(user_dictionary)] if user_dictionary else []
+        self._tagger = MeCab.Tagger(" ".join(map(_quoted, [
+            "-r", os.devnull, "-d", ipadic.DICDIR, *user,
+            f"--node-format=%M{BOUNDARY}", f"--unk-format=%M{BOUNDARY}", "--eos-format="])))
+
+    def split(self, text: str) -> list[str]:
+        """Morphemes of `text`, which `normalize` has returned; `"".join(...)` gives `text` back."""
+        morphemes = []
+        for part in _BREAKS.split(text):
+            if not part:
+                continue
+            if _BREAKS.match(part):
+                morphemes.append(part)
+                continue
+            for start in range(0, len(part), _LONGEST_CALL):
+                morphemes += self._split_piece(part[start:start + _LONGEST_CALL])
+        return morphemes
+
+    def _split_piece(self, piece: str) -> list[str]:
+        *morphemes, _ = self._tagger.parse(piece).split(BOUNDARY)
+        # What MeCab takes for white space goes with the next morpheme; at the end there is none.
+        rest = piece[sum(map(len, morphemes)):]
+        return [*morphemes, rest] if rest else morphemes
+
+
+def fingerprint(user_dictionary: Path | None = None) -> str:
+    """A hash of all that decides where text is cut: MeCab, ipadic and the user dictionary."""
+    parts = hashlib.sha256()
+    for package in ("mecab-python3", "ipadic"):
+        parts.update(importlib.metadata.version(package).encode() + b"\0")
+    if user_dictionary:
+        parts.update(Path(user_dictionary).read_bytes())
+    return parts.hexdigest()[:16]
+
+
+def compile_dictionary(words: Iterable[str], path: Path) -> int:
+    """Compiles `words` into the MeCab user dictionary `path`; returns how many entries it holds.
+
+    ASCII words of five characters or fewer are left out: they would cut laboratory terms apart.
+    """
+    surfaces = sorted({surface for surface in map(normalize, words) if _usable(surface)})
+    if not surfaces:
+        raise ValueError("no word of the list can be a dictionary entry: give at least one that is longer "
+                         f"than {_LONGEST_LEFT_OUT_ASCII} ASCII characters or not ASCII")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        entries, compiled = Path(folder, "words.csv"), Path(folder, "user.dic")
+        with open(entries, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            for surface in surfaces:
+                # Longer words are cheaper, so that a term wins over its parts.
+                cost = max(-36000, int(-400 * len(surface) ** 1.5))
+                writer.writerow([surface, *_NOUN.format(cost=cost, surface="*").split(",")])
+        _index(["-d", ipadic.DICDIR, "-u", str(compiled), "-f", "utf-8", "-t", "utf-8", str(entries)])
+        if not compiled.exists():
+            raise RuntimeError(f"mecab_dict_index made no dictionary from {len(surfaces)} words")
+        shutil.move(compiled, path)
+    return len(surfaces)
+
+
+def _usable(surface: str) -> bool:
+    if surface.isascii() and len(surface) <= _LONGEST_LEFT_OUT_ASCII:
+        return False
+    return len(surface) > 1 and not _BREAKS.search(surface)
+
+
+def _index(arguments: list[str]) -> None:
+    """Runs mecab-dict-index: the library's own in a process of its own (it prints and may exit), else PATH's."""
+    library = _bundled_library()
+    if library:
+        command = [sys.executable, "-c", _CALL_BUNDLED, library]
+    elif shutil.which("mecab-dict-index"):
+        command = ["mecab-dict-index"]
+    else:
+        raise RuntimeError("no mecab_dict_index: mecab-python3 came without its library and mecab-dict-index "
+                           "is not on PATH; install Debian's mecab-utils, or a wheel of mecab-python3")
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"mecab-dict-index failed: {(done.stderr or done.stdout).strip()[-500:]}")
+
+
+_CALL_BUNDLED = """
+import ctypes, sys
+library, arguments = sys.argv[1], [b"mecab-dict-index", *map(str.encode, sys.argv[2:])]
+sys.exit(ctypes.CDLL(library).mecab_dict_index(len(arguments), (ctypes.c_char_p * len(arguments))(*arguments)))
+"""
+
+
+@functools.cache
+def _bundled_library() -> str | None:
+    """The libmecab inside the mecab-python3 wheel (Linux, macOS), if it exports mecab_dict_index."""
+    package = os.path.dirname(MeCab.__file__)
+    for pattern in ("../mecab_python3.libs/libmecab-*.so*", ".dylibs/libmecab*.dylib"):
+        for library in glob.glob(os.path.join(package, pattern)):
+            if hasattr(ctypes.CDLL(library), "mecab_dict_index"):
+                return library
+    return None
+
+
+def _quoted(argument: str) -> str:
+    return f'"{argument}"' if " " in argument else argument

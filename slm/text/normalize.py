@@ -1,0 +1,77 @@
+"""Text normalisation: NFKC that keeps what clinical notation means.
+
+Plain NFKC turns `10⁶/μL` into `106/μL` and `½錠` into `1⁄2錠`. Superscripts, subscripts and fractions
+are spelled out first, and characters that the tokenizer gives a meaning of its own are mapped away.
+"""
+
+import re
+import unicodedata
+
+VERSION = 1  # part of every fingerprint: raise it with any change of what `normalize` returns
+
+# Between morphemes in segmented text; `normalize` maps it away, so it never occurs in a document.
+BOUNDARY = "\u241f"
+
+_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni")
+_SUBSCRIPT = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()")
+_FRACTION = re.compile("([0-9０-９]?)([¼½¾⅐-⅞↉])([0-9０-９]?)")
+_SUPERSCRIPT_RUN = re.compile("([⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ]+)([0-9０-９]?)")
+_SUBSCRIPT_RUN = re.compile("([0-9０-９]?)([₀-₎]+)([0-9０-９]?)")
+_NEEDS_SPELLING = re.compile("[¼½¾⅐-⅞↉⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ₀-₎]")
+
+# Squared units hide a superscript that NFKC would flatten (㎡ → m2); circled numbers run together
+# with the digits beside them (①2 → 12).
+_BEFORE = {ord(unit): spelling for unit, spelling in zip("㎟㎠㎡㎢㎣㎤㎥㎦", (
+    "mm^2", "cm^2", "m^2", "km^2", "mm^3", "cm^3", "m^3", "km^3"))}
+_BEFORE |= {ord("㎨"): "m/s^2", ord("㎯"): "rad/s^2"}
+_BEFORE |= {0x2460 + i: f"({i + 1})" for i in range(20)}
+_BEFORE |= {0xFF5E: "〜"}  # the full-width tilde is the wave dash of another keyboard
+_AFTER = str.maketrans({
+    "\u2044": "/", "\u2215": "/",  # fraction slash, division slash
+    "\u2212": "-",                 # minus sign
+    "\u2581": "_",                 # SentencePiece's space
+    BOUNDARY: " ",
+    "\ufeff": None, "\u200b": None,  # byte order mark, zero-width space
+    "\u0085": "\n", "\u2028": "\n", "\u2029": "\n", "\r": "\n",
+})
+
+
+def normalize(text: str) -> str:
+    """Canonical form of `text`: idempotent, NFKC but for clinical notation, lines ended by `\\n`.
+
+    Raises:
+      ValueError: `text` holds a lone surrogate, which no UTF-8 file can carry.
+    """
+    if text.isascii():
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}: "
+            "it was cut or decoded wrongly; decode the source again as UTF-8") from None
+    if _NEEDS_SPELLING.search(text):
+        text = _FRACTION.sub(_spell_fraction, text)
+        text = _SUPERSCRIPT_RUN.sub(_spell_superscript, text)
+        text = _SUBSCRIPT_RUN.sub(_spell_subscript, text)
+    text = unicodedata.normalize("NFKC", text.translate(_BEFORE)).replace("\r\n", "\n").translate(_AFTER)
+    # What was mapped away may have kept two characters from composing (a base, U+200B, a voiced mark).
+    return unicodedata.normalize("NFKC", text)
+
+
+def _spell_fraction(match: re.Match) -> str:
+    before, fraction, after = match.groups()
+    spelled = unicodedata.normalize("NFKC", fraction)
+    return before + " " * bool(before) + spelled + " " * bool(after) + after
+
+
+def _spell_superscript(match: re.Match) -> str:
+    run, after = match.groups()
+    return "^" + run.translate(_SUPERSCRIPT) + " " * bool(after) + after
+
+
+def _spell_subscript(match: re.Match) -> str:
+    """SpO₂ → SpO2, as people type it; only between digits is it marked (log₂10 → log_2 10)."""
+    before, run, after = match.groups()
+    marked = "_" * bool(before or after)
+    return before + marked + run.translate(_SUBSCRIPT) + " " * bool(after) + after

@@ -1,0 +1,81 @@
+"""Cross entropy with z-loss as sums and counts, in chunks: the scores of all tokens never exist at once."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slm.model import decoder
+from slm.model.presets import ModelConfig
+
+
+def sums(params: decoder.Params, config: ModelConfig, batch: dict, z_loss: float, chunk: int) -> tuple:
+    """(objective, (nll, weight)): sums over the targets of `batch`, in nats.
+
+    Args:
+      batch: what `data.loader` gives: inputs, targets, segments, positions, weights, each [B, T].
+      z_loss: weight of log² Z (PaLM), part of the objective only.
+      chunk: positions of each row whose scores are computed together.
+    """
+    hidden, _ = decoder.hidden_states(params, config, batch["inputs"], batch["segments"], batch["positions"])
+    objective, nll = cross_entropy(hidden, params["head"], batch["targets"], batch["weights"], z_loss, chunk)
+    return objective, (nll, jnp.sum(batch["weights"]))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def cross_entropy(hidden_BTD, head_DV, targets_BT, weights_BT, z_loss: float, chunk: int):
+    """(Σ w (nll + z_loss · log² Z), Σ w nll), float32. Only the first has a gradient."""
+    def one_chunk(total, part):
+        hidden_BCD, targets_BC, weights_BC = part
+        objective, nll, _ = _chunk(hidden_BCD, head_DV, targets_BC, weights_BC, z_loss)
+        return (total[0] + objective, total[1] + nll), None
+
+    return _scan(one_chunk, (jnp.float32(0), jnp.float32(0)), (hidden_BTD, targets_BT, weights_BT), chunk)[0]
+
+
+def _chunk(hidden_BCD, head_DV, targets_BC, weights_BC, z_loss):
+    scores = jnp.einsum("BCD,DV->BCV", hidden_BCD, head_DV.astype(hidden_BCD.dtype),
+                        preferred_element_type=jnp.float32)
+    log_z = jax.nn.logsumexp(scores, axis=-1)
+    nll = log_z - jnp.take_along_axis(scores, targets_BC[..., None], axis=-1)[..., 0]
+    objective = jnp.sum(weights_BC * (nll + z_loss * jnp.square(log_z)))
+    return objective, jnp.sum(weights_BC * nll), (scores, log_z)
+
+
+def _forward(hidden_BTD, head_DV, targets_BT, weights_BT, z_loss, chunk):
+    """The gradients are known as soon as the scores are, so they are made here: nothing is computed twice."""
+    def one_chunk(total, part):
+        hidden_BCD, targets_BC, weights_BC = part
+        objective, nll, (scores, log_z) = _chunk(hidden_BCD, head_DV, targets_BC, weights_BC, z_loss)
+        share = jnp.exp(scores - log_z[..., None]) * (1 + 2 * z_loss * log_z)[..., None]
+        is_target = jnp.arange(head_DV.shape[1]) == targets_BC[..., None]
+        d_scores = (weights_BC[..., None] * (share - is_target)).astype(hidden_BCD.dtype)
+        d_hidden = jnp.einsum("BCV,DV->BCD", d_scores, head_DV.astype(hidden_BCD.dtype))
+        d_head = jnp.einsum("BCD,BCV->DV", hidden_BCD, d_scores, preferred_element_type=jnp.float32)
+        return (total[0] + objective, total[1] + nll, total[2] + d_head), d_hidden
+
+    zeros = (jnp.float32(0), jnp.float32(0), jnp.zeros(head_DV.shape, jnp.float32))
+    (objective, nll, d_head), d_hidden = _scan(one_chunk, zeros, (hidden_BTD, targets_BT, weights_BT), chunk)
+    return (objective, nll), (d_hidden, d_head.astype(head_DV.dtype), targets_BT, weights_BT)
+
+
+def _backward(z_loss, chunk, saved, gradients):
+    d_hidden, d_head, targets, weights = saved
+    scale = gradients[0]
+    return ((d_hidden * scale).astype(d_hidden.dtype), d_head * scale,
+            np.zeros(targets.shape, jax.dtypes.float0), jnp.zeros_like(weights))
+
+
+cross_entropy.defvjp(_forward, _backward)
+
+
+def _scan(function, start, arrays, chunk):
+    """`lax.scan` over pieces of `chunk` positions; the stacked results are laid along the row again."""
+    B, T = arrays[1].shape
+    chunk = min(chunk, T)
+    if T % chunk:
+        raise ValueError(f"train.loss_chunk={chunk} does not divide the row length {T}: choose a divisor")
+    cut = [jnp.moveaxis(x.reshape(B, T // chunk, chunk, *x.shape[2:]), 1, 0) for x in arrays]
+    total, pieces = jax.lax.scan(function, start, tuple(cut))
+    return total, None if pieces is None else jnp.moveaxis(pieces, 0, 1).reshape(B, T, -1)

@@ -1,0 +1,140 @@
+"""Pretraining: a token stream in, a base model out."""
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from slm.corpus.sources import CorpusConfig
+from slm.corpus.vocabulary import VocabularyConfig
+from slm.data import loader, stream
+from slm.memory import keep_freed_memory
+from slm.model import presets
+from slm.model.presets import ModelConfig
+from slm.train import loop, optimizer, step
+from slm.train.loop import LoopConfig
+from slm.train.optimizer import OptimizerConfig
+from slm.train.step import StepConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class RowsConfig:
+    """How the stream is read."""
+    batch_rows: int = 8  # of a step, over all devices
+    row_length: int = 512  # tokens
+    mixture: str = ""  # SOURCE=WEIGHT[,SOURCE=WEIGHT…]; empty: every row once an epoch
+    validation_rows: int = 0  # of each source, at the validations on the way; 0: all. The last one reads all.
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+    """All that a pretraining runs with."""
+    job: str = "pretrain"
+    variant: str = "laptop"
+    seed: int = 0
+    corpus: CorpusConfig = CorpusConfig()
+    tokenizer: VocabularyConfig = VocabularyConfig()
+    model: ModelConfig = ModelConfig()
+    rows: RowsConfig = RowsConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    step: StepConfig = StepConfig()
+    train: LoopConfig = LoopConfig()
+
+    def __post_init__(self):
+        rows, model = self.rows, self.model
+        if self.tokenizer.size != model.vocabulary_size:
+            raise ValueError(f"tokenizer.size={self.tokenizer.size} and model.vocabulary_size={model.vocabulary_size} "
+                             "fight: set both to the same number")
+        if rows.row_length > model.context:
+            raise ValueError(f"rows.row_length={rows.row_length} is longer than model.context={model.context}: shorten "
+                             "the rows or raise the context")
+        if rows.batch_rows % self.step.accumulation:
+            raise ValueError(f"rows.batch_rows={rows.batch_rows} is no multiple of step.accumulation="
+                             f"{self.step.accumulation}: each part takes the same number of rows")
+        if rows.row_length % min(self.step.loss_chunk, rows.row_length):
+            raise ValueError(f"step.loss_chunk={self.step.loss_chunk} does not divide rows.row_length="
+                             f"{rows.row_length}: choose a divisor")
+
+
+def run(config: PretrainConfig, workdir: Path, stream_folder: Path, started: float) -> dict:
+    """Trains, or goes on training; returns what `result.json` holds."""
+    if jax.default_backend() == "cpu":
+        keep_freed_memory()
+    manifest = stream.read_manifest(stream_folder)
+    sets = {split: stream.streams(stream_folder, split) for split in ("train", "validation")}
+    rows = {split: {source: loader.Rows(tokens, config.rows.row_length, manifest["end_of_document"])
+                    for source, tokens in sets[split].items()} for split in sets}
+    mixture = _mixture(config.rows.mixture)
+    total_rows = config.train.steps * config.rows.batch_rows
+    print(_about_run(config, loader.epochs(rows["train"], total_rows, mixture), sets["train"]), flush=True)
+
+    transformation = optimizer.build(config.optimizer, config.train.steps)
+    key = jax.random.key(config.seed)
+    make_state = functools.partial(step.initial_state, config.model, transformation)
+    train_step = jax.jit(lambda state, batch: step.train(state, batch, config.step, config.model, transformation),
+                         donate_argnums=0)
+    evaluate_batch = jax.jit(lambda params, batch: step.evaluate(params, batch, config.step, config.model))
+
+    def evaluate(state, limit: int | None) -> dict:
+        by_source = {}
+        for source, validation_rows in rows["validation"].items():
+            sums = [evaluate_batch(state["params"], batch)
+                    for batch in loader.validation(validation_rows, config.rows.batch_rows, limit)]
+            nll, tokens = np.sum(jax.device_get(sums), axis=0, dtype=np.float64)
+            # Of a part of the rows, the bytes are taken in proportion to the tokens.
+            size = sets["validation"][source].bytes * tokens / len(sets["validation"][source])
+            by_source[source] = (float(nll), float(tokens), float(size))
+        nll, tokens, size = map(sum, zip(*by_source.values()))
+        return {"loss": nll / tokens, "bits_per_byte": nll / math.log(2) / size,
+                "bits_per_byte_by_source": {source: n / math.log(2) / b for source, (n, _, b) in by_source.items()}}
+
+    outcome = loop.run(
+        config.train, workdir,
+        initial=lambda: jax.jit(make_state)(key), abstract=jax.eval_shape(make_state, key), step=train_step,
+        batches=lambda start: loader.iterate(
+            loader.training(rows["train"], config.rows.batch_rows, config.seed, mixture), start),
+        learning_rate=optimizer.schedule(config.optimizer, config.train.steps, config.optimizer.learning_rate),
+        evaluate=lambda state, last: evaluate(state, None if last else config.rows.validation_rows or None),
+        about=lambda number: {"step": number, "next_row": number * config.rows.batch_rows, "stream": stream_folder.name,
+                              "tokenizer": manifest["tokenizer"], "config": dataclasses.asdict(config)},
+        tokens_a_step=config.rows.batch_rows * config.rows.row_length,
+        flops_a_token=presets.flops_per_token(config.model, config.rows.row_length), started=started)
+    return _result(config, outcome)
+
+
+def _result(config: PretrainConfig, outcome: loop.Outcome) -> dict:
+    tokens_a_step = config.rows.batch_rows * config.rows.row_length
+    seconds = sum(tokens_a_step / line["tokens_per_second"] for line in outcome.metrics)
+    recent = [line["loss"] for line in outcome.metrics[-100:]]
+    first, last = outcome.validations[0], outcome.validations[-1]
+    return {
+        "steps": len(outcome.metrics), "tokens": len(outcome.metrics) * tokens_a_step,
+        "parameters": presets.parameter_count(config.model),
+        "tokens_per_second": len(outcome.metrics) * tokens_a_step / seconds, "train_seconds": seconds,
+        "train_loss": sum(recent) / len(recent), "validation_loss": last["loss"],
+        "validation_bits_per_byte": last["bits_per_byte"],
+        "validation_bits_per_byte_by_source": last["bits_per_byte_by_source"],
+        "first_validation_bits_per_byte": first["bits_per_byte"],
+        "seconds_to_first_step": outcome.seconds_to_first_step,
+        "skipped_steps": outcome.metrics[-1]["skipped_steps"]}
+
+
+def _mixture(text: str) -> dict[str, float] | None:
+    if not text:
+        return None
+    try:
+        return {name: float(weight) for name, weight in (part.rsplit("=", 1) for part in text.split(","))}
+    except ValueError:
+        raise ValueError(f"rows.mixture={text!r}: expected SOURCE=WEIGHT[,SOURCE=WEIGHT…]") from None
+
+
+def _about_run(config: PretrainConfig, epochs: dict[str, float], sets: dict) -> str:
+    model, rows = config.model, config.rows
+    lines = [f"{model.preset}: {presets.parameter_count(model):,} parameters, "
+             f"{presets.flops_per_token(model, rows.row_length):.3g} FLOPs a token; {config.train.steps} steps of "
+             f"{rows.batch_rows} × {rows.row_length} tokens on {jax.device_count()} {jax.devices()[0].device_kind}"]
+    lines += [f"  {source}: {len(sets[source]):,} tokens, {epoch:.2f} epochs" for source, epoch in epochs.items()]
+    return "\n".join(lines)

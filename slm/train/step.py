@@ -1,0 +1,88 @@
+"""Pure steps: (state, batch) → (state, metrics)."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from slm.model import decoder
+from slm.model.presets import ModelConfig
+from slm.train import objective
+
+State = dict[str, Any]
+
+_NORM_MEMORY = 0.98  # of the running gradient norm that a spike is measured against
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+    """How one optimizer step is computed."""
+    z_loss: float = 1e-4
+    loss_chunk: int = 64  # positions of a row whose scores exist at the same time
+    accumulation: int = 1  # parts of a batch whose gradients are summed
+    # A step is skipped when its gradient norm is this many times the running one, or not finite. 0: never for size.
+    spike_factor: float = 20.0
+    spike_after: int = 50  # steps before the running norm is trusted
+
+
+def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, key: jax.Array) -> State:
+    params = decoder.initialize(config, key)
+    return {"params": params, "optimizer": optimizer.init(params), "step": jnp.int32(0),
+            "running_norm": jnp.float32(0), "skipped": jnp.int32(0)}
+
+
+def train(state: State, batch: dict, config: StepConfig, model: ModelConfig,
+          optimizer: optax.GradientTransformation) -> tuple[State, dict[str, jax.Array]]:
+    """One optimizer step on `batch` (arrays [B, T]).
+
+    Metrics: loss (nats a target, without z-loss), grad_norm, skipped (so far). A step that is not finite, or whose
+    gradient norm spikes, leaves parameters and optimizer as they were.
+    """
+    gradients, nll, weight = _gradients(state["params"], batch, config, model)
+    loss = nll / jnp.maximum(weight, 1)
+    norm = optax.global_norm(gradients)
+    updates, optimizer_state = optimizer.update(gradients, state["optimizer"], state["params"])
+    fine = jnp.isfinite(norm) & jnp.isfinite(loss)
+    if config.spike_factor:
+        spike = norm > config.spike_factor * state["running_norm"]
+        fine &= ~(spike & (state["step"] >= config.spike_after))
+
+    def keep(new, old):
+        return jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, old)
+
+    running = jnp.where(state["step"] == 0, norm, _NORM_MEMORY * state["running_norm"] + (1 - _NORM_MEMORY) * norm)
+    new = {"params": keep(optax.apply_updates(state["params"], updates), state["params"]),
+           "optimizer": keep(optimizer_state, state["optimizer"]), "step": state["step"] + 1,
+           "running_norm": keep(running, state["running_norm"]), "skipped": state["skipped"] + ~fine}
+    return new, {"loss": loss, "grad_norm": norm, "skipped": new["skipped"]}
+
+
+def _gradients(params, batch, config: StepConfig, model: ModelConfig) -> tuple[Any, jax.Array, jax.Array]:
+    """Gradient of the mean objective over the whole batch, Σ nll and Σ weight.
+
+    Sums and counts are carried through the parts: a mean of their means would weigh ragged parts wrongly.
+    """
+    def part(params, batch):
+        return objective.sums(params, model, batch, config.z_loss, config.loss_chunk)
+
+    differentiate = jax.value_and_grad(part, has_aux=True)
+    if config.accumulation == 1:
+        (_, (nll, weight)), gradients = differentiate(params, batch)
+    else:
+        parts = jax.tree.map(lambda x: x.reshape(config.accumulation, -1, *x.shape[1:]), batch)
+
+        def add(total, batch):
+            (_, sums), gradients = differentiate(params, batch)
+            return jax.tree.map(jnp.add, total, (gradients, sums)), None
+
+        zeros = jax.tree.map(jnp.zeros_like, params), (jnp.float32(0), jnp.float32(0))
+        (gradients, (nll, weight)), _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda g: g / jnp.maximum(weight, 1), gradients), nll, weight
+
+
+def evaluate(params, batch: dict, config: StepConfig, model: ModelConfig) -> tuple[jax.Array, jax.Array]:
+    """(Σ nll in nats, Σ weight) of a batch."""
+    _, sums = objective.sums(params, model, batch, 0.0, config.loss_chunk)
+    return sums
