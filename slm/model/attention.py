@@ -3,10 +3,13 @@
 B batch, T query time, S key time, N query heads, K KV heads, G = N / K, H head size.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
-_BLOCK = 256  # queries; longer rows are cut, so that keys in the future of a whole block are never multiplied
+_BLOCK = 128  # queries computed together
+_HIDDEN = -1e30  # finite: a row that sees nothing (padding) averages over everything instead of giving NaN
 
 
 def attend(q_BTNH, k_BSKH, v_BSKH, *, q_positions_BT, k_positions_BS, q_segments_BT, k_segments_BS,
@@ -14,28 +17,78 @@ def attend(q_BTNH, k_BSKH, v_BSKH, *, q_positions_BT, k_positions_BS, q_segments
     """Softmax attention; a query sees the keys of its segment at its own position and before.
 
     Args:
-      aligned: queries and keys are the same tokens, so that S = T and later keys are skipped by block.
+      aligned: queries and keys are the same tokens, so that S = T and the keys behind a block of queries are never
+        multiplied.
 
     Returns:
       [B, T, N, H] in the dtype of `q_BTNH`. Scores are computed in float32.
     """
-    length = q_BTNH.shape[1]
-    outputs = []
-    for start in range(0, length, _BLOCK):
-        queries = slice(start, min(start + _BLOCK, length))
-        keys = slice(0, queries.stop if aligned else k_BSKH.shape[1])
-        visible = ((q_segments_BT[:, queries, None] == k_segments_BS[:, None, keys])
-                   & (q_positions_BT[:, queries, None] >= k_positions_BS[:, None, keys]))
-        outputs.append(_dense(q_BTNH[:, queries], k_BSKH[:, keys], v_BSKH[:, keys], visible))
-    return outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs, axis=1)
-
-
-def _dense(q_BTNH, k_BSKH, v_BSKH, visible_BTS) -> jax.Array:
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
-    q_BTKGH = q_BTNH.reshape(B, T, K, N // K, H) * H**-0.5
-    scores = jnp.einsum("BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32)
-    # A finite floor: a row that sees nothing (padding) averages over everything instead of giving NaN.
-    scores = jnp.where(visible_BTS[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v_BSKH.dtype)
-    return jnp.einsum("BKGTS,BSKH->BTKGH", weights, v_BSKH).reshape(B, T, N, H)
+    q_BKGTH = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
+    places = q_positions_BT, k_positions_BS, q_segments_BT, k_segments_BS
+    out_BKGTH = _attention(q_BKGTH, k_BSKH.transpose(0, 2, 1, 3), v_BSKH.transpose(0, 2, 1, 3), places, aligned)
+    return out_BKGTH.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attention(q_BKGTH, k_BKSH, v_BKSH, places, aligned: bool):
+    return _forward(q_BKGTH, k_BKSH, v_BKSH, places, aligned)[0]
+
+
+def _forward(q_BKGTH, k_BKSH, v_BKSH, places, aligned: bool):
+    """Keeps the exponentials, which the gradient needs, undivided: their divisor goes into smaller arrays."""
+    outs, saved = [], []
+    for queries, keys in _blocks(q_BKGTH.shape[3], k_BKSH.shape[2], aligned):
+        q = q_BKGTH[:, :, :, queries]
+        scores = _by_group(jnp.einsum("BKRH,BKSH->BKRS", _rows(q), k_BKSH[:, :, keys],
+                                      preferred_element_type=jnp.float32), q)
+        scores = jnp.where(_visible(places, queries, keys), scores, _HIDDEN)
+        exponentials = jnp.exp(scores - scores.max(-1, keepdims=True))
+        divisor = 1 / exponentials.sum(-1, keepdims=True)
+        exponentials = exponentials.astype(q.dtype)
+        out = jnp.einsum("BKRS,BKSH->BKRH", _rows(exponentials), v_BKSH[:, :, keys])
+        outs.append((_by_group(out, q) * divisor).astype(q.dtype))
+        saved.append((exponentials, divisor))
+    out_BKGTH = jnp.concatenate(outs, axis=3)
+    return out_BKGTH, (q_BKGTH, k_BKSH, v_BKSH, out_BKGTH, saved)
+
+
+def _backward(aligned: bool, kept, d_out_BKGTH):
+    q_BKGTH, k_BKSH, v_BKSH, out_BKGTH, saved = kept
+    delta = jnp.sum(d_out_BKGTH.astype(jnp.float32) * out_BKGTH, axis=-1, keepdims=True)
+    d_q, d_k, d_v = [], jnp.zeros_like(k_BKSH), jnp.zeros_like(v_BKSH)
+    blocks = _blocks(q_BKGTH.shape[3], k_BKSH.shape[2], aligned)
+    for (queries, keys), (exponentials, divisor) in zip(blocks, saved):
+        q = q_BKGTH[:, :, :, queries]
+        d_out = _rows((d_out_BKGTH[:, :, :, queries] * divisor).astype(q.dtype))
+        d_weights = _by_group(jnp.einsum("BKRH,BKSH->BKRS", d_out, v_BKSH[:, :, keys]), q)
+        d_scores = _rows((exponentials * (d_weights - delta[:, :, :, queries] * divisor)).astype(q.dtype))
+        d_q.append(_by_group(jnp.einsum("BKRS,BKSH->BKRH", d_scores, k_BKSH[:, :, keys]), q))
+        d_k = d_k.at[:, :, keys].add(jnp.einsum("BKRS,BKRH->BKSH", d_scores, _rows(q)))
+        d_v = d_v.at[:, :, keys].add(jnp.einsum("BKRS,BKRH->BKSH", _rows(exponentials), d_out))
+    return jnp.concatenate(d_q, axis=3), d_k, d_v, None
+
+
+_attention.defvjp(_forward, _backward)
+
+
+def _blocks(length: int, keys: int, aligned: bool) -> list[tuple[slice, slice]]:
+    ends = [min(start + _BLOCK, length) for start in range(0, length, _BLOCK)]
+    return [(slice(start, end), slice(0, end if aligned else keys)) for start, end in zip([0, *ends], ends)]
+
+
+def _visible(places, queries: slice, keys: slice) -> jax.Array:
+    q_positions, k_positions, q_segments, k_segments = places
+    same = q_segments[:, queries, None] == k_segments[:, None, keys]
+    return (same & (q_positions[:, queries, None] >= k_positions[:, None, keys]))[:, None, None]
+
+
+def _rows(x_BKGTX) -> jax.Array:
+    """The query heads of a group as rows of one product [B, K, G·T, X]: keys and values are never repeated."""
+    B, K, G, T, X = x_BKGTX.shape
+    return x_BKGTX.reshape(B, K, G * T, X)
+
+
+def _by_group(x_BKRX, q_BKGTH) -> jax.Array:
+    return x_BKRX.reshape(*q_BKGTH.shape[:4], x_BKRX.shape[-1])

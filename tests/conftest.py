@@ -1,0 +1,37 @@
+"""Small products, made once a session; jax refuses silent rank promotion."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+from slm.corpus import dataset, sample, vocabulary
+from slm.corpus.sources import Document
+from slm.corpus.vocabulary import VocabularyConfig
+from slm.data import segmented, stream
+from slm.text import tokenizer
+from slm.text.morphology import compile_dictionary
+from slm.text.tokenizer import Tokenizer
+
+jax.config.update("jax_numpy_rank_promotion", "warn")
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory):
+    """Folders `corpus`, `segmented`, `tokenizer`, `stream` and the file `user.dic`, from 0.3 MB of the sample."""
+    root = tmp_path_factory.mktemp("products")
+    dataset.write((Document(**row) for row in sample.documents(0.3, seed=0)), root / "corpus", validation_share=0.1)
+    config = VocabularyConfig(size=3072)
+    compile_dictionary(vocabulary.lexicon(config), root / "user.dic")
+    segmented.write(root / "corpus", root / "user.dic", root / "segmented", processes=1)
+    model = vocabulary.train(vocabulary.count(root / "segmented"), config)
+    tokenizer.save(root / "tokenizer", model, root / "user.dic")
+    stream.write(root / "segmented", root / "tokenizer", root / "stream", processes=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def words(products) -> Tokenizer:
+    return Tokenizer.load(products / "tokenizer")

@@ -1,0 +1,101 @@
+from collections import Counter
+
+import pytest
+
+from slm.corpus import comparison, sample, vocabulary
+from slm.corpus.vocabulary import VocabularyConfig
+from slm.text import tokenizer as tokens
+from slm.text.morphology import Morphology
+from slm.text.normalize import normalize
+from slm.text.tokenizer import Tokenizer
+
+CONFIG = VocabularyConfig(size=3072)
+
+
+@pytest.fixture(scope="module")
+def morphemes():
+    ipadic = Morphology()
+    counts = Counter()
+    for row in sample.documents(0.3, seed=0):
+        counts.update(ipadic.split(normalize(row["text"])))
+    return counts
+
+
+def test_common_morphemes_are_one_piece(morphemes):
+    tokenizer = Tokenizer(vocabulary.train(morphemes, CONFIG), Morphology(), "")
+    frequent = [m for m, _ in morphemes.most_common() if m.strip() and not any(c.isdigit() for c in m)]
+    guaranteed = frequent[:int(CONFIG.size * CONFIG.whole_share)][:-30]  # digits took a few of the places
+    assert all(len(tokenizer.encode(morpheme)) == 1 for morpheme in guaranteed)
+
+
+def test_the_seeds_are_what_keeps_morphemes_whole(morphemes, monkeypatch):
+    """Upstream issue 615: without them, a morpheme that is always followed by the boundary is never a piece."""
+    frequent = [m for m, _ in morphemes.most_common(600) if len(m) > 1 and m.strip()]
+    bare = VocabularyConfig(size=3072, whole_share=0)
+
+    def whole(model):
+        tokenizer = Tokenizer(model, Morphology(), "")
+        return sum(len(tokenizer.encode(m)) == 1 for m in frequent)
+    with_seeds = whole(vocabulary.train(morphemes, bare))
+    monkeypatch.setattr(vocabulary, "_seeds", lambda *_: [("患者", 3)])
+    assert with_seeds > 2 * whole(vocabulary.train(morphemes, bare))
+
+
+def test_training_repeats_exactly(morphemes):
+    assert vocabulary.train(morphemes, CONFIG) == vocabulary.train(Counter(dict(reversed(morphemes.items()))), CONFIG)
+
+
+def test_special_tokens_are_where_they_are_expected(morphemes):
+    tokenizer = Tokenizer(vocabulary.train(morphemes, CONFIG), None, "")
+    assert len(tokenizer) == CONFIG.size
+    assert tokenizer.pieces(range(4)) == ["<unk>", "<s>", "</s>", "<pad>"]
+    assert tokenizer.end_of_document == 2
+    assert len({tokenizer.special(symbol) for symbol in tokens.CONTROL_SYMBOLS}) == 16
+    assert tokenizer.pieces(tokenizer.encode("\n\t")) == ["\n", "\t"]
+
+
+def test_a_vocabulary_the_text_cannot_fill_names_the_largest(morphemes):
+    with pytest.raises(ValueError, match=r"cannot fill a vocabulary of 32768 pieces: the largest size that works is"
+                                         r" (\d+)") as error:
+        vocabulary.train(morphemes, VocabularyConfig(size=32_768))
+    largest = int(str(error.value).split("works is ")[1].split(";")[0])
+    assert len(Tokenizer(vocabulary.train(morphemes, VocabularyConfig(size=largest)), None, "")) == largest
+
+
+def test_a_vocabulary_smaller_than_the_characters_is_refused(morphemes):
+    with pytest.raises(ValueError, match="vocabulary of 300 pieces cannot hold the text's characters"):
+        vocabulary.train(morphemes, VocabularyConfig(size=300))
+
+
+def test_lexicon_words_weigh_in_by_rank():
+    counts = vocabulary.lexicon_counts(["肺炎", "網膜色素変性症"], 10_000, CONFIG)
+    assert counts["肺炎"] > counts["網膜色素変性症"] > 0
+    assert set(Morphology().split("網膜色素変性症")) <= set(counts)
+    assert 0 < counts.total() <= 10_000 * CONFIG.lexicon_share
+
+
+def test_lexicons_are_read_in_turn_normalised_and_once(tmp_path):
+    (tmp_path / "a.txt").write_text("肺炎\nＣＯＰＤ増悪\n", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("アムロジピン\n肺炎\n\n喘息\n", encoding="utf-8")
+    config = VocabularyConfig(lexicons=f"{tmp_path}/a.txt,{tmp_path}/b.txt")
+    assert vocabulary.lexicon(config) == ["肺炎", "アムロジピン", "COPD増悪", "喘息"]
+    assert vocabulary.lexicon(VocabularyConfig(lexicons="none")) == []
+    (tmp_path / "c.txt").write_bytes("肺炎".encode("cp932"))
+    with pytest.raises(ValueError, match=r"c\.txt is not a whole UTF-8 word list"):
+        vocabulary.lexicon(VocabularyConfig(lexicons=f"{tmp_path}/c.txt"))
+
+
+def test_terms_are_told_apart_by_where_they_are_cut(words):
+    kinds = {term: comparison._kind(words, Morphology(), term) for term in ("肺炎", "肺炎患者", "驫麤症")}
+    assert kinds == {"肺炎": "whole", "肺炎患者": "at morphemes", "驫麤症": "inside"}
+
+
+def test_comparison_has_a_row_for_each_tokenizer(products):
+    config = VocabularyConfig(size=3072)
+    rows = comparison.compare(config, products / "segmented", products / "user.dic", products / "tokenizer")
+    assert list(rows) == ["plain Unigram", "morphemes", "morphemes + lexicon weights", "morphemes + medical dictionary"]
+    for measures in rows.values():
+        assert measures.terms_whole + measures.terms_at_morphemes + measures.terms_inside == pytest.approx(1)
+        assert measures.characters_per_token > 0.9
+    assert rows["morphemes"].frequent_morphemes_whole > rows["plain Unigram"].frequent_morphemes_whole
+    assert comparison.markdown(rows).count("\n") == 5

@@ -1,0 +1,48 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slm.text.normalize import normalize
+
+ANY_TEXT = st.text()  # hypothesis leaves surrogates out by default; they are refused, see below
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("10⁶/μL", "10^6/μL"),
+    ("10⁻⁵", "10^-5"),
+    ("½錠", "1/2錠"),
+    ("1½錠", "1 1/2錠"),
+    ("SpO₂ 94%", "SpO2 94%"),
+    ("log₂10", "log_2 10"),
+    ("50㎡", "50m^2"),
+    ("①②2", "(1)(2)2"),
+    ("3〜5日", "3〜5日"),
+    ("3～5日", "3〜5日"),
+    ("10~20mg", "10~20mg"),
+    ("ＷＢＣ １２,３００／μＬ", "WBC 12,300/μL"),
+    ("ﾒﾄﾎﾙﾐﾝ", "メトホルミン"),
+    ("a\r\nb\rc", "a\nb\nc"),
+    ("全角　空白", "全角 空白"),
+    ("▁", "_"),
+    ("−5℃", "-5°C"),
+])
+def test_clinical_notation_keeps_its_meaning(text, expected):
+    assert normalize(text) == expected
+
+
+@given(ANY_TEXT)
+def test_idempotent(text):
+    once = normalize(text)
+    assert normalize(once) == once
+
+
+def test_every_character_is_idempotent_between_digits():
+    for code in range(0x30000):
+        if not 0xD800 <= code < 0xE000:
+            once = normalize(f"1{chr(code)}2")
+            assert normalize(once) == once, hex(code)
+
+
+def test_lone_surrogate_is_refused_with_its_place():
+    with pytest.raises(ValueError, match=r"lone surrogate \(U\+DC80\) at character 2"):
+        normalize("患者\udc80")
