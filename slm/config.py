@@ -34,7 +34,8 @@ def select(argument: str | None, variants: Mapping[str, Any], job: str) -> ml_co
         node = config
         for part in parents:
             node = node.get(part) if isinstance(node, ml_collections.ConfigDict) else None
-        if not isinstance(node, ml_collections.ConfigDict) or last not in node:
+        known = isinstance(node, ml_collections.ConfigDict) and last in node
+        if not known or isinstance(node[last], ml_collections.ConfigDict):
             raise ValueError(f"{key!r} after configs/{job}.py:{name} is not a setting: known are "
                              f"{', '.join(_names(config))}")
         try:

@@ -1,10 +1,9 @@
-"""Small products, made once a session; jax refuses silent rank promotion."""
+"""Small products, made once a session."""
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jax
 import pytest
 
 from slm.corpus import dataset, sample, vocabulary
@@ -14,9 +13,6 @@ from slm.data import segmented, stream
 from slm.text import tokenizer
 from slm.text.morphology import compile_dictionary
 from slm.text.tokenizer import Tokenizer
-
-jax.config.update("jax_numpy_rank_promotion", "warn")
-
 
 @pytest.fixture(scope="session")
 def products(tmp_path_factory):

@@ -89,7 +89,7 @@ def measure(tokenizer: Tokenizer, texts: Iterable[str], frequent: Sequence[str],
     kinds = Counter(_kind(tokenizer, ipadic, term) for term in terms)
     return Measures(
         characters / max(1, token_count),
-        sum(len(tokenizer.encode(morpheme)) == 1 for morpheme in frequent) / max(1, len(frequent)),
+        sum(len(tokenizer.encode_morphemes([morpheme])) == 1 for morpheme in frequent) / max(1, len(frequent)),
         *(kinds[kind] / max(1, len(terms)) for kind in ("whole", "at morphemes", "inside")),
         byte_count / max(1, token_count))
 

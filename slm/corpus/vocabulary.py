@@ -40,7 +40,7 @@ class VocabularyConfig:
     # Rarer characters fall back to bytes: 3 tokens each, but a piece is free for something commoner.
     character_coverage: float = 0.9995
     longest_piece: int = 16  # characters
-    least_count: int = 3  # of a seed
+    least_count: int = 1  # of a seed; a web corpus wants more
     most_seeds: int = 1_000_000
     whole_share: float = 0.25  # the commonest morphemes that get a piece for sure, as a share of `size`
     lexicon_share: float = 0.1  # weight of the lexicon's words beside the corpus

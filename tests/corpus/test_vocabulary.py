@@ -25,7 +25,7 @@ def test_common_morphemes_are_one_piece(morphemes):
     tokenizer = Tokenizer(vocabulary.train(morphemes, CONFIG), Morphology(), "")
     frequent = [m for m, _ in morphemes.most_common() if m.strip() and not any(c.isdigit() for c in m)]
     guaranteed = frequent[:int(CONFIG.size * CONFIG.whole_share)][:-30]  # digits took a few of the places
-    assert all(len(tokenizer.encode(morpheme)) == 1 for morpheme in guaranteed)
+    assert all(len(tokenizer.encode_morphemes([morpheme])) == 1 for morpheme in guaranteed)
 
 
 def test_the_seeds_are_what_keeps_morphemes_whole(morphemes, monkeypatch):
@@ -35,7 +35,7 @@ def test_the_seeds_are_what_keeps_morphemes_whole(morphemes, monkeypatch):
 
     def whole(model):
         tokenizer = Tokenizer(model, Morphology(), "")
-        return sum(len(tokenizer.encode(m)) == 1 for m in frequent)
+        return sum(len(tokenizer.encode_morphemes([m])) == 1 for m in frequent)
     with_seeds = whole(vocabulary.train(morphemes, bare))
     monkeypatch.setattr(vocabulary, "_seeds", lambda *_: [("患者", 3)])
     assert with_seeds > 2 * whole(vocabulary.train(morphemes, bare))

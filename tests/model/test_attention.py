@@ -1,0 +1,56 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slm.model.attention import attend
+
+B, N, K, H = 2, 4, 2, 16
+
+
+def inputs(length, keys=None):
+    names = jax.random.split(jax.random.key(length), 4)
+    q = jax.random.normal(names[0], (B, length, N, H))
+    k, v = (jax.random.normal(name, (B, keys or length, K, H)) for name in names[1:3])
+    return q, k, v, jax.random.normal(names[3], q.shape)
+
+
+def reference(q, k, v, visible):
+    return jax.nn.dot_product_attention(q, k, v, mask=visible[:, None])
+
+
+@pytest.mark.parametrize("length", [5, 128, 300])
+def test_packed_rows_equal_jax_own_attention_forward_and_backward(length):
+    q, k, v, cotangent = inputs(length)
+    segments = jnp.asarray(np.sort(np.random.default_rng(0).integers(1, 4, (B, length)), axis=1))
+    positions = jnp.broadcast_to(jnp.arange(length), (B, length))
+    visible = (segments[:, :, None] == segments[:, None]) & (positions[:, :, None] >= positions[:, None])
+
+    def ours(q, k, v):
+        return attend(q, k, v, q_positions_BT=positions, k_positions_BS=positions, q_segments_BT=segments,
+                      k_segments_BS=segments, aligned=True)
+
+    for function, other in ((ours, lambda *x: reference(*x, visible)),):
+        out, gradient = jax.vjp(function, q, k, v)
+        expected, expected_gradient = jax.vjp(other, q, k, v)
+        np.testing.assert_allclose(out, expected, atol=2e-6)
+        for one, two in zip(gradient(cotangent), expected_gradient(cotangent)):
+            np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_keys_of_a_cache_are_seen_up_to_the_position():
+    q, k, v, _ = inputs(3, keys=10)
+    positions = jnp.asarray([[2, 3, 4], [7, 8, 9]])
+    slots = jnp.broadcast_to(jnp.arange(10), (B, 10))
+    out = attend(q, k, v, q_positions_BT=positions, k_positions_BS=slots, q_segments_BT=jnp.ones_like(positions),
+                 k_segments_BS=jnp.ones_like(slots), aligned=False)
+    expected = reference(q, k, v, positions[:, :, None] >= slots[:, None])
+    np.testing.assert_allclose(out, expected, atol=2e-6)
+
+
+def test_a_query_that_sees_nothing_gives_numbers():
+    q, k, v, _ = inputs(4)
+    zeros = jnp.zeros((B, 4), int)
+    out = attend(q, k, v, q_positions_BT=zeros, k_positions_BS=zeros, q_segments_BT=zeros, k_segments_BS=zeros + 1,
+                 aligned=True)
+    assert jnp.isfinite(out).all()

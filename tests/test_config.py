@@ -1,0 +1,69 @@
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from slm import config, jobs
+
+ROOT = Path(__file__).parent.parent
+
+
+def get_config(job, argument=None):
+    spec = importlib.util.spec_from_file_location(job, ROOT / "configs" / f"{job}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(argument)
+
+
+@pytest.mark.parametrize("job", jobs.JOBS)
+def test_every_job_has_a_config_that_freezes(job):
+    frozen = config.freeze(jobs.JOBS[job].config_class(), get_config(job))
+    assert frozen.job == job
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        frozen.job = "other"
+    assert config.freeze(type(frozen), config.to_config_dict(frozen)) == frozen
+
+
+def test_variants_and_keys_after_the_colon():
+    chosen = get_config("pretrain", "ncvc_slm_1,train.steps=7,optimizer.name=muon,train.tensorboard=false")
+    assert (chosen.variant, chosen.model.preset) == ("ncvc_slm_1", "ncvc_slm_1")
+    assert (chosen.train.steps, chosen.optimizer.name, chosen.train.tensorboard) == (7, "muon", False)
+
+
+@pytest.mark.parametrize("argument, message", [
+    ("huge", "has no variant 'huge': choose one of laptop, "),
+    ("debug,train.step=3", r"'train\.step' after configs/pretrain\.py:debug is not a setting: known are .*train\.steps"),
+    ("debug,model=3", "'model' after .* is not a setting"),
+    ("debug,x.y=2", r"'x\.y' after .* is not a setting"),
+    ("debug,train.steps=many", r"train\.steps='many' .*expected int"),
+    ("debug,steps", "'steps' after .* is not key=value"),
+])
+def test_wrong_arguments_list_the_known_ones(argument, message):
+    with pytest.raises(ValueError, match=message):
+        get_config("pretrain", argument)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"train": {"steps": "3"}}, r"config\.train\.steps='3' is a str, expected int"),
+    ({"optimizer": {"name": "sgd"}}, r"config\.optimizer\.name='sgd': choose one of 'adamw', 'muon'"),
+    ({"corpora": {}}, "config has no setting 'corpora': known are job, variant"),
+    ({"model": {"vocabulary_size": 9000}}, r"tokenizer\.size=\d+ and model\.vocabulary_size=9000 fight: set both"),
+    ({"rows": {"row_length": 4096}}, r"rows\.row_length=4096 is longer than model\.context=\d+"),
+    ({"step": {"accumulation": 3}}, r"rows\.batch_rows=\d+ is no multiple of step\.accumulation=3"),
+    ({"step": {"loss_chunk": 7}}, r"step\.loss_chunk=7 does not divide rows\.row_length=\d+"),
+    ({"train": {"steps": 0}}, r"train\.steps=0: give at least 1"),
+    ({"corpus": {"validation_share": 0.0}}, r"corpus\.validation_share=0\.0: give a share between 0 and 1"),
+])
+def test_settings_that_are_wrong_or_fight_are_refused(change, message):
+    values = get_config("pretrain").to_dict()
+    for name, setting in change.items():
+        values[name] = {**values.get(name, {}), **setting}
+    with pytest.raises(ValueError, match=message):
+        config.freeze(jobs.JOBS["pretrain"].config_class(), values)
+
+
+def test_whole_numbers_are_taken_for_fractions():
+    values = get_config("pretrain").to_dict()
+    values["optimizer"]["learning_rate"] = 1
+    assert config.freeze(jobs.JOBS["pretrain"].config_class(), values).optimizer.learning_rate == 1.0

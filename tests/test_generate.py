@@ -1,0 +1,89 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slm.generate import Sampler, generate
+from slm.model import decoder
+from slm.model.presets import PRESETS
+
+CONFIG = dataclasses.replace(PRESETS["debug"], vocabulary_size=97)
+# Larger than at the start of a training, so that the likeliest token is clearly so.
+PARAMS = jax.tree.map(lambda x: x * 5, decoder.initialize(CONFIG, jax.random.key(0)))
+GREEDY = Sampler(temperature=0.0)
+PROMPTS = [[2, 5, 6, 7], [2], [2, 9, 9, 1, 4, 8, 3]]
+
+
+@jax.jit
+def all_scores(ids):
+    hidden, _ = decoder.hidden_states(PARAMS, CONFIG, ids[None], jnp.ones_like(ids)[None], jnp.arange(32)[None])
+    return decoder.logits(PARAMS, hidden[0])
+
+
+def by_hand(prompt, new_tokens, end):
+    """Greedy continuation without a cache; the padding lies in the future."""
+    tokens = list(prompt)
+    for _ in range(new_tokens):
+        ids = np.zeros(32, int)
+        ids[:len(tokens)] = tokens
+        tokens.append(int(all_scores(ids)[len(tokens) - 1].argmax()))
+        if tokens[-1] == end:
+            tokens.pop()
+            break
+    return tokens[len(prompt):]
+
+
+def test_ragged_batches_equal_each_prompt_alone_without_a_cache():
+    expected = [by_hand(prompt, 12, end=2) for prompt in PROMPTS]
+    assert generate(PARAMS, CONFIG, PROMPTS, 12, GREEDY, 0, end=2) == expected
+    for prompt, one in zip(PROMPTS, expected):
+        assert generate(PARAMS, CONFIG, [prompt], 12, GREEDY, 0, end=2) == [one]
+
+
+def test_a_row_ends_with_its_end_token():
+    first = by_hand(PROMPTS[0], 12, end=-1)
+    end = next(token for token in first[3:] if token not in first[:3])
+    made = generate(PARAMS, CONFIG, PROMPTS, 12, GREEDY, 0, end=end)
+    assert made[0] == first[:first.index(end)]
+    assert made == [by_hand(prompt, 12, end=end) for prompt in PROMPTS]
+
+
+def test_sampling_repeats_with_its_seed():
+    sampler = Sampler(temperature=1.0, top_k=50)
+    one, two, other = (generate(PARAMS, CONFIG, PROMPTS, 20, sampler, seed, end=2) for seed in (1, 1, 2))
+    assert one == two != other
+
+
+def draws(sampler, scores, seen=None, number=2000):
+    scores = jnp.broadcast_to(jnp.asarray(scores, jnp.float32), (number, len(scores)))
+    seen = jnp.broadcast_to(jnp.zeros(scores.shape[1], bool) if seen is None else jnp.asarray(seen), scores.shape)
+    return np.bincount(sampler.draw(scores, seen, jax.random.key(0)), minlength=scores.shape[1]) / number
+
+
+def test_samplers_keep_what_they_say():
+    scores = np.log([0.5, 0.25, 0.15, 0.1])
+    np.testing.assert_allclose(draws(Sampler(1.0, top_p=1.0), scores), [0.5, 0.25, 0.15, 0.1], atol=0.04)
+    np.testing.assert_allclose(draws(Sampler(1.0, top_k=2, top_p=1.0), scores), [2 / 3, 1 / 3, 0, 0], atol=0.04)
+    np.testing.assert_allclose(draws(Sampler(1.0, top_p=0.7), scores), [2 / 3, 1 / 3, 0, 0], atol=0.04)
+    np.testing.assert_allclose(draws(Sampler(1.0, top_p=0.01), scores), [1, 0, 0, 0])
+    np.testing.assert_allclose(draws(Sampler(0.5, top_p=1.0), scores),
+                               np.square([0.5, 0.25, 0.15, 0.1]) / 0.345, atol=0.04)
+    np.testing.assert_allclose(draws(Sampler(0.0), scores), [1, 0, 0, 0])
+    np.testing.assert_allclose(draws(Sampler(0.0, repetition_penalty=2.0), [2.0, 1.5, -1.0], [True, False, False]),
+                               [0, 1, 0])
+    np.testing.assert_allclose(draws(Sampler(0.0, repetition_penalty=2.0), [-1.0, -1.5], [True, False]), [0, 1])
+
+
+@pytest.mark.parametrize("prompts, new, message", [([[]], 5, "a prompt is empty"),
+                                                   ([[2] * 120], 20, "more than the model's context of 128")])
+def test_impossible_requests_are_refused(prompts, new, message):
+    with pytest.raises(ValueError, match=message):
+        generate(PARAMS, CONFIG, prompts, new, GREEDY, 0, end=2)
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}, {"repetition_penalty": 0.0}])
+def test_impossible_samplers_are_refused(wrong):
+    with pytest.raises(ValueError, match="top_p is in"):
+        Sampler(**wrong)

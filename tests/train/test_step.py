@@ -1,0 +1,123 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from slm.model.presets import PRESETS
+from slm.train import optimizer, step
+from slm.train.optimizer import OptimizerConfig
+from slm.train.step import StepConfig
+
+MODEL = dataclasses.replace(PRESETS["debug"], vocabulary_size=97)
+CONFIG = StepConfig(loss_chunk=16)
+
+
+def batch(rows=4, seed=0):
+    """Rows with ragged ends: the last ones count few targets."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, 97, (rows, 33))
+    weights = (np.arange(32) < np.asarray([32, 30, 3, 1] * (rows // 4))[:, None]).astype(np.float32)
+    return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "segments": weights.astype(int), "weights": weights,
+            "positions": np.broadcast_to(np.arange(32), (rows, 32))}
+
+
+def start(name="adamw", **changes):
+    transformation = optimizer.build(OptimizerConfig(name=name, **changes), steps=100)
+    return step.initial_state(MODEL, transformation, jax.random.key(0)), transformation
+
+
+@functools.cache
+def jitted(transformation, config):
+    return jax.jit(functools.partial(step.train, config=config, model=MODEL, optimizer=transformation))
+
+
+def run(state, transformation, config=CONFIG):
+    return jitted(transformation, config)(state, batch())
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulated_equals_the_full_batch_with_ragged_weights(parts):
+    state, _ = start()
+    full = step._gradients(state["params"], batch(), CONFIG, MODEL)
+    summed = step._gradients(state["params"], batch(), dataclasses.replace(CONFIG, accumulation=parts), MODEL)
+    np.testing.assert_allclose(full[1:], summed[1:], rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), full[0], summed[0])
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_loss_falls(name):
+    state, transformation = start(name, learning_rate=3e-3)
+    losses = []
+    for _ in range(8):
+        state, metrics = run(state, transformation)
+        losses.append(float(metrics["loss"]))
+    assert losses[0] == pytest.approx(np.log(97), abs=0.1)
+    assert losses[-1] < losses[0] - 0.3
+    assert int(state["step"]) == 8 and int(state["skipped"]) == 0
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_is_counted():
+    state, transformation = start()
+    state, _ = run(state, transformation)
+    broken = jax.tree.map(lambda x: x, state)
+    broken["params"] = {**state["params"], "head": state["params"]["head"].at[0, 0].set(jnp.nan)}
+    after, metrics = run(broken, transformation)
+    assert int(metrics["skipped"]) == int(after["skipped"]) == 1 and int(after["step"]) == 2
+    for name in ("params", "optimizer", "running_norm"):
+        jax.tree.map(np.testing.assert_array_equal, after[name], broken[name])
+
+
+def test_a_spike_is_skipped_once_the_norm_is_known():
+    state, transformation = start()
+    config = dataclasses.replace(CONFIG, spike_after=2)
+    for _ in range(2):
+        state, metrics = run(state, transformation, config)
+    calm = {**state, "running_norm": metrics["grad_norm"] / 100}
+    after, metrics = run(calm, transformation, config)
+    assert int(metrics["skipped"]) == 1
+    jax.tree.map(np.testing.assert_array_equal, after["params"], calm["params"])
+    _, metrics = run({**calm, "step": jnp.int32(1)}, transformation, config)
+    assert int(metrics["skipped"]) == 0
+    _, metrics = run(calm, transformation, dataclasses.replace(config, spike_factor=0))
+    assert int(metrics["skipped"]) == 0
+
+
+def test_evaluation_sums_the_targets_that_count():
+    state, _ = start()
+    nll, weight = step.evaluate(state["params"], batch(), CONFIG, MODEL)
+    assert float(weight) == 66
+    assert float(nll / weight) == pytest.approx(np.log(97), abs=0.1)
+
+
+def test_muon_moves_matrices_by_its_own_rate_and_adamw_the_rest():
+    state, transformation = start("muon", learning_rate=0.0, muon_learning_rate=0.1, warmup_share=0.0)
+    after, _ = run(state, transformation)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state["params"], after["params"])
+    assert moved["blocks"]["attention"] == {"query": True, "key": True, "value": True, "output": True}
+    assert not moved["embedding"] and not moved["head"] and not moved["blocks"]["mlp_norm"]["scale"]
+    update = after["params"]["blocks"]["mlp"]["up"] - state["params"]["blocks"]["mlp"]["up"]
+    singular = np.linalg.svd(np.asarray(update[0]), compute_uv=False)
+    assert singular.max() < 3 * singular.min()  # orthogonalised, which a gradient of rank 66 is not
+
+
+def test_norms_are_not_decayed():
+    state, transformation = start(learning_rate=1e-2, weight_decay=1.0, warmup_share=0.0)
+    zeros = jax.tree.map(jnp.zeros_like, state["params"])
+    updates, _ = transformation.update(zeros, state["optimizer"], state["params"])
+    new = optax.apply_updates(state["params"], updates)
+    np.testing.assert_array_equal(new["final_norm"]["scale"], 1)
+    np.testing.assert_array_equal(new["blocks"]["mlp_norm"]["scale"], 1)
+    assert (jnp.abs(new["head"]) < jnp.abs(state["params"]["head"])).all()
+
+
+def test_schedules():
+    cosine = optimizer.schedule(OptimizerConfig(schedule="cosine", warmup_share=0.1, final_share=0.1), 100, 1.0)
+    assert [float(cosine(i)) for i in (0, 9, 10)] == pytest.approx([0.1, 1.0, 1.0])
+    assert float(cosine(99)) == pytest.approx(0.1, abs=0.01)
+    stable = optimizer.schedule(OptimizerConfig(schedule="warmup_stable_decay", warmup_share=0.1, decay_share=0.2,
+                                                final_share=0.0), 100, 1.0)
+    assert [float(stable(i)) for i in (4, 50, 80, 90, 100)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])

@@ -1,0 +1,38 @@
+import json
+
+import pytest
+
+from slm.train import telemetry
+from slm.train.telemetry import Telemetry
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_step_is_a_line_and_the_console_shows_the_last(tmp_path, capsys):
+    run = Telemetry(tmp_path, 0, 3, 128, 1e6, 0.5, 1000, tensorboard=True)
+    for step in (1, 2, 3):
+        run.step(step, 2.0 / step, 1e-3, 0.5, 0)
+    run.evaluation(3, {"loss": 1.0, "bits_per_byte": 1.5})
+    run.close()
+    read = lines(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in read] == [1, 2, 3]
+    assert set(read[0]) == {"step", "loss", "learning_rate", "grad_norm", "tokens_per_second", "skipped_steps"}
+    assert list((tmp_path / "tensorboard").glob("events*"))
+    out = capsys.readouterr().out
+    assert "step 3/3" in out and "MFU" in out and "tokens/s" in out and "bits per byte 1.5000" in out
+
+
+def test_an_old_file_is_cut_back_and_a_half_line_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(1, 6)) + '{"step": 6, "lo')
+    Telemetry(tmp_path, 3, 10, 128, 1e6, 0, 1000, tensorboard=False).close()
+    assert [line["step"] for line in lines(path)] == [1, 2, 3]
+    assert [row["step"] for row in telemetry.cut_back(path, 2)] == [1, 2]
+    assert telemetry.cut_back(tmp_path / "new.jsonl", 0) == []
+
+
+@pytest.mark.parametrize("seconds, text", [(3.4, "3s"), (0, "0s"), (75, "1m15s"), (7260, "2h01m")])
+def test_clock(seconds, text):
+    assert telemetry.clock(seconds).removeprefix("0m0").removeprefix("0m") == text
