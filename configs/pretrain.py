@@ -22,6 +22,13 @@ VARIANTS = {
         optimizer=OptimizerConfig(name="muon", learning_rate=3e-3, schedule="warmup_stable_decay", decay_share=0.5,
                                   final_share=0.0, weight_decay=0.01),
         train=LoopConfig(steps=1000, evaluate_every=500, save_every=250)),
+    # What `make demo` runs: the laptop model on the text the project brings, for about three minutes.
+    "demo": PretrainConfig(
+        model=PRESETS["laptop"], tokenizer=VocabularyConfig(size=PRESETS["laptop"].vocabulary_size),
+        rows=RowsConfig(batch_rows=8, row_length=256),
+        optimizer=OptimizerConfig(name="muon", learning_rate=6e-3, muon_learning_rate=0.04,
+                                  schedule="warmup_stable_decay", decay_share=0.5, final_share=0.0, weight_decay=0.01),
+        train=LoopConfig(steps=300, evaluate_every=50, save_every=100)),
     "debug": PretrainConfig(
         model=PRESETS["debug"], tokenizer=VocabularyConfig(size=PRESETS["debug"].vocabulary_size),
         corpus=CorpusConfig(sample_megabytes=0.5), rows=RowsConfig(batch_rows=8, row_length=64),

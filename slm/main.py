@@ -1,9 +1,13 @@
 """`python -m slm.main --config=configs/JOB.py[:VARIANT[,key=value…]] [--config.field=value …] [--workdir=DIR]`"""
 
+import os
 import sys
 import time
 
 STARTED = time.perf_counter()
+# Compiled steps are kept for the next run; jax reads this when it is first imported.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath("runs/products/compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 from pathlib import Path  # noqa: E402
 
