@@ -31,13 +31,23 @@ def main(arguments: list[str]) -> None:
     jobs.run(config.job, config, Path(_WORKDIR.value or f"runs/{config.job}-{config.variant}"), STARTED)
 
 
+def _parse(arguments: list[str]) -> list[str]:
+    """Parses flags; of an error inside a config file, ml_collections gives the traceback, of which the end is said."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        if "--traceback" in arguments:
+            raise
+        sys.exit(f"error: {str(error).strip().splitlines()[-1]}")
+
+
 def run() -> None:
     """Parses flags and runs the job; what the user can mend is said in one sentence."""
     table = "\n".join(f"  configs/{name}.py  {job.summary}" for name, job in jobs.JOBS.items())
     sys.modules["__main__"].__doc__ = f"{__doc__}\n\nJobs:\n{table}\n"
     flags.mark_flag_as_required("config")
     try:
-        app.run(main)
+        app.run(main, flags_parser=_parse)
     except (ValueError, OSError, KeyError, AttributeError, TypeError, RuntimeError) as error:
         if "--traceback" in sys.argv:
             raise

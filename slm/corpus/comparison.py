@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from slm.corpus import vocabulary
@@ -40,14 +40,20 @@ def compare(config: VocabularyConfig, shards: Path, dictionary: Path | None, tok
     words = set(vocabulary.lexicon(config))
     texts = list(_texts(shards, "validation") if texts is None else texts)
     terms = frequent_terms(texts, words, Morphology(dictionary), _FREQUENT)
-    tokenizers = {
-        "plain Unigram": Tokenizer(vocabulary.train_plain(_lines(shards), config), None, ""),
-        "morphemes": Tokenizer(vocabulary.train(morphemes, config), Morphology(), ""),
-    }
+    tokenizers = {}
+
+    def add(label: str, train: Callable[[VocabularyConfig], bytes], morphology: Morphology | None):
+        try:
+            tokenizers[label] = Tokenizer(train(config), morphology, "")
+        except vocabulary.VocabularyTooLarge as error:
+            smaller = dataclasses.replace(config, size=error.largest)
+            tokenizers[f"{label} (only {error.largest:,} pieces)"] = Tokenizer(train(smaller), morphology, "")
+
+    add("plain Unigram", lambda config: vocabulary.train_plain(_lines(shards), config), None)
+    add("morphemes", lambda config: vocabulary.train(morphemes, config), Morphology())
     if dictionary:
-        tokenizers["morphemes + lexicon weights"] = Tokenizer(
-            vocabulary.train(morphemes, config, vocabulary.lexicon_counts(
-                vocabulary.lexicon(config), morphemes.total(), config)), Morphology(), "")
+        weights = vocabulary.lexicon_counts(vocabulary.lexicon(config), morphemes.total(), config)
+        add("morphemes + lexicon weights", lambda config: vocabulary.train(morphemes, config, weights), Morphology())
         tokenizers["morphemes + medical dictionary"] = Tokenizer.load(tokenizer)
     return {label: measure(one, texts, frequent, terms) for label, one in tokenizers.items()}
 

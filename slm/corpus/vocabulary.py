@@ -66,6 +66,15 @@ def _read_words(path: Path) -> Iterator[str]:
             raise ValueError(f"{path} is not a whole UTF-8 word list ({error}): convert it or fetch it again") from None
 
 
+class VocabularyTooLarge(ValueError):
+    """The text cannot fill the vocabulary; `largest` is the largest size that it can."""
+
+    def __init__(self, size: int, largest: int):
+        super().__init__(f"the text cannot fill a vocabulary of {size} pieces: the largest size that works is {largest}; "
+                         "give more text or set the vocabulary's size to that")
+        self.largest = largest
+
+
 def train(morphemes: Counter, config: VocabularyConfig, lexicon: Counter | None = None) -> bytes:
     """Trains a Unigram model on morpheme counts; returns the serialised SentencePiece model.
 
@@ -74,12 +83,13 @@ def train(morphemes: Counter, config: VocabularyConfig, lexicon: Counter | None 
       lexicon: what `lexicon_counts` returns; it weighs in beside the corpus.
 
     Raises:
-      ValueError: the text cannot fill the vocabulary; the message names the largest size that works.
+      VocabularyTooLarge: the text cannot fill the vocabulary; the message names the largest size that works.
+      ValueError: the vocabulary is too small for the characters of the text.
     """
     counts = morphemes + (lexicon or Counter())
     with tempfile.TemporaryDirectory() as folder:
         text, seeds = Path(folder, "morphemes.tsv"), Path(folder, "seeds.tsv")
-        _write_table(text, ((m, n) for m, n in counts.most_common() if not re.search(r"[\0\t\n\r\v\f]", m)))
+        _write_table(text, ((m, n) for m, n in _ranked(counts) if not re.search(r"[\0\t\n\r\v\f]", m)))
         _write_table(seeds, _seeds(counts, config))
         model = _train(config, input=str(text), input_format="tsv", seed_sentencepieces_file=str(seeds),
                        max_sentence_length=10**6)
@@ -91,7 +101,9 @@ def _keep_whole(model: bytes, morphemes: Counter, config: VocabularyConfig) -> b
     from sentencepiece import sentencepiece_model_pb2  # protobuf, for this alone
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)
     scores = {piece.piece: piece.score for piece in proto.pieces}
-    wanted = [m for m, _ in morphemes.most_common(int(config.size * config.whole_share))
+    proto.trainer_spec.ClearField("input")  # files that were deleted; their names would change the fingerprint
+    proto.trainer_spec.ClearField("seed_sentencepieces_file")
+    wanted = [m for m, _ in _ranked(morphemes)[:int(config.size * config.whole_share)]
               if len(m) <= config.longest_piece and all(c in scores for c in m) and not re.search(r"\d|\s", m)]
     spare = sorted((piece for piece in proto.pieces if piece.type == piece.NORMAL and len(piece.piece) > 1
                     and piece.piece not in wanted), key=lambda piece: piece.score)
@@ -155,8 +167,7 @@ def _train(config: VocabularyConfig, **source) -> bytes:
         largest = re.search(r"value <= (\d+)", str(error))
         smallest = re.search(r"required_chars_size|smaller than required_chars|required_chars", str(error))
         if largest:
-            raise ValueError(f"the text cannot fill a vocabulary of {config.size} pieces: the largest size that works "
-                             f"is {largest[1]}; give more text or set the vocabulary's size to that") from None
+            raise VocabularyTooLarge(config.size, int(largest[1])) from None
         if smallest:
             raise ValueError(f"a vocabulary of {config.size} pieces cannot hold the text's characters at a coverage of "
                              f"{config.character_coverage}: raise the size or lower the coverage ({error})") from None
@@ -173,7 +184,13 @@ def _seeds(morphemes: Counter, config: VocabularyConfig) -> list[tuple[str, int]
             for stop in range(start + 2, min(length, start + config.longest_piece) + 1):
                 counts[morpheme[start:stop]] += count
     kept = [(seed, n) for seed, n in counts.items() if n >= config.least_count and not re.search(r"[\s\0]", seed)]
+    # By length times count, as SentencePiece ranks its own.
     return sorted(kept, key=lambda item: (-item[1] * len(item[0]), item[0]))[:config.most_seeds]
+
+
+def _ranked(counts: Counter) -> list[tuple[str, int]]:
+    """Commonest first, equals in the order of their characters, so that training repeats exactly."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _write_table(path: Path, rows: Iterable[tuple[str, int]]) -> None:

@@ -23,22 +23,24 @@ def morphemes():
 
 def test_common_morphemes_are_one_piece(morphemes):
     tokenizer = Tokenizer(vocabulary.train(morphemes, CONFIG), Morphology(), "")
-    frequent = [m for m, _ in morphemes.most_common() if m.strip() and not any(c.isdigit() for c in m)]
-    guaranteed = frequent[:int(CONFIG.size * CONFIG.whole_share)][:-30]  # digits took a few of the places
+    commonest = vocabulary._ranked(morphemes)[:int(CONFIG.size * CONFIG.whole_share)]
+    guaranteed = [m for m, _ in commonest if m.strip() and not any(c.isdigit() for c in m)]
+    assert len(guaranteed) > 700
     assert all(len(tokenizer.encode_morphemes([morpheme])) == 1 for morpheme in guaranteed)
 
 
 def test_the_seeds_are_what_keeps_morphemes_whole(morphemes, monkeypatch):
     """Upstream issue 615: without them, a morpheme that is always followed by the boundary is never a piece."""
     frequent = [m for m, _ in morphemes.most_common(600) if len(m) > 1 and m.strip()]
-    bare = VocabularyConfig(size=3072, whole_share=0)
+    bare = VocabularyConfig(size=2500, whole_share=0)
 
     def whole(model):
         tokenizer = Tokenizer(model, Morphology(), "")
         return sum(len(tokenizer.encode_morphemes([m])) == 1 for m in frequent)
-    with_seeds = whole(vocabulary.train(morphemes, bare))
-    monkeypatch.setattr(vocabulary, "_seeds", lambda *_: [("患者", 3)])
-    assert with_seeds > 2 * whole(vocabulary.train(morphemes, bare))
+
+    with_seeds, train = whole(vocabulary.train(morphemes, bare)), vocabulary._train
+    monkeypatch.setattr(vocabulary, "_train", lambda config, seed_sentencepieces_file, **rest: train(config, **rest))
+    assert with_seeds > 1.15 * whole(vocabulary.train(morphemes, bare))
 
 
 def test_training_repeats_exactly(morphemes):
@@ -71,7 +73,7 @@ def test_lexicon_words_weigh_in_by_rank():
     counts = vocabulary.lexicon_counts(["肺炎", "網膜色素変性症"], 10_000, CONFIG)
     assert counts["肺炎"] > counts["網膜色素変性症"] > 0
     assert set(Morphology().split("網膜色素変性症")) <= set(counts)
-    assert 0 < counts.total() <= 10_000 * CONFIG.lexicon_share
+    assert counts.total() == pytest.approx(10_000 * CONFIG.lexicon_share, rel=0.01)
 
 
 def test_lexicons_are_read_in_turn_normalised_and_once(tmp_path):

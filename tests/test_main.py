@@ -1,0 +1,157 @@
+"""The command line, as a user types it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DEBUG = ["--config=configs/pretrain.py:debug", "--config.train.steps=40", "--config.train.save_every=5",
+         "--config.train.evaluate_every=20", "--config.train.tensorboard=false"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder with a space and Japanese characters in its name."""
+    path = tmp_path_factory.mktemp("作業 folder")
+    (path / "configs").symlink_to(ROOT / "configs")
+    return path
+
+
+def start(folder, *arguments, **options):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-m", "slm.main", *arguments], cwd=folder, env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def slm(folder, *arguments):
+    process = start(folder, *arguments)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    code, out, err = slm(folder, *DEBUG, "--workdir=runs/whole")
+    assert code == 0, err
+    return folder / "runs" / "whole", out, err
+
+
+def test_a_run_leaves_what_it_promises(run):
+    workdir, out, err = run
+    result = json.loads((workdir / "result.json").read_text())
+    assert {"steps", "tokens", "parameters", "tokens_per_second", "train_seconds", "train_loss", "validation_loss",
+            "validation_bits_per_byte", "validation_bits_per_byte_by_source", "seconds_to_first_step",
+            "skipped_steps"} <= set(result)
+    assert result["steps"] == 40 and result["tokens"] == 40 * 8 * 64
+    assert result["validation_bits_per_byte"] < result["first_validation_bits_per_byte"] < 4
+    assert set(result["validation_bits_per_byte_by_source"]) == {
+        "sample-prose", "sample-textbook", "sample-case", "sample-nursing", "sample-exam"}
+    for name in ("corpus", "tokenizer", "stream", "checkpoints"):
+        assert (workdir.parent.parent / result[name]).is_dir()
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["config"]["train"]["steps"] == 40 and config["versions"]["jax"]
+    assert [line["step"] for line in lines(workdir / "metrics.jsonl")] == list(range(1, 41))
+    assert "step 40/40" in out and "tokens/s" in out and "making runs/products/corpus-" in err
+    about = json.loads((workdir / "checkpoints" / "40" / "about" / "metadata").read_text())
+    assert about["next_row"] == 320 and about["tokenizer"] and about["stream"] == Path(result["stream"]).name
+
+
+def test_killed_three_times_equals_uninterrupted_bit_for_bit(run, folder):
+    whole = run[0]
+    workdir = folder / "runs" / "killed"
+    metrics = workdir / "metrics.jsonl"
+    for moment in (3, 14, 27):
+        process = start(folder, *DEBUG, "--workdir=runs/killed", start_new_session=True)
+        while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) >= moment):
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+    code, out, err = slm(folder, *DEBUG, "--workdir=runs/killed")
+    assert code == 0, err
+    assert "going on from step" in out
+    for name in ("metrics.jsonl", "validation.jsonl"):
+        one, other = lines(whole / name), lines(workdir / name)
+        for line in (*one, *other):
+            line.pop("tokens_per_second", None)
+        assert one == other
+
+
+def test_a_finished_run_again_does_nothing(run, folder):
+    before = (run[0] / "metrics.jsonl").read_bytes()
+    code, out, err = slm(folder, *DEBUG, "--workdir=runs/whole")
+    assert code == 0, err
+    assert "going on from step 40" in out and "making" not in err
+    assert (run[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_another_config_in_an_old_workdir_is_refused_with_both_values(run, folder):
+    code, _, err = slm(folder, *DEBUG, "--config.seed=3", "--workdir=runs/whole")
+    assert code != 0
+    assert err.strip() == ("error: runs/whole holds a run with config.seed=0, this one has 3: give another --workdir, "
+                           "or the old setting to go on")
+
+
+def test_text_is_generated_from_the_newest_checkpoint(run, folder):
+    code, out, err = slm(folder, "--config=configs/generate.py:greedy", "--config.new_tokens=8",
+                         "--config.prompts=患者は|発熱", f"--config.checkpoint={run[0]}")
+    assert code == 0, err
+    samples = lines(folder / "runs" / "generate-greedy" / "samples.jsonl")
+    assert [sample["prompt"] for sample in samples] == ["患者は", "発熱"]
+    assert all(f"{sample['prompt']}→{sample['text']}" in out for sample in samples)
+
+
+def test_corpus_and_tokenizer_jobs_on_own_files(folder):
+    rows = [{"text": f"患者{i}は{i * 7 % 50}歳の男性で、咳嗽と発熱を主訴に受診した。胸部X線で浸潤影を認めた。"} for i in range(80)]
+    (folder / "own.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows, rows[0]]))
+    files = "--config.corpus.files=own.jsonl"
+    code, _, err = slm(folder, "--config=configs/corpus.py:files", files)
+    assert code == 0, err
+    report = json.loads((folder / "runs" / "corpus-files" / "result.json").read_text())
+    assert (report["documents_in"], report["documents_out"], report["dropped"]) == (81, 80, {"duplicate": 1})
+    code, _, err = slm(folder, "--config=configs/tokenizer.py", files)
+    assert code != 0 and "the text cannot fill a vocabulary of" in err and "the largest size that works is" in err
+    assert not list((folder / "runs" / "products").glob("*.making"))
+    code, out, err = slm(folder, "--config=configs/tokenizer.py", files, "--config.tokenizer.size=400")
+    assert code == 0, err
+    assert "| morphemes + medical dictionary |" in out and "| plain Unigram (only " in out
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--config=configs/pretrain.py:huge"], "configs/pretrain.py has no variant 'huge': choose one of laptop"),
+    (["--config=configs/pretrain.py:debug", "--config.corpus.files=none.jsonl"], "no file matches 'none.jsonl'"),
+    (["--config=configs/pretrain.py:debug", "--config.model.vocabulary_size=99"],
+     "tokenizer.size=3072 and model.vocabulary_size=99 fight: set both to the same number"),
+    (["--config=configs/pretrain.py:debug", "--config.train.stepz=99"], "stepz"),
+    (["--config=configs/pretrain.py:debug", "--config.train.steps=many"], "steps"),
+    (["--config=configs/nothing.py"], "configs/nothing.py"),
+    (["--config=configs/generate.py", "--config.checkpoint=runs/nowhere"], "has no checkpoint"),
+    (["--config=configs/generate.py", "--config.sampler.top_p=2.0"], "top_p is in (0, 1]"),
+    (["--config=configs/pretrain.py:debug", "stray"], "'stray' is not a flag"),
+    ([], "--config"),
+])
+def test_mistakes_get_one_clear_sentence(folder, arguments, message):
+    code, _, err = slm(folder, *arguments)
+    assert code != 0
+    assert message in err and "Traceback" not in err, err
+
+
+def test_a_traceback_comes_when_asked_for(folder):
+    code, _, err = slm(folder, "--config=configs/pretrain.py:debug", "--config.corpus.files=none.jsonl", "--traceback")
+    assert code != 0 and "Traceback" in err and "no file matches" in err
+
+
+def test_help_lists_the_jobs(folder):
+    _, out, err = slm(folder, "--help")
+    for job in ("corpus", "tokenizer", "pretrain", "generate"):
+        assert f"configs/{job}.py" in out + err
