@@ -1,27 +1,26 @@
 """Our training step on CPU against transformers' LlamaForCausalLM in torch eager: tokens per second and their ratio.
 
-torch and transformers are no dependencies of slm; they live in an environment of their own. From the project's folder:
+torch and transformers are no dependencies of slm, they live in an environment of their own. From the project's folder:
 
     python3 -m venv /tmp/torch
     /tmp/torch/bin/pip install torch transformers --extra-index-url https://download.pytorch.org/whl/cpu
-    .venv/bin/python -m benchmarks.train_cpu --torch-python=/tmp/torch/bin/python                   # AdamW on both sides
-    .venv/bin/python -m benchmarks.train_cpu --torch-python=/tmp/torch/bin/python --optimizer=muon  # Muon on ours only
+    .venv/bin/python -m benchmarks.train_cpu --torch-python=/tmp/torch/bin/python                  # AdamW on both sides
+    .venv/bin/python -m benchmarks.train_cpu --torch-python=/tmp/torch/bin/python --optimizer=muon  # in ours
     .venv/bin/python -m benchmarks.train_cpu --torch-python=/tmp/torch/bin/python --rounds=2 --shapes=8x512  # a look
 
-Three workers live at the same time and take turns, a step each:
+Three workers take turns, a step each: ours, `slm.train.step.train` of the laptop preset, jitted with donation, after
+`keep_freed_memory()`; torch, a Llama of the same widths, heads and vocabulary, untied, whose SwiGLU has as many
+parameters as our MLP (to a multiple of 8, which torch likes), with AdamW; and torch again, under the malloc settings
+of `keep_freed_memory()`. The inputs are the same, all is float32. Ours does more: rows are packed documents that do
+not see each other (torch has the causal mask only), z-loss, gradient clipping, and the check that skips a spike.
 
-- ours: `slm.train.step.train`, jitted with donation, of the laptop preset, after `keep_freed_memory()`;
-- torch: a Llama of the same widths, heads and vocabulary, untied, whose SwiGLU has as many parameters as our MLP (to a
-  multiple of 8, which torch likes): forward, `loss.backward()`, AdamW, `zero_grad()`;
-- tuned: the same with the malloc settings of `keep_freed_memory()`, given by environment variables.
-
-Tokens are the same, all is float32. Ours does more: rows are packed documents that do not see each other (torch has
-the causal mask only, no segments), z-loss, gradient clipping, and the check that skips a spike. Taking turns evens out
-slow drifts, but other load may slow one side more than the other: figures count on an idle machine only. Linux.
+Use an idle machine (Linux). Turns even out slow drifts, but other load slows torch, whose OpenMP threads spin while
+they wait for each other, several times more than ours.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -43,15 +42,15 @@ def our_step(options, shape):
     import jax
     import numpy as np
 
-    from slm.model.presets import PRESETS, parameter_count
+    from slm.model.presets import ModelConfig, parameter_count
     from slm.train import optimizer, step
 
-    model, here = PRESETS["laptop"], np.arange(shape[1], dtype=np.int32)
-    inputs = np.random.default_rng(0).integers(0, model.vocabulary_size, shape, np.int32)
-    first = np.random.default_rng(1).random(shape) < 0.01  # documents of 100 tokens, on average
+    model = ModelConfig(**json.loads(options.model))
+    inputs = np.random.default_rng(0).integers(0, model.vocabulary_size, shape).astype(np.int32)
+    first, here = np.random.default_rng(1).random(shape) < 0.01, np.arange(shape[1])  # 100 tokens a document
+    positions = here - np.maximum.accumulate(np.where(first, here, 0), axis=1)
     batch = {"inputs": inputs, "targets": np.roll(inputs, -1, axis=1), "weights": np.ones(shape, np.float32),
-             "segments": 1 + np.cumsum(first, axis=1, dtype=np.int32),
-             "positions": here - np.maximum.accumulate(np.where(first, here, 0), axis=1)}
+             "segments": 1 + np.cumsum(first, axis=1, dtype=np.int32), "positions": positions.astype(np.int32)}
     transformation = optimizer.build(optimizer.OptimizerConfig(name=options.optimizer), steps=1000)
     train = jax.jit(lambda state, batch: step.train(state, batch, step.StepConfig(), model, transformation),
                     donate_argnums=0)
@@ -71,20 +70,25 @@ def torch_step(options, shape):
     import torch
     import transformers
 
-    config = transformers.LlamaConfig(**json.loads(options.llama))
+    ours = argparse.Namespace(**json.loads(options.model))
+    mlp_width = ours.mlp_width if ours.mlp == "swiglu" else 8 * round(ours.mlp_width * 2 / 3 / 8)
+    config = transformers.LlamaConfig(
+        vocab_size=ours.vocabulary_size, hidden_size=ours.width, intermediate_size=mlp_width,
+        num_hidden_layers=ours.layers, num_attention_heads=ours.query_heads, num_key_value_heads=ours.kv_heads,
+        head_dim=ours.head_size, max_position_embeddings=ours.context, rms_norm_eps=ours.norm_epsilon,
+        tie_word_embeddings=False, use_cache=False, attn_implementation=options.torch_attention)
     model = transformers.LlamaForCausalLM(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
-    inputs = np.random.default_rng(0).integers(0, config.vocab_size, shape, np.int32)
-    inputs = torch.from_numpy(inputs.astype(np.int64))
+    inputs = torch.from_numpy(np.random.default_rng(0).integers(0, ours.vocabulary_size, shape))
 
     def one_step():
         model(input_ids=inputs, labels=inputs).loss.backward()  # it shifts the labels itself
         optimizer.step()
         optimizer.zero_grad()
 
-    versions = (f"torch {torch.__version__} with {torch.get_num_threads()} threads, transformers "
-                f"{transformers.__version__} with {options.torch_attention} attention")
-    return one_step, model.num_parameters(), versions
+    return one_step, model.num_parameters(), (
+        f"torch {torch.__version__} with {torch.get_num_threads()} threads, transformers {transformers.__version__} "
+        f"with {options.torch_attention} attention")
 
 
 def work(options) -> None:
@@ -99,23 +103,14 @@ def work(options) -> None:
         print(time.perf_counter() - start, flush=True)
 
 
-def llama_config(attention: str) -> dict:
-    """Arguments of `LlamaConfig` for a model as large as the laptop preset."""
-    from slm.model.presets import PRESETS
-    model = PRESETS["laptop"]
-    mlp_width = model.mlp_width if model.mlp == "swiglu" else 8 * round(model.mlp_width * 2 / 3 / 8)
-    return dict(vocab_size=model.vocabulary_size, hidden_size=model.width, num_hidden_layers=model.layers,
-                num_attention_heads=model.query_heads, num_key_value_heads=model.kv_heads, head_dim=model.head_size,
-                intermediate_size=mlp_width, max_position_embeddings=model.context, rms_norm_eps=model.norm_epsilon,
-                tie_word_embeddings=False, use_cache=False, attn_implementation=attention)
-
-
 def measure(options, shape) -> tuple[dict[str, dict], dict[str, float]]:
     """What each worker says of itself, and its median tokens a second."""
+    from slm.model.presets import PRESETS
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
-    script = ["-m", "benchmarks.train_cpu", f"--shapes={shape[0]}x{shape[1]}", f"--optimizer={options.optimizer}"]
-    torch = [options.torch_python, *script, "--worker=torch", f"--torch-attention={options.torch_attention}",
-             f"--llama={json.dumps(llama_config(options.torch_attention))}"]
+    script = ["-m", "benchmarks.train_cpu", f"--shapes={shape[0]}x{shape[1]}", f"--optimizer={options.optimizer}",
+              f"--torch-attention={options.torch_attention}",
+              f"--model={json.dumps(dataclasses.asdict(PRESETS['laptop']))}"]
+    torch = [options.torch_python, *script, "--worker=torch"]
     commands = {"ours": ([sys.executable, *script, "--worker=ours"], {**plain, "JAX_PLATFORMS": "cpu"}),
                 "torch": (torch, plain), "tuned": (torch, {**plain, **TUNED_MALLOC})}
     workers, about, seconds = {}, {}, {name: [] for name in commands}
@@ -136,20 +131,6 @@ def measure(options, shape) -> tuple[dict[str, dict], dict[str, float]]:
     return about, {name: shape[0] * shape[1] / statistics.median(seconds[name]) for name in seconds}
 
 
-def conduct(options) -> None:
-    with open("/proc/cpuinfo") as file:
-        cpu = re.search(r"model name\s*: (.*)|$", file.read())[1]
-    print(f"{cpu or 'unknown CPU'}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} at the start; "
-          f"{options.rounds} rounds; {options.optimizer} in ours, adamw in torch")
-    for shape in options.shapes:
-        about, rate = measure(options, shape)
-        if shape == options.shapes[0]:
-            print(f"{about['ours']['versions']}; {about['torch']['versions']}\n\n{HEADER}")
-        print(f"| {shape[0]}×{shape[1]} | {rate['ours']:,.0f} | {rate['torch']:,.0f} | {rate['tuned']:,.0f} "
-              f"| {rate['ours'] / rate['torch']:.2f} | {rate['ours'] / rate['tuned']:.2f} "
-              f"| {about['ours']['parameters']:,} | {about['torch']['parameters']:,} |", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch-python", default=sys.executable, help="interpreter that has torch and transformers")
@@ -158,10 +139,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--shapes", default="8x512,16x256", help="ROWSxTOKENS, …",
                         type=lambda text: [tuple(map(int, shape.split("x"))) for shape in text.split(",")])
-    parser.add_argument("--worker", choices=["ours", "torch"], help=argparse.SUPPRESS)
-    parser.add_argument("--llama", help=argparse.SUPPRESS)
+    for internal in ("--worker", "--model"):
+        parser.add_argument(internal, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    work(options) if options.worker else conduct(options)
+    if options.worker:
+        return work(options)
+    with open("/proc/cpuinfo") as file:
+        cpu = re.search(r"model name\s*: (.*)|$", file.read())[1] or "unknown CPU"
+    load = os.getloadavg()[0]
+    print(f"{cpu}, {len(os.sched_getaffinity(0))} cores, load {load:.1f} at the start"
+          f"{': NOT IDLE, the ratios mean little' if load > 0.5 else ''}; {options.rounds} rounds; {options.optimizer} "
+          "in ours, adamw in torch")
+    for shape in options.shapes:
+        about, rate = measure(options, shape)
+        if shape == options.shapes[0]:
+            print(f"{about['ours']['versions']}; {about['torch']['versions']}\n\n{HEADER}")
+        print(f"| {shape[0]}×{shape[1]} | {rate['ours']:,.0f} | {rate['torch']:,.0f} | {rate['tuned']:,.0f} "
+              f"| {rate['ours'] / rate['torch']:.2f} | {rate['ours'] / rate['tuned']:.2f} "
+              f"| {about['ours']['parameters']:,} | {about['torch']['parameters']:,} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Pretraining, from documents to a base model.
 
-    python -m slm.main --config=configs/pretrain.py                                  # laptop, the text the project brings
-    python -m slm.main --config=configs/pretrain.py --config.corpus.files='DIR/*.jsonl.gz'    # one's own text
-    python -m slm.main --config=configs/pretrain.py:debug                            # a minute
-    python -m slm.main --config=configs/pretrain.py:ncvc_slm_1                       # the paper's 1.2B
+    python -m slm.main --config=configs/pretrain.py               # laptop model, the text the project brings
+    python -m slm.main --config=configs/pretrain.py --config.corpus.files='DIR/*.jsonl.gz'   # one's own text
+    python -m slm.main --config=configs/pretrain.py:debug         # seconds
+    python -m slm.main --config=configs/pretrain.py:ncvc_slm_1    # the paper's 1.2B
 """
 
 from slm import config

@@ -1,4 +1,4 @@
-"""Orbax checkpoints: parameters, optimizer, step, data position and fingerprints; written aside, kept by number and by best."""
+"""Orbax checkpoints: parameters, optimizer, step, data position, fingerprints; kept by number and by best."""
 
 import json
 from collections.abc import Mapping

@@ -14,6 +14,7 @@ from slm.text import tokenizer
 from slm.text.morphology import compile_dictionary
 from slm.text.tokenizer import Tokenizer
 
+
 @pytest.fixture(scope="session")
 def products(tmp_path_factory):
     """Folders `corpus`, `segmented`, `tokenizer`, `stream` and the file `user.dic`, from 0.3 MB of the sample."""

@@ -70,8 +70,8 @@ class VocabularyTooLarge(ValueError):
     """The text cannot fill the vocabulary; `largest` is the largest size that it can."""
 
     def __init__(self, size: int, largest: int):
-        super().__init__(f"the text cannot fill a vocabulary of {size} pieces: the largest size that works is {largest}; "
-                         "give more text or set the vocabulary's size to that")
+        super().__init__(f"the text cannot fill a vocabulary of {size} pieces: the largest size that works is "
+                         f"{largest}; give more text or set the vocabulary's size to that")
         self.largest = largest
 
 

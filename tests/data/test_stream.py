@@ -1,3 +1,4 @@
+import itertools
 import json
 import shutil
 
@@ -26,7 +27,7 @@ def test_the_stream_is_every_document_with_its_end(products, words):
         found = []
         for tokens in streams.values():
             bounds = [*tokens.starts, len(tokens)]
-            for start, stop in zip(bounds, bounds[1:]):
+            for start, stop in itertools.pairwise(bounds):
                 ids = tokens[start:stop]
                 assert ids.dtype == np.uint16 and ids[-1] == words.end_of_document
                 assert words.end_of_document not in ids[:-1]
