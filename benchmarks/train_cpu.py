@@ -2,11 +2,11 @@
 
 torch and transformers are no dependencies of slm, they live in an environment of their own. From the project's folder:
 
-    python3 -m venv /tmp/torch
-    /tmp/torch/bin/pip install torch transformers --extra-index-url https://download.pytorch.org/whl/cpu
-    .venv/bin/python -m benchmarks.train_cpu --torch-python=/tmp/torch/bin/python                  # AdamW on both sides
-    .venv/bin/python -m benchmarks.train_cpu --torch-python=/tmp/torch/bin/python --optimizer=muon  # in ours
-    .venv/bin/python -m benchmarks.train_cpu --torch-python=/tmp/torch/bin/python --rounds=2 --shapes=8x512  # a look
+    python3 -m venv ../torch
+    ../torch/bin/pip install torch transformers --extra-index-url https://download.pytorch.org/whl/cpu
+    .venv/bin/python -m benchmarks.train_cpu --torch-python=../torch/bin/python                  # AdamW on both sides
+    .venv/bin/python -m benchmarks.train_cpu --torch-python=../torch/bin/python --optimizer=muon  # in ours
+    .venv/bin/python -m benchmarks.train_cpu --torch-python=../torch/bin/python --rounds=2 --shapes=8x512  # a look
 
 Three workers take turns, a step each: ours, `slm.train.step.train` of the laptop preset, jitted with donation, after
 `keep_freed_memory()`; torch, a Llama of the same widths, heads and vocabulary, untied, whose SwiGLU has as many

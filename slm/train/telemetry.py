@@ -25,7 +25,7 @@ class Telemetry:
     def __init__(self, workdir: Path, start: int, steps: int, tokens_a_step: int, flops_a_token: float,
                  peak_tflops: float, console_seconds: float, tensorboard: bool):
         cut_back(workdir / METRICS_FILE, start)
-        self._file = open(workdir / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115: closed by `close`
+        self._file = open(workdir / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115
         self._board = None
         if tensorboard:
             import tensorboardX  # late: 0.3 s

@@ -1,0 +1,58 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slm import checkpoint
+from slm.checkpoint import Checkpoints
+
+
+def state(value):
+    return {"params": {"w": jnp.full((3, 2), value, jnp.float32)}, "optimizer": {"m": jnp.zeros(2)}, "step": jnp.int32(value)}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", keep=2)
+    for step, bits in ((10, 1.9), (20, 1.5), (30, 1.7), (40, None), (50, 1.6)):
+        checkpoints.save(step, state(step), {"next_row": step * 8}, bits)
+    checkpoints.close()
+    return tmp_path / "run"
+
+
+def test_the_newest_and_the_best_are_kept(workdir):
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["20", "40", "50"]
+
+
+def test_a_state_comes_back_as_it_was(workdir):
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
+    assert checkpoints.latest() == 50
+    assert checkpoints.about(50) == {"next_row": 400}
+    back = checkpoints.restore(50, jax.eval_shape(lambda: state(0)))
+    jax.tree.map(np.testing.assert_array_equal, back, state(50))
+    checkpoints.close()
+
+
+def test_parameters_are_read_alone(workdir):
+    shapes = jax.eval_shape(lambda: state(0))["params"]
+    for step, expected in ((None, 50), (20, 20)):
+        params = checkpoint.read_params(workdir, step, shapes)
+        np.testing.assert_array_equal(params["w"], np.full((3, 2), expected))
+    assert checkpoint.read_about(workdir) == {"next_row": 400}
+
+
+def test_what_a_kill_leaves_half_written_is_no_checkpoint(workdir):
+    half = workdir / "checkpoints" / "60.orbax-checkpoint-tmp" / "state"
+    half.mkdir(parents=True)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=2)
+    assert checkpoints.latest() == 50
+    checkpoints.close()
+    assert not half.exists()
+
+
+def test_a_missing_checkpoint_is_named_with_the_command_that_makes_one(workdir):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 7 \(found \[20, 40, 50\]\): train one"):
+        checkpoint.read_about(workdir, 7)
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint under"):
+        checkpoint.newest(workdir / "nowhere")
+    assert checkpoint.newest(workdir.parent) == workdir
