@@ -32,6 +32,7 @@ VARIANTS = {
     "debug": PretrainConfig(
         model=PRESETS["debug"], tokenizer=VocabularyConfig(size=PRESETS["debug"].vocabulary_size),
         corpus=CorpusConfig(sample_megabytes=0.5), rows=RowsConfig(batch_rows=8, row_length=64),
+        optimizer=OptimizerConfig(name="muon", learning_rate=1e-2),
         train=LoopConfig(steps=30, evaluate_every=15, save_every=15)),
     "small": PretrainConfig(
         model=PRESETS["small"], tokenizer=VocabularyConfig(size=32_768),
