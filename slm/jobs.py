@@ -7,6 +7,7 @@ its own name is never half a product.
 
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import importlib
 import json
@@ -103,6 +104,7 @@ JOBS = {
 
 # Products -----------------------------------------------------------------------------------------------------
 
+@functools.cache  # fingerprints read every byte: once a process is enough
 def corpus(config) -> Path:
     """The TFDS dataset of a `CorpusConfig`."""
     from slm.corpus import dataset, sources
@@ -113,6 +115,7 @@ def corpus(config) -> Path:
     return _product("corpus", [sources.fingerprint(config), VERSION], build)
 
 
+@functools.cache
 def dictionary(config) -> Path | None:
     """The compiled user dictionary of a `VocabularyConfig`; None where it names no lexicon."""
     from slm.corpus import vocabulary
@@ -127,6 +130,7 @@ def dictionary(config) -> Path | None:
     return _product("dictionary", [digest, morphology.fingerprint()], build) / "user.dic"
 
 
+@functools.cache
 def segmented(config, corpus_config) -> Path:
     """The corpus, cut with the dictionary of a `VocabularyConfig`."""
     from slm.data import segmented as shards
@@ -138,6 +142,7 @@ def segmented(config, corpus_config) -> Path:
     return _product("segmented", [source.name, morphology.fingerprint(user_dictionary)], build)
 
 
+@functools.cache
 def tokenizer(config, corpus_config) -> Path:
     """The tokenizer that a `VocabularyConfig` trains on a corpus."""
     from slm.corpus import vocabulary
@@ -152,6 +157,7 @@ def tokenizer(config, corpus_config) -> Path:
     return _product("tokenizer", [shards.name, settings], build)
 
 
+@functools.cache
 def stream(config, corpus_config) -> Path:
     """The token stream of a corpus and the tokenizer of a `VocabularyConfig`."""
     from slm.data import stream as tokens
