@@ -79,7 +79,9 @@ def _pretrain(config, workdir: Path, started: float) -> dict:
     tokenizer_folder = tokenizer(config.tokenizer, config.corpus)
     stream_folder = stream(config.tokenizer, config.corpus)
     if not (workdir / "tokenizer").exists():  # beside the checkpoints, so that a workdir can be carried away whole
-        shutil.copytree(tokenizer_folder, workdir / "tokenizer")
+        aside = workdir / "tokenizer.writing"
+        shutil.copytree(tokenizer_folder, aside, dirs_exist_ok=True)
+        aside.rename(workdir / "tokenizer")
     result = pretrain.run(config, workdir, stream_folder, started)
     result |= {"corpus": str(corpus(config.corpus)), "tokenizer": str(tokenizer_folder), "stream": str(stream_folder),
                "checkpoints": str(workdir / "checkpoints")}
