@@ -46,6 +46,10 @@ class VocabularyConfig:
     lexicon_share: float = 0.1  # weight of the lexicon's words beside the corpus
 
 
+# For general text of a few megabytes and a small model: rare characters as bytes and few places for the lexicon.
+LAPTOP = VocabularyConfig(size=6000, character_coverage=0.998, lexicon_share=0.02)
+
+
 def lexicon(config: VocabularyConfig) -> list[str]:
     """The normalised words of all lexicons, each once, the commonest of each list first."""
     if config.lexicons == "none":

@@ -11,13 +11,13 @@ class ModelConfig:
     `mlp="silu"` has two matrices and SiLU between them, as NCVC-slm-1; `"swiglu"` three, as Llama.
     """
     preset: str = "laptop"
-    vocabulary_size: int = 8000
-    layers: int = 6
-    width: int = 256
-    query_heads: int = 4
-    kv_heads: int = 2
+    vocabulary_size: int = 6000
+    layers: int = 4
+    width: int = 320
+    query_heads: int = 5
+    kv_heads: int = 1
     head_size: int = 64
-    mlp_width: int = 1024
+    mlp_width: int = 1280
     mlp: Literal["silu", "swiglu"] = "silu"
     context: int = 1024
     rope_theta: float = 10_000.0

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from slm.corpus import sample
+from slm.corpus import sample, sample_items, sample_notes, sample_tables
 from slm.corpus import sample_templates as phrases
 
 MEGABYTES = 2.0
@@ -104,22 +104,22 @@ def test_templates_are_well_formed():
 
 def test_every_template_can_be_filled():
     """Each phrase of a chapter has its values in some row: none is dead."""
-    for chapters, draw, table in ((phrases.DISEASE_SECTIONS, sample.disease_values, "diseases"),
-                                  (phrases.DRUG_SECTIONS, sample.drug_values, "drugs")):
-        keys = {key for row in sample.rows(table) for key in draw(random.Random(0), row)}
+    for chapters, draw, table in ((phrases.DISEASE_SECTIONS, sample_notes.disease_values, "diseases"),
+                                  (phrases.DRUG_SECTIONS, sample_notes.drug_values, "drugs")):
+        keys = {key for row in sample_tables.rows(table) for key in draw(random.Random(0), row)}
         for text in strings(chapters):
             assert phrases.parse(text)[1] <= keys, text
 
 
 def test_tables_resolve():
-    tables = sample.tables()
+    tables = sample_tables.tables()
     for disease in tables["diseases"].values():
         assert set(disease["symptoms"]) <= tables["symptoms"].keys(), disease["name"]
         assert set(disease["drugs"]) <= tables["drugs"].keys(), disease["name"]
         tests = {item.split(":")[0] for item in disease["examinations"]}
         assert tests <= tables["examinations"].keys(), disease["name"]
-        assert {item.split(":")[0] for item in disease["labs"]} <= sample.labs().keys(), disease["name"]
-        assert {item.split(":")[0] for item in disease["vitals"]} <= sample.USUAL_VITALS.keys(), disease["name"]
+        assert {item.split(":")[0] for item in disease["labs"]} <= sample_tables.labs().keys(), disease["name"]
+        assert {item.split(":")[0] for item in disease["vitals"]} <= sample_notes.USUAL_VITALS.keys(), disease["name"]
         assert disease["part"] in tables["body_parts"], disease["name"]
         assert re.fullmatch(r"[A-Z]\d\d", disease["icd10"]), disease["name"]
         assert disease["sex"] in "男女両" and disease["onset"] in phrases.TEMPO, disease["name"]
@@ -135,13 +135,13 @@ def test_tables_resolve():
 
 
 def test_ranges_go_from_low_to_high():
-    for disease in sample.rows("diseases"):
+    for disease in sample_tables.rows("diseases"):
         for item in [*disease["labs"], *disease["vitals"], f"ages:{disease['ages']}"]:
-            low, high = sample.bounds(item.split(":")[1].rstrip("!"))
+            low, high = sample_tables.bounds(item.split(":")[1].rstrip("!"))
             assert low < high, (disease["name"], item)
-    for lab in sample.labs().values():
+    for lab in sample_tables.labs().values():
         for sex in "男女":
-            low, high = map(float, sample.reference(lab, sex))
+            low, high = map(float, sample_tables.reference(lab, sex))
             assert low < high, lab["name"]
 
 
@@ -154,13 +154,13 @@ def test_terms_cover_the_tables():
 
 
 def test_laboratory_goes_the_way_of_the_disease():
-    pneumonia, anemia = (sample.tables()["diseases"][name] for name in ("市中肺炎", "鉄欠乏性貧血"))
+    pneumonia, anemia = (sample_tables.tables()["diseases"][name] for name in ("市中肺炎", "鉄欠乏性貧血"))
     for seed in range(50):
-        values = {value["lab"]: value for value in sample.laboratory(random.Random(seed), pneumonia, "男", 70)}
+        values = {value["lab"]: value for value in sample_notes.laboratory(random.Random(seed), pneumonia, "男", 70)}
         white, crp = values["WBC"]["before"], values["CRP"]["before"]
         assert int(white.removesuffix("/μL").replace(",", "")) > 8600 and float(crp.removesuffix(" mg/dL")) > 0.14
         assert values["CRP"]["change"] == "低下" and float(values["CRP"]["after"].split()[0]) < float(crp.split()[0])
-        hemoglobin = sample.laboratory(random.Random(seed), anemia, "女", 30)[0]
+        hemoglobin = sample_notes.laboratory(random.Random(seed), anemia, "女", 30)[0]
         assert float(hemoglobin["before"].split()[0]) < 11.6 and hemoglobin["change"] == "上昇"
 
 
@@ -173,7 +173,7 @@ def test_exam_items_have_five_choices_and_give_their_answer(items):
 
 
 def test_exam_treatment_has_one_right_choice(items):
-    tables, seen = sample.tables(), 0
+    tables, seen = sample_tables.tables(), 0
     for item in items:
         asked = item.question
         diseases = [name for name in tables["diseases"] if f"{name}の" in asked or f"{name}と診断" in asked]
@@ -186,7 +186,7 @@ def test_exam_treatment_has_one_right_choice(items):
 
 
 def test_exam_definition_and_class_items_are_right_by_the_tables(items):
-    tables, seen = sample.tables(), set()
+    tables, seen = sample_tables.tables(), set()
     facts = {("definition", row["definition"]): name for name, row in tables["diseases"].items()}
     facts |= {("mechanism", row["mechanism"]): name for name, row in tables["drugs"].items()}
     for item in items:
@@ -198,16 +198,16 @@ def test_exam_definition_and_class_items_are_right_by_the_tables(items):
     assert seen == {"definition", "mechanism"}
 
 
-@pytest.mark.parametrize("kind", sample.KINDS)
+@pytest.mark.parametrize("kind", sample_items.KINDS)
 def test_every_kind_always_finds_four_wrong_choices(kind):
     for seed in range(400):
-        values, (right, _), wrong = sample.KINDS[kind](random.Random(seed))
+        values, (right, _), wrong = sample_items.KINDS[kind](random.Random(seed))
         assert len({text for text, _ in wrong} - {right}) >= 4
         assert phrases.known(phrases.STEMS[kind], values)
 
 
 def test_exam_document_marks_the_right_letter():
     for seed in range(200):
-        item, text = sample.exam_item(random.Random(seed)), sample.exam(random.Random(seed))
+        item, text = sample.exam_item(random.Random(seed)), sample_items.exam(random.Random(seed))
         letter = re.search(r"^(?:正解[:　]|【正解】|答え:|［正答］)([a-e])$", text, re.M).group(1)
         assert item.choices["abcde".index(letter)] == item.choices[item.answer]
