@@ -22,7 +22,7 @@ LAPTOP = PretrainConfig(
     model=PRESETS["laptop"], tokenizer=vocabulary.LAPTOP, rows=RowsConfig(batch_rows=4, row_length=512),
     optimizer=OptimizerConfig(name="muon", learning_rate=3e-3, muon_learning_rate=0.02, schedule="warmup_stable_decay",
                               decay_share=0.5, final_share=0.0, weight_decay=0.01),
-    train=LoopConfig(steps=4000, evaluate_every=1000, save_every=250))  # 30 minutes on two cores
+    train=LoopConfig(steps=3600, evaluate_every=900, save_every=300))  # 30 minutes on two cores
 
 VARIANTS = {
     "laptop": LAPTOP,
