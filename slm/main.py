@@ -4,7 +4,10 @@ import os
 import sys
 import time
 
+from slm.memory import keep_freed_memory
+
 STARTED = time.perf_counter()
+keep_freed_memory()  # before any library starts threads, which would bring heaps of their own
 # Compiled steps are kept for the next run; jax reads this when it is first imported.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath("runs/products/compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

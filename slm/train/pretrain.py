@@ -11,7 +11,6 @@ import numpy as np
 from slm.corpus.sources import CorpusConfig
 from slm.corpus.vocabulary import VocabularyConfig
 from slm.data import loader, stream
-from slm.memory import keep_freed_memory
 from slm.model import presets
 from slm.model.presets import ModelConfig
 from slm.train import loop, optimizer, step
@@ -61,8 +60,6 @@ class PretrainConfig:
 
 def run(config: PretrainConfig, workdir: Path, stream_folder: Path, started: float) -> dict:
     """Trains, or goes on training; returns what `result.json` holds."""
-    if jax.default_backend() == "cpu":
-        keep_freed_memory()
     manifest = stream.read_manifest(stream_folder)
     sets = {split: stream.streams(stream_folder, split) for split in ("train", "validation")}
     rows = {split: {source: loader.Rows(tokens, config.rows.row_length, manifest["end_of_document"])
