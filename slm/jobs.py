@@ -185,6 +185,8 @@ def _product(kind: str, ingredients: list, build: Callable[[Path], Any]) -> Path
             return folder
         print(f"making {folder}", file=sys.stderr, flush=True)
         build(aside)
+        for left in aside.rglob("*.writing"):  # by a process that was killed
+            left.unlink()
         aside.rename(folder)
     except Exception:  # what a kill leaves is gone on with; what an error leaves is of no use
         shutil.rmtree(aside, ignore_errors=True)

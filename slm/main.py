@@ -51,6 +51,8 @@ def run() -> None:
     flags.mark_flag_as_required("config")
     try:
         app.run(main, flags_parser=_parse)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on")
     except (ValueError, OSError, KeyError, AttributeError, TypeError, RuntimeError) as error:
         if "--traceback" in sys.argv:
             raise

@@ -95,6 +95,13 @@ def test_a_finished_run_again_does_nothing(run, folder):
     assert (run[0] / "metrics.jsonl").read_bytes() == before
 
 
+def test_fewer_steps_than_were_trained_are_refused(run, folder):
+    code, _, err = slm(folder, *DEBUG, "--config.train.steps=30", "--workdir=runs/whole")
+    assert code != 0
+    assert "runs/whole has been trained for 40 steps, more than train.steps=30" in err
+    assert len(lines(run[0] / "metrics.jsonl")) == 40
+
+
 def test_another_config_in_an_old_workdir_is_refused_with_both_values(run, folder):
     code, _, err = slm(folder, *DEBUG, "--config.seed=3", "--workdir=runs/whole")
     assert code != 0

@@ -36,7 +36,10 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
     seen: set[bytes] = set()
     count, dropped, by_source = Counter(), Counter(), Counter()
     for document in documents:
-        text = normalize(document.text)
+        try:
+            text = normalize(document.text)
+        except ValueError as error:
+            raise ValueError(f"document {document.id!r} of {document.source!r}: {error}") from None
         count["documents_in"] += 1
         count["characters_in"] += len(document.text)
         digest = hashlib.sha256(text.encode()).digest()[:16]

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _read_json_lines(path: Path) -> Iterator[Document]:
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
                 yield _parse(line, f"{path}, line {number}", path)
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} ends or breaks after line {number} ({error}): it was cut short or is not what its "
                          "name says; fetch it again") from None
 
@@ -84,11 +85,11 @@ def _parse(line: bytes, place: str, path: Path) -> Document:
                          "split the document or the file")
     if not line.strip():
         raise ValueError(f"{place} is empty: JSON Lines holds one object a line; remove it (grep -v '^$')")
+    text = _decode(line, place)
     try:
-        row = json.loads(_decode(line, place))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is not JSON ({error.msg} at column {error.colno}): JSON Lines holds one object "
-                         "a line") from None
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:  # not JSON, a number of 5,000 digits, 100,000 brackets
+        raise ValueError(f"{place} is not JSON ({error}): JSON Lines holds one object a line") from None
     if not isinstance(row, dict):
         raise ValueError(f"{place} holds a {type(row).__name__}, not an object with a field 'text'")
     return _document(row, place, path)
@@ -124,7 +125,7 @@ def _read_text(path: Path) -> Iterator[Document]:
     try:
         with _open(path) as file:
             content = file.read(LONGEST_LINE + 1)
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} breaks off ({error}): fetch it again") from None
     if len(content) > LONGEST_LINE:
         raise ValueError(f"{path} is longer than {LONGEST_LINE:,} bytes: a text file is one document; cut it into "
@@ -134,7 +135,7 @@ def _read_text(path: Path) -> Iterator[Document]:
 
 def _decode(content: bytes, place: str) -> str:
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")  # a byte order mark is no text
     except UnicodeDecodeError as error:
         raise ValueError(f"{place} is not UTF-8 (byte 0x{content[error.start]:02X} at {error.start}): convert it, for "
                          "example with iconv -f CP932 -t UTF-8") from None

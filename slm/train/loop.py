@@ -60,6 +60,9 @@ def run(config: LoopConfig, workdir: Path, *, initial: Callable[[], Any], abstra
     """
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
     start = checkpoints.latest() or 0
+    if start > config.steps:
+        raise ValueError(f"{workdir} has been trained for {start} steps, more than train.steps={config.steps}: raise "
+                         "it, or choose another --workdir")
     if start:
         _refuse_other(workdir, checkpoints.about(start), about(start))
         print(f"going on from step {start} of {workdir}", flush=True)

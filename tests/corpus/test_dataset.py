@@ -33,6 +33,11 @@ def test_the_split_is_by_hash_and_never_by_position():
     assert all(dataset.split_of(text, 0.1) == "validation" for text, s in zip(texts, splits) if s == "validation")
 
 
+def test_a_lone_surrogate_is_refused_with_its_document(tmp_path):
+    with pytest.raises(ValueError, match=r"document '1' of 's': the text has a lone surrogate"):
+        dataset.write(documents("一つ", "\ud800"), tmp_path, 0.5)
+
+
 def test_an_empty_split_is_refused(tmp_path):
     with pytest.raises(ValueError, match="leaves none for validation"):
         dataset.write(documents("一つ"), tmp_path, 0.0001)

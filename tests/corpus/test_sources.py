@@ -37,6 +37,11 @@ def test_every_format_gives_the_same_documents(files, name):
     assert name in second.id and "2" in second.id
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + LINES)
+    assert read(tmp_path / "a.jsonl")[0].text == "一つ目\n改行"
+
+
 def test_zst_of_several_frames(tmp_path):
     for path in (tmp_path / "one.zst", tmp_path / "two.zst"):
         with pyarrow.CompressedOutputStream(str(path), "zstd") as file:
@@ -55,6 +60,8 @@ def test_plain_text_is_one_document(files):
 @pytest.mark.parametrize("name, content, message", [
     ("a.jsonl", b'{"text": "x"}\n\n', r"line 2 is empty"),
     ("a.jsonl", b'{"text": "x"}\n{"tex', r"line 2 is not JSON"),
+    ("a.jsonl", b'{"text": ' + b"[" * 100_000, r"line 1 is not JSON"),
+    ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", r"line 1 is not JSON"),
     ("a.jsonl", b"[1]\n", r"line 1 holds a list"),
     ("a.jsonl", b'{"body": "x"}\n', r"no string field 'text' \(found \['body'\]\): rename"),
     ("a.jsonl", b'{"text": 3}\n', r"its 'text' is a int"),
@@ -62,6 +69,7 @@ def test_plain_text_is_one_document(files):
     ("a.jsonl", b'{"text": "' + b"x" * 10_000_000 + b'"}\n', r"line 1 is longer than 8,000,000 bytes"),
     ("a.jsonl.gz", gzip.compress(LINES * 100)[:-20], r"breaks after line \d+ .*fetch it again"),
     ("a.jsonl.gz", LINES, r"breaks after line 0"),
+    ("a.jsonl.gz", gzip.compress(LINES)[:20] + b"\0" * 40, r"breaks after line 0"),
     ("a.txt", b"\xff\xfe", r"not UTF-8"),
     ("a.txt", b"x" * 8_000_001, r"longer than 8,000,000 bytes"),
     ("a.parquet", b"PAR1 cut short", r"not a whole Parquet file"),
