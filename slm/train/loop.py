@@ -35,7 +35,6 @@ class LoopConfig:
 @dataclasses.dataclass
 class Outcome:
     """What a run of the loop ends with."""
-    state: Any
     validations: list[dict]  # of the whole run, in order
     metrics: list[dict]      # of every step of the whole run
     seconds_to_first_step: float | None  # None: there was no step left to do
@@ -110,7 +109,7 @@ def run(config: LoopConfig, workdir: Path, *, initial: Callable[[], Any], abstra
     telemetry.close()
     if not validations.lines:  # an old run that is already done, from before its first evaluation
         validations.add(start, evaluate(state, True))
-    return Outcome(state, validations.lines, cut_back(workdir / METRICS_FILE, config.steps), first_step_seconds)
+    return Outcome(validations.lines, cut_back(workdir / METRICS_FILE, config.steps), first_step_seconds)
 
 
 class _Validations:
