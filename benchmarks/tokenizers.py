@@ -1,6 +1,7 @@
 """The tokenizer comparison on real text: 8,000 and 32,768 pieces, measured on held-out licensing examinations.
 
-    .venv/bin/python -m benchmarks.tokenizers --text='DATA/text/*.jsonl.gz' --exams='DATA/IgakuQA/data/*/*[A-F].jsonl' \\
+    .venv/bin/python -m benchmarks.tokenizers --text='DATA/text/*.jsonl.gz' \\
+        --exams='DATA/IgakuQA/data/*/*[A-F].jsonl' \\
         --lexicons=DATA/lexicon/manbyo_diseases.txt.gz,DATA/lexicon/mhlw_drugs.txt
 
 The tokenizers are trained on the text; the terms are the 2,000 commonest of the lexicons in the examinations. Products
