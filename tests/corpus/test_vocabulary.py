@@ -101,3 +101,9 @@ def test_comparison_has_a_row_for_each_tokenizer(products):
         assert measures.characters_per_token > 0.9
     assert rows["morphemes"].frequent_morphemes_whole > rows["plain Unigram"].frequent_morphemes_whole
     assert comparison.markdown(rows).count("\n") == 5
+
+
+def test_comparison_names_the_size_of_a_tokenizer_that_the_text_cannot_fill(products):
+    config = VocabularyConfig(size=30_000)
+    rows = comparison.compare(config, products / "segmented", products / "user.dic", products / "tokenizer")
+    assert [label for label in rows if "(only " in label and label.endswith(" pieces)")]

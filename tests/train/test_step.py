@@ -103,7 +103,7 @@ def test_muon_moves_matrices_by_its_own_rate_and_adamw_the_rest():
     gradient = step._gradients(state["params"], batch(), CONFIG, MODEL)[0]["blocks"]["mlp"]["up"]
     evenness = [np.median(values) / values.max() for values in (
         np.linalg.svd(np.asarray(x[0]), compute_uv=False) for x in (update, gradient))]
-    assert evenness[0] > 0.8 > 0.4 > evenness[1]  # orthogonalised, which the gradient is not
+    assert evenness[0] > 0.6 > 0.3 > evenness[1]  # orthogonalised, which the gradient is not
 
 
 def test_norms_are_not_decayed():
