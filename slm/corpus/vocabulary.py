@@ -151,8 +151,12 @@ def lexicon_counts(words: Iterable[str], total: int, config: VocabularyConfig) -
 
 
 def train_plain(lines: Iterable[str], config: VocabularyConfig) -> bytes:
-    """The usual Unigram over unsegmented lines: what morphology is compared with."""
-    return _train(config, sentence_iterator=iter(lines), max_sentence_length=16384)
+    """The usual Unigram over unsegmented lines: what morphology is compared with.
+
+    It is trained on at most 50,000 lines drawn at random: without morphemes its time grows with the text.
+    """
+    return _train(config, sentence_iterator=iter(lines), max_sentence_length=16384, input_sentence_size=50_000,
+                  shuffle_input_sentence=True)
 
 
 def _train(config: VocabularyConfig, **source) -> bytes:
