@@ -43,7 +43,7 @@ class VocabularyConfig:
     least_count: int = 1  # of a seed; a web corpus wants more
     most_seeds: int = 1_000_000
     whole_share: float = 0.25  # the commonest morphemes that get a piece for sure, as a share of `size`
-    lexicon_share: float = 0.1  # weight of the lexicon's words beside the corpus
+    lexicon_share: float = 0.2  # weight of the lexicon's words beside the corpus
 
 
 # For general text of a few megabytes and a small model: rare characters as bytes and few places for the lexicon.
