@@ -144,7 +144,7 @@ def run(config: GenerateConfig, workdir: Path) -> dict:
 def load(workdir: Path) -> tuple[decoder.Params, ModelConfig, Tokenizer]:
     """Parameters, model and tokenizer of a training workdir, for decoding."""
     about = checkpoint.read_about(workdir)
-    # On one machine unrolled layers decode three times as fast as scanned ones.
+    # On a CPU unrolled layers decode faster than scanned ones (three times at 1.2B, in a prototype before this code).
     model = dataclasses.replace(freeze(ModelConfig, about["config"]["model"]), scan_layers=False, remat="none")
     shapes = jax.eval_shape(functools.partial(decoder.initialize, model), jax.random.key(0))
     params = jax.tree.map(jnp.asarray, checkpoint.read_params(workdir, None, shapes))

@@ -10,8 +10,8 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 def keep_freed_memory() -> None:
     """Tells glibc to keep freed memory, so that each step's buffers are not mapped and zeroed anew by the kernel.
 
-    Training on CPU is about twice as fast with it; no number changes. Only Linux with glibc has these settings, and
-    they must be made before threads exist.
+    Training on CPU is about 1.5 times as fast with it (docs/LOG.md); no number changes. Only Linux with glibc has these
+    settings, and they must be made before threads exist.
     """
     if sys.platform != "linux":
         return

@@ -62,7 +62,7 @@ def _open(path: Path) -> io.BufferedIOBase:
     if path.name.lower().endswith(".gz"):
         return gzip.open(path, "rb")
     if path.name.lower().endswith(".zst"):
-        import pyarrow  # 0.1 s, for this format only
+        import pyarrow  # late: for this format only
         return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
     return open(path, "rb")
 

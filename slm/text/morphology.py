@@ -26,7 +26,7 @@ from slm.text.normalize import BOUNDARY, normalize
 
 # MeCab would stop at NUL and treats the others as part of a morpheme: they become morphemes of their own.
 _BREAKS = re.compile("([\n\t\0]|(?: |\u3000)+)")
-_LONGEST_CALL = 20_000  # characters; MeCab's lattice takes about 2 kB a character
+_LONGEST_CALL = 20_000  # characters; MeCab keeps a lattice of the whole call in memory
 
 # Shorter ASCII entries would cut laboratory terms: with ALT and MR as words, CRP becomes CR|P.
 _LONGEST_LEFT_OUT_ASCII = 5

@@ -28,7 +28,7 @@ class Telemetry:
         self._file = open(workdir / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115
         self._board = None
         if tensorboard:
-            import tensorboardX  # late: 0.3 s
+            import tensorboardX  # late: only where it is wanted
             self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=start)
         self._steps, self._tokens_a_step, self._flops_a_token = steps, tokens_a_step, flops_a_token
         peak = peak_tflops or PEAK_TFLOPS.get(jax.devices()[0].device_kind, 0)
