@@ -30,6 +30,7 @@ _LONGEST_CALL = 20_000  # characters; MeCab keeps a lattice of the whole call in
 
 # Shorter ASCII entries would cut laboratory terms: with ALT and MR as words, CRP becomes CR|P.
 _LONGEST_LEFT_OUT_ASCII = 5
+_NODE = f"%M{BOUNDARY}%h{BOUNDARY}"  # surface with the white space before it, part-of-speech id
 _NOUN = "1288,1288,{cost},名詞,固有名詞,一般,*,*,*,{surface},*,*"  # ids of ipadic's 名詞,固有名詞,一般
 
 
@@ -47,26 +48,33 @@ class Morphology:
         user = ["-u", str(user_dictionary)] if user_dictionary else []
         self._tagger = MeCab.Tagger(" ".join(map(_quoted, [
             "-r", os.devnull, "-d", ipadic.DICDIR, *user,
-            f"--node-format=%M{BOUNDARY}", f"--unk-format=%M{BOUNDARY}", "--eos-format="])))
+            f"--node-format={_NODE}", f"--unk-format={_NODE}", "--eos-format="])))
 
     def split(self, text: str) -> list[str]:
         """Morphemes of `text`, which `normalize` has returned; `"".join(...)` gives `text` back."""
-        morphemes = []
+        return self.tag(text)[0]
+
+    def tag(self, text: str) -> tuple[list[str], list[str]]:
+        """Morphemes of `text`, as `split` gives them, and ipadic's part-of-speech id of each; "" for white space."""
+        morphemes, tags = [], []
         for part in _BREAKS.split(text):
             if not part:
                 continue
             if _BREAKS.match(part):
                 morphemes.append(part)
+                tags.append("")
                 continue
             for start in range(0, len(part), _LONGEST_CALL):
-                morphemes += self._split_piece(part[start:start + _LONGEST_CALL])
-        return morphemes
-
-    def _split_piece(self, piece: str) -> list[str]:
-        *morphemes, _ = self._tagger.parse(piece).split(BOUNDARY)
-        # What MeCab takes for white space goes with the next morpheme; at the end there is none.
-        rest = piece[sum(map(len, morphemes)):]
-        return [*morphemes, rest] if rest else morphemes
+                piece = part[start:start + _LONGEST_CALL]
+                fields = self._tagger.parse(piece).split(BOUNDARY)
+                surfaces = fields[:-1:2]
+                morphemes += surfaces
+                tags += fields[1::2]
+                # What MeCab takes for white space goes with the next morpheme; at the end there is none.
+                if rest := piece[sum(map(len, surfaces)):]:
+                    morphemes.append(rest)
+                    tags.append("")
+        return morphemes, tags
 
 
 def fingerprint(user_dictionary: Path | None = None) -> str:

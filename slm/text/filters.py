@@ -1,0 +1,282 @@
+"""What makes a document fit to train on: one function a rule, each returns the reason to drop it, or None.
+
+A rule sees a `Page` (the cleaned text, with what several rules share computed once) and the `Profile` of its
+source: what is junk on the web (short, without full stops, repeating its terms) is good style in a case report.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import re
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from slm.text.morphology import Morphology
+
+_HIRAGANA, _KATAKANA = re.compile("[ぁ-ゖゝゞ]"), re.compile("[ァ-ヺー-ヿ]")
+_KANJI = re.compile("[々〆㐀-䶿一-鿿豈-﫿]")
+_SENTENCE = re.compile(r"[^。!?\n]*[。!?]+[」』)]*|[^。!?\n]+")
+_JAPANESE_STOP = re.compile(r"(?<=[ぁ-ヿ一-鿿)])\.(?=\s|[^0-9A-Za-z.]|$)")
+_ENDED = re.compile(r"[。!?」』)]$")
+_ELLIPSIS = re.compile(r"(?:…|\.\.\.|・・・)$")
+# UTF-8 read as Shift JIS (縺ゅ, 繧ｹ) or as Latin-1 (ã‚, â€), and what no decoder could read.
+_MOJIBAKE = re.compile("[\ufffd\u0080-\u009f]|[縺繧繝][\u0080-\uffff]|ã[\u0080-\u00bf]|â€|Ã.")
+_MARKUP = re.compile(
+    r"</?(?:div|span|p|br|a|table|tr|td|li|ul|img|script|style|font|h[1-6])\b[^>]{0,200}>|&(?:nbsp|lt|gt|amp|quot|#\d+);"
+    r"|\{\{[^}]*\}\}|function\s*\(|var\s+\w+\s*=|@media\b|[{;]\s*[\w-]+\s*:\s*[^;{}]{1,40};")
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """The numbers a kind of source is held to; 0 (or infinity for a largest value) switches a rule off.
+
+    Sources: Swallow v1 (language, letters, sentences), Gopher (repetition), llm-jp (compression).
+    """
+    japanese: float = 0.5  # least share of kana and kanji in what is not white space
+    hiragana: float = 0.2
+    katakana: float = 0.5  # largest share
+    letters: int = 400  # Japanese ones
+    sentence_mean: tuple[float, float] = (20, 90)  # characters
+    sentence_longest: float = 200
+    ellipsis: float = 0.2  # of sentences
+    incomplete: float = 0.5  # of characters, in lines that end without a full stop
+    repeated_lines: float = 0.3  # of lines; two thirds of it by characters
+    repeated: float = 1.0  # of Gopher's limits for n-grams of morphemes; 0: off
+    compression: tuple[float, float] = (0.30, 0.70)  # zlib's size over UTF-8 bytes
+    boilerplate: float = 0.2  # of characters
+    words: float = 1.0  # adult and gambling words a thousand characters
+    advertising: float = 3.0  # phrases a thousand characters
+    noise: float = 0.05  # of characters: mojibake, markup, symbols in a row
+    grammar: float = 0.05  # least mean mutual information (nats) of neighbouring parts of speech
+    warnings: tuple[str, ...] = ()  # of the source about its own documents
+    mask_names: bool = True  # of persons and places of care, and dates of birth
+
+
+_LOOSE = float("inf")
+
+PROFILES = {
+    # OSCAR's own warnings: what it calls adult is; its "noisy" and "short_sentences" repeat the rules here.
+    "web": Profile(warnings=("adult", "mixed_adult", "gambling", "cryptojacking", "malware", "phishing")),
+    # An article is edited text: lists and short leads are its style. Its persons are public.
+    "encyclopedia": Profile(japanese=0.4, hiragana=0.05, katakana=0.8, letters=20, sentence_mean=(8, 150),
+                            sentence_longest=_LOOSE, incomplete=1.0, repeated=2.0, compression=(0.15, 1.2), mask_names=False, grammar=-0.2),
+    "literature": Profile(hiragana=0.2, letters=100, sentence_mean=(4, 300), sentence_longest=_LOOSE, ellipsis=1.0,
+                          incomplete=1.0, repeated=2.0, compression=(0.15, 1.2), mask_names=False, words=3.0,
+                          grammar=0.0),
+    # Case reports, notes, examination items: terms in katakana and Latin letters, fragments, the same phrase again.
+    "clinical": Profile(japanese=0.05, hiragana=0.0, katakana=0.9, letters=5, sentence_mean=(2, 400),
+                        sentence_longest=_LOOSE, ellipsis=1.0, incomplete=1.0, repeated_lines=0.6, repeated=4.0,
+                        compression=(0.12, 1.5), advertising=6.0, grammar=-0.05),
+    "textbook": Profile(japanese=0.4, hiragana=0.1, letters=60, sentence_mean=(8, 200), sentence_longest=_LOOSE,
+                        incomplete=1.0, repeated=2.0, compression=(0.15, 1.2), mask_names=False),
+}
+
+
+class Page:
+    """A document as the rules see it; MeCab is paid once."""
+
+    def __init__(self, text: str, morphology: Morphology, warnings: Iterable[str] = ()):
+        self.text, self.warnings, self._morphology = text, warnings, morphology
+
+    @functools.cached_property
+    def letters(self) -> int:
+        """How many characters are not white space."""
+        return len(self.text) - sum(map(self.text.count, " \n\t\u3000"))
+
+    @functools.cached_property
+    def lines(self) -> list[str]:
+        return [stripped for line in self.text.split("\n") if (stripped := line.strip())]
+
+    @functools.cached_property
+    def sentences(self) -> list[str]:
+        stopped = _JAPANESE_STOP.sub("。", self.text) if "." in self.text else self.text
+        return [stripped for sentence in _SENTENCE.findall(stopped) if (stripped := sentence.strip())]
+
+    @functools.cached_property
+    def tagged(self) -> tuple[list[str], list[str]]:
+        return self._morphology.tag(self.text)
+
+    @functools.cached_property
+    def morphemes(self) -> list[str]:
+        return self.tagged[0]
+
+    @functools.cached_property
+    def hashes(self) -> np.ndarray:
+        """uint64 [morphemes], the same in every process."""
+        return np.fromiter(map(_hash, self.morphemes), np.uint64, len(self.morphemes))
+
+    def ngrams(self, n: int) -> np.ndarray:
+        """uint64 [max(0, morphemes − n + 1)], a hash of each n morphemes in a row."""
+        count = max(0, len(self.hashes) - n + 1)
+        total = np.zeros(count, np.uint64)
+        for i in range(n):
+            total = total * np.uint64(0x100000001B3) + self.hashes[i:i + count]
+        return total ^ (total >> np.uint64(29))  # the low bits of a product know little of the high ones
+
+
+@functools.lru_cache(maxsize=500_000)
+def _hash(morpheme: str) -> int:
+    return int.from_bytes(hashlib.blake2b(morpheme.encode(), digest_size=8).digest(), "little")
+
+
+Rule = Callable[[Page, Profile], str | None]
+
+
+def warnings(page: Page, profile: Profile) -> str | None:
+    return next((f"warned_{warning}" for warning in page.warnings if warning in profile.warnings), None)
+
+
+def language(page: Page, profile: Profile) -> str | None:
+    hiragana, katakana, kanji = (len(kind.findall(page.text)) for kind in (_HIRAGANA, _KATAKANA, _KANJI))
+    japanese = hiragana + katakana + kanji
+    if not page.letters or japanese < profile.japanese * page.letters:
+        return "not_japanese"
+    if hiragana < profile.hiragana * japanese:
+        return "little_hiragana"
+    if katakana > profile.katakana * japanese:
+        return "mostly_katakana"
+    return "short" if japanese < profile.letters else None
+
+
+def noise(page: Page, profile: Profile) -> str | None:
+    """Mojibake and markup."""
+    spoilt = sum(map(len, _MOJIBAKE.findall(page.text))) * 3 + sum(map(len, _MARKUP.findall(page.text)))
+    return "noise" if spoilt > profile.noise * page.letters else None
+
+
+def sentences(page: Page, profile: Profile) -> str | None:
+    lengths = [len(sentence) for sentence in page.sentences]
+    low, high = profile.sentence_mean
+    if not low <= sum(lengths) / max(1, len(lengths)) <= high or max(lengths, default=0) > profile.sentence_longest:
+        return "sentence_length"
+    ends = sum(bool(_ELLIPSIS.search(sentence)) for sentence in page.sentences)
+    return "ellipsis" if ends > profile.ellipsis * len(lengths) else None
+
+
+def incomplete(page: Page, profile: Profile) -> str | None:
+    open_ended = sum(len(line) for line in page.lines if not _ENDED.search(line))
+    return "incomplete_lines" if open_ended > profile.incomplete * max(1, sum(map(len, page.lines))) else None
+
+
+def repeated_lines(page: Page, profile: Profile) -> str | None:
+    for parts in (page.lines, page.sentences):
+        again, seen = [], set()
+        for part in parts:
+            (again.append if part in seen else seen.add)(part)
+        if len(again) > profile.repeated_lines * len(parts):
+            return "repeated_lines"
+        if sum(map(len, again)) > profile.repeated_lines * 2 / 3 * sum(map(len, parts)):
+            return "repeated_lines"
+    return None
+
+
+def compression(page: Page, profile: Profile) -> str | None:
+    data = page.text.encode()
+    ratio = len(zlib.compress(data, 6)) / max(1, len(data))
+    low, high = profile.compression
+    if len(data) < 1000:  # too short to tell repetition from a short alphabet
+        return None
+    return "compresses_well" if ratio < low else "compresses_badly" if ratio > high else None
+
+
+_COMMON = {2: 0.20, 3: 0.18, 4: 0.16}
+_DUPLICATE = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
+
+
+def repetition(page: Page, profile: Profile) -> str | None:
+    """Gopher's rules on n-grams of morphemes, by their characters (Rae et al. 2021, table A1)."""
+    if not profile.repeated or len(page.morphemes) < 50:
+        return None
+    lengths = np.fromiter(map(len, page.morphemes), np.int64, len(page.morphemes))
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    for n, limit in _COMMON.items():
+        _, first, counts = np.unique(page.ngrams(n), return_index=True, return_counts=True)
+        top = counts.argmax()
+        share = counts[top] * (ends[first[top] + n] - ends[first[top]]) / ends[-1]
+        if counts[top] > 2 and share > limit * profile.repeated:
+            return f"common_{n}_gram"
+    for n, limit in _DUPLICATE.items():
+        grams = page.ngrams(n)
+        _, first = np.unique(grams, return_index=True)
+        again = np.ones(len(grams), bool)
+        again[first] = False
+        edges = np.zeros(len(lengths) + 1, np.int64)
+        starts = np.flatnonzero(again)
+        np.add.at(edges, starts, 1)
+        np.add.at(edges, starts + n, -1)
+        covered = np.cumsum(edges[:-1]) > 0
+        if lengths[covered].sum() > min(0.9, limit * profile.repeated) * ends[-1]:
+            return f"duplicate_{n}_grams"
+    return None
+
+
+def _list(*names: str) -> list[str]:
+    lines = [line for name in names
+             for line in (Path(__file__).parent / "words" / f"{name}.txt").read_text(encoding="utf-8").splitlines()]
+    return sorted((line for line in lines if line and not line.startswith("#")), key=len, reverse=True)
+
+
+_BAD_WORDS = re.compile("|".join(map(re.escape, _list("adult", "gambling"))))
+_ALLOWED_WORDS = re.compile("|".join(map(re.escape, _list("allowed"))))
+_ADVERTISING = re.compile("|".join(_list("advertising")))
+_BOILERPLATE = re.compile("|".join(_list("boilerplate")))
+
+
+def words(page: Page, profile: Profile) -> str | None:
+    """Adult and gambling words that begin and end at a morpheme's border, at least two different ones."""
+    found = [match for match in _BAD_WORDS.finditer(page.text)]
+    if len(found) < 3 or len(found) * 1000 <= profile.words * page.letters:
+        return None
+    allowed = [match.span() for match in _ALLOWED_WORDS.finditer(page.text)]
+    borders = {0, *np.cumsum([len(morpheme) for morpheme in page.morphemes]).tolist()}
+    hits = [match.group() for match in found if match.start() in borders and match.end() in borders
+            and not any(start <= match.start() and match.end() <= end for start, end in allowed)]
+    return "words" if len(set(hits)) > 1 and len(hits) > 2 and len(hits) * 1000 > profile.words * page.letters else None
+
+
+def advertising(page: Page, profile: Profile) -> str | None:
+    hits = len(_ADVERTISING.findall(page.text))
+    return "advertising" if hits > 2 and hits * 1000 > profile.advertising * page.letters else None
+
+
+def boilerplate(page: Page, profile: Profile) -> str | None:
+    spent = sum(len(line) for line in page.lines if len(line) < 120 and _BOILERPLATE.search(line))
+    return "boilerplate" if spent > profile.boilerplate * max(1, sum(map(len, page.lines))) else None
+
+
+def grammar(page: Page, profile: Profile, pairs: np.ndarray) -> str | None:
+    """Neighbouring parts of speech depend on each other in language, hardly in shuffled or listed words.
+
+    `pairs`: what `part_of_speech_pairs` returned.
+    """
+    tags = _tag_ids(page.tagged[1])
+    if len(tags) < 20:
+        return None
+    return "no_grammar" if pairs[tags[:-1], tags[1:]].mean() < profile.grammar else None
+
+
+_TAGS = 72  # ipadic's ids end at 68
+
+
+def part_of_speech_pairs(texts: Iterable[str], morphology: Morphology) -> np.ndarray:
+    """float32 [tags, tags]: the mutual information (nats) of neighbouring parts of speech in `texts`, within ±3."""
+    counts = np.full((_TAGS, _TAGS), 0.05)
+    for text in texts:
+        tags = _tag_ids(morphology.tag(text)[1])
+        np.add.at(counts, (tags[:-1], tags[1:]), 1)
+    joint = counts / counts.sum()
+    information = np.log(joint / (joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)))
+    return np.clip(information, -3, 3).astype(np.float32)
+
+
+def _tag_ids(tags: list[str]) -> np.ndarray:
+    return np.array([0, *(int(tag) + 1 if tag else _TAGS - 1 for tag in tags)])  # 0: where a text begins
+
+
+# What needs no MeCab comes first: it is cheaper, and on the web it drops most.
+CHEAP: tuple[Rule, ...] = (warnings, language, noise, sentences, incomplete, repeated_lines, compression, boilerplate,
+                           advertising)
+MORPHEMIC: tuple[Rule, ...] = (words, repetition)
