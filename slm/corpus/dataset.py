@@ -48,7 +48,8 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
             continue
         seen.add(digest)
         split = split_of(text, validation_share)
-        shards[split].add(features.serialize_example({**vars(document), "text": text}))
+        row = {name: getattr(document, name) for name in FIELDS}
+        shards[split].add(features.serialize_example({**row, "text": text}))
         count["documents_out"] += 1
         count["characters_out"] += len(text)
         count["bytes_out"] += len(text.encode())

@@ -11,19 +11,18 @@ find a place although general text hardly has them.
 """
 
 import dataclasses
-import gzip
 import io
 import itertools
 import re
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
 from tqdm import tqdm
 
-from slm.corpus import sample, sources
+from slm.corpus import lexicon as lexicons
 from slm.data import segmented
 from slm.text import tokenizer as tokens
 from slm.text.morphology import Morphology
@@ -34,8 +33,8 @@ from slm.text.normalize import normalize
 class VocabularyConfig:
     """The dictionary that cuts the text, and how the pieces are chosen."""
     size: int = 8000
-    # Word lists for MeCab's user dictionary, PATH[,PATH…], plain or gz, a word a line, the commonest first; empty:
-    # the names the project brings; "none": ipadic alone.
+    # Disease and drug lists for MeCab's user dictionary, PATH[,PATH…], as lexicon.py reads them, the commonest word
+    # first; empty: the names the project brings; "none": ipadic alone.
     lexicons: str = ""
     # Rarer characters fall back to bytes: 3 tokens each, but a piece is free for something commoner.
     character_coverage: float = 0.9995
@@ -54,20 +53,9 @@ def lexicon(config: VocabularyConfig) -> list[str]:
     """The normalised words of all lexicons, each once, the commonest of each list first."""
     if config.lexicons == "none":
         return []
-    if config.lexicons:
-        lists = [list(_read_words(path)) for path in sources.find(config.lexicons.split(","))]
-    else:
-        lists = list(sample.terms().values())
+    lists = ([entry.surface for entry in entries] for entries in lexicons.lists(config.lexicons))
     interleaved = (word for words in itertools.zip_longest(*lists) for word in words if word)
     return list(dict.fromkeys(filter(None, map(normalize, interleaved))))
-
-
-def _read_words(path: Path) -> Iterator[str]:
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
-        try:
-            yield from (line.strip() for line in file)
-        except (UnicodeDecodeError, EOFError, OSError) as error:
-            raise ValueError(f"{path} is not a whole UTF-8 word list ({error}): convert it or fetch it again") from None
 
 
 class VocabularyTooLarge(ValueError):

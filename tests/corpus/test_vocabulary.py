@@ -82,9 +82,11 @@ def test_lexicons_are_read_in_turn_normalised_and_once(tmp_path):
     config = VocabularyConfig(lexicons=f"{tmp_path}/a.txt,{tmp_path}/b.txt")
     assert vocabulary.lexicon(config) == ["肺炎", "アムロジピン", "COPD増悪", "喘息"]
     assert vocabulary.lexicon(VocabularyConfig(lexicons="none")) == []
-    (tmp_path / "c.txt").write_bytes("肺炎".encode("cp932"))
-    with pytest.raises(ValueError, match=r"c\.txt is not a whole UTF-8 word list"):
-        vocabulary.lexicon(VocabularyConfig(lexicons=f"{tmp_path}/c.txt"))
+    (tmp_path / "c.csv").write_bytes("出現形,標準病名\n喘息発作,気管支喘息\n".encode("cp932"))
+    assert vocabulary.lexicon(VocabularyConfig(lexicons=f"{tmp_path}/c.csv")) == ["喘息発作"]
+    (tmp_path / "d.txt").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"d\.txt, line 1 is neither UTF-8"):
+        vocabulary.lexicon(VocabularyConfig(lexicons=f"{tmp_path}/d.txt"))
 
 
 def test_terms_are_told_apart_by_where_they_are_cut(words):

@@ -1,0 +1,22 @@
+"""Synthesised textbooks over diseases and drugs: `documents.jsonl` in the workdir, one more source of a corpus.
+
+    python -m slm.main --config=configs/textbooks.py                      # from the project's own tables, offline
+    python -m slm.main --config=configs/textbooks.py:endpoint --config.base_url=http://localhost:8000/v1 \\
+        --config.model=MODEL --config.lexicons=MANBYO.xlsx,PRICE_LIST.xlsx --config.dry_run=true    # how long?
+    python -m slm.main --config=configs/corpus.py --config.corpus.files=runs/textbooks-sample/documents.jsonl
+
+The endpoint is any OpenAI-compatible server (vLLM, Ollama, llama.cpp); its key, if it wants one, is read from
+SLM_API_KEY or OPENAI_API_KEY. The same command again goes on where it stopped.
+"""
+
+from slm import config
+from slm.corpus.textbooks import TextbooksConfig
+
+VARIANTS = {
+    "sample": TextbooksConfig(),
+    "endpoint": TextbooksConfig(backend="openai", items=100_000),
+}
+
+
+def get_config(argument=None):
+    return config.select(argument, VARIANTS, "textbooks")

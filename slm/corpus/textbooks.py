@@ -1,0 +1,359 @@
+"""Synthesised textbooks: a plan over diseases and drugs, written by a language model, kept where it passes the gates.
+
+In the workdir `items.jsonl` grows by a line an item, under a hash of all that decides what is asked: a rerun asks only
+for what is missing, so a run may be stopped, or its plan grown, at any time. The gates are applied when the run ends,
+in the order of the plan, hence alike in whatever order the answers came; `gates.jsonl` says what each item passed, and
+`documents.jsonl` holds those that passed all, to be read as one more source of the corpus.
+"""
+
+import asyncio
+import collections
+import dataclasses
+import fcntl
+import hashlib
+import itertools
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm import tqdm
+
+from slm.corpus import lexicon
+from slm.corpus import textbook_prompts as prompts
+from slm.corpus.lexicon import Entry
+from slm.corpus.textbook_prompts import Item
+from slm.corpus.textbook_writers import Endpoint, Generator, NoAnswer
+from slm.text.normalize import normalize
+
+NOTICE = "【合成教材】この文章は計算機が合成したもので、臨床的な内容の検証を受けていません。"
+FAILURES_IN_A_ROW = 20  # then the endpoint is taken to be down
+DISTINCT_WINDOW = 2_000_000  # characters: the share of distinct n-grams falls with length, so batches need one length
+
+
+@dataclasses.dataclass(frozen=True)
+class GatesConfig:
+    """What an item must pass to become a document."""
+    shortest: int = 150  # characters
+    longest: int = 4000
+    repetition: float = 0.3  # largest share of lines, or of character 10-grams, that repeat earlier ones
+    similarity: float = 0.6  # largest Jaccard similarity of character 5-grams to an accepted item of the same term
+
+
+@dataclasses.dataclass(frozen=True)
+class TextbooksConfig:
+    """Which textbooks are written, and by whom."""
+    job: str = "textbooks"
+    variant: str = "sample"
+    lexicons: str = ""  # PATH[@LICENSE][,PATH…] of diseases and drugs; empty: those of the project's tables
+    items: int = 300  # of the plan, drawn evenly; 0: all
+    seed: int = 0
+    backend: Literal["generator", "openai"] = "generator"  # the project's tables, or a model behind an endpoint
+    base_url: str = ""  # of an OpenAI-compatible server; it is sent the prompts, so it is never guessed
+    model: str = ""  # as the server calls it
+    license: str = ""  # of what is written; empty: Apache-2.0 of the generator, unknown of a model
+    temperature: float = 0.8
+    max_tokens: int = 2000
+    concurrency: int = 8  # requests at a time
+    timeout: float = 600.0  # seconds a request
+    retries: int = 3  # of a request, by the client
+    dry_run: bool = False  # writes `dry_run_items` only, and says what the whole plan would take
+    dry_run_items: int = 8
+    gates: GatesConfig = GatesConfig()
+
+    def __post_init__(self):
+        if self.items < 0 or self.concurrency < 1 or self.dry_run_items < 1:
+            raise ValueError(f"items={self.items} must not be negative, concurrency={self.concurrency} and "
+                             f"dry_run_items={self.dry_run_items} must be at least 1")
+
+
+# The plan -----------------------------------------------------------------------------------------------------
+
+def topics(config: TextbooksConfig) -> list[Entry]:
+    """The diseases and drugs to write about, drugs without dose and maker, each once."""
+    if config.lexicons and config.backend == "generator":
+        raise ValueError(f"lexicons={config.lexicons!r} with backend='generator', which knows the project's tables "
+                         "alone: leave lexicons empty, or name a model with backend=openai, base_url and model")
+    entries = [dataclasses.replace(entry, surface=lexicon.bare_name(entry.surface) or entry.surface)
+               if entry.kind == "drug" else entry for entry in lexicon.load(config.lexicons)]
+    found = [entry for entry in lexicon.merge(entries) if entry.kind in prompts.SECTIONS]
+    if not found:
+        raise ValueError(f"lexicons={config.lexicons!r} hold no disease and no drug among {len(entries)} entries: call "
+                         "a plain list diseases.txt or drugs.txt, so that its name says what it holds")
+    return found
+
+
+def _slots(config: TextbooksConfig) -> dict[str, list[prompts.Slot]]:
+    of_kind = prompts.generated_slots if config.backend == "generator" else prompts.slots
+    return {kind: of_kind(kind) for kind in prompts.SECTIONS}
+
+
+def plan(config: TextbooksConfig, entries: list[Entry]) -> Iterator[Item]:
+    """Every term once before any a second time, sections, readers and styles evenly.
+
+    Item i depends on the settings and i alone, so that a longer plan begins with the shorter one.
+    """
+    return itertools.islice(_all_items(config, entries), planned(config, entries))
+
+
+def planned(config: TextbooksConfig, entries: list[Entry]) -> int:
+    kinds, of_kind = collections.Counter(entry.kind for entry in entries), _slots(config)
+    whole = sum(count * len(of_kind[kind]) for kind, count in kinds.items())
+    return min(config.items, whole) if config.items else whole
+
+
+def _all_items(config: TextbooksConfig, entries: list[Entry]) -> Iterator[Item]:
+    of_kind, counts = _slots(config), collections.Counter()
+    order = random.Random(config.seed).sample(entries, len(entries))
+    places = []  # of each entry among those of its kind
+    for entry in order:
+        places.append(counts[entry.kind])
+        counts[entry.kind] += 1
+    # Slots are taken in strides of the golden section, coprime to their number: each comes up once in as many steps.
+    strides = {kind: _coprime(len(slots)) for kind, slots in of_kind.items()}
+    for turn in range(max(map(len, of_kind.values()))):
+        for entry, place in zip(order, places):
+            slots = of_kind[entry.kind]
+            if turn < len(slots):
+                yield Item(entry, slots[(place + turn) * strides[entry.kind] % len(slots)])
+
+
+def _coprime(count: int) -> int:
+    return next(n for n in range(round(count * 0.618), 2 * count + 2) if math.gcd(n, count) == 1)
+
+
+# What is written ----------------------------------------------------------------------------------------------
+
+class Items:
+    """`items.jsonl`: a line an item, appended and flushed; what a kill left half-written is cut off."""
+
+    def __init__(self, path: Path):
+        self.places: dict[str, int] = {}  # of each key's line
+        self._file = open(path, "a+b")  # noqa: SIM115  # closed by __exit__
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RuntimeError(f"{path} is being written by another run: wait for it, or give another --workdir"
+                               ) from None
+        self._file.seek(0)
+        start = 0
+        for number in itertools.count(1):
+            line = self._file.readline()
+            if not line:
+                break
+            try:
+                key = json.loads(line)["key"] if line.endswith(b"\n") else None
+            except (ValueError, KeyError, TypeError):
+                key = None
+            if key is not None:
+                self.places[key] = start
+            elif self._file.read(1):
+                raise ValueError(f"{path}, line {number} is no item, and not the last: remove it (sed -i {number}d) "
+                                 "and it is written again")
+            else:
+                self._file.truncate(start)
+                break
+            start += len(line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def append(self, record: dict) -> None:
+        place = self._file.seek(0, os.SEEK_END)
+        self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        self._file.flush()
+        self.places[record["key"]] = place
+
+    def read(self, key: str) -> dict:
+        self._file.seek(self.places[key])
+        return json.loads(self._file.readline())
+
+
+def key(backend: Generator | Endpoint, item: Item) -> str:
+    """A hash of all that decides what is asked."""
+    asked = json.dumps([backend.model, backend.request(item), backend.parameters, prompts.TEMPLATE], ensure_ascii=False)
+    return hashlib.sha256(asked.encode()).hexdigest()[:32]
+
+
+async def _write(items: Items, missing: Iterable[Item], backend: Generator | Endpoint, failures: Path,
+                 concurrency: int, bar: tqdm) -> tuple[list[dict], int]:
+    """Writes what is missing; the sizes of the items written, and how many failed."""
+    written: list[dict] = []
+    failed = in_a_row = 0
+
+    async def worker():
+        nonlocal failed, in_a_row
+        for item in missing:  # all workers take from one iterator
+            topic, (section, reader, style) = item.topic, item.slot
+            asked = {"key": key(backend, item), "term": topic.surface, "kind": topic.kind, "section": section,
+                     "reader": reader, "style": style}
+            try:
+                answer = await backend.write(item)
+            except NoAnswer as error:
+                failed, in_a_row = failed + 1, in_a_row + 1
+                name, message = error.args
+                file.write(json.dumps(asked | {"error": name, "message": message[:500]}, ensure_ascii=False) + "\n")
+                file.flush()
+                if in_a_row >= FAILURES_IN_A_ROW:
+                    raise RuntimeError(f"{in_a_row} requests in a row failed, the last with {name}: {message[:300]}; "
+                                       f"what is finished stays, {failures} names the rest: mend the endpoint or the "
+                                       "settings, and the same command goes on") from None
+            else:
+                in_a_row = 0
+                items.append(asked | {
+                    "text": answer.text, "whole": answer.whole, "tokens": answer.tokens, "model": backend.model,
+                    "template": prompts.TEMPLATE, "sampling": backend.parameters, "term_source": topic.source,
+                    "term_license": topic.license, "synthetic": True, "verification": "not clinically verified"})
+                written.append({"tokens": answer.tokens, "characters": len(answer.text)})
+            bar.update()
+
+    with open(failures, "w", encoding="utf-8", errors="replace") as file:  # anew each run, which tries them again
+        try:
+            await asyncio.gather(*(worker() for _ in range(concurrency)))
+        finally:
+            await backend.close()
+    return written, failed
+
+
+def _sizes(written: Iterable[dict]) -> dict:
+    """Tokens in all, as the endpoint counts them; characters where it does not."""
+    tokens, characters = zip(*((size["tokens"], size["characters"]) for size in written)) if written else ((), ())
+    counted = bool(tokens) and all(tokens)
+    return {"tokens": sum(tokens if counted else characters), "counted_in": "tokens" if counted else "characters"}
+
+
+# Gates --------------------------------------------------------------------------------------------------------
+
+def grams(text: str, size: int) -> list[str]:
+    return [text[i:i + size] for i in range(len(text) - size + 1)]
+
+
+def repetition(text: str) -> float:
+    """The share of lines, or of character 10-grams, that repeat earlier ones: the larger."""
+    parts = [line for line in text.split("\n") if line.strip()], grams(text, 10)
+    return max((1 - len(set(part)) / len(part) for part in parts if part), default=0.0)
+
+
+def similarity(one: set[str], other: set[str]) -> float:
+    """Jaccard."""
+    return len(one & other) / max(1, len(one | other))
+
+
+def gate(record: dict, siblings: list[set[str]], config: GatesConfig,
+         contaminated: Callable[[str], bool] | None) -> dict[str, bool]:
+    """What an item passes, by gate; without a test for contamination, that gate is not among them.
+
+    Args:
+      siblings: character 5-grams of the accepted items of the same term.
+    """
+    text, own = record["text"], set(grams(record["text"], 5))
+    passed = {
+        "form": record["whole"] and (record["style"] not in prompts.EXAMS or prompts.is_exam(text)),
+        "length": config.shortest <= len(text) <= config.longest,
+        "repetition": repetition(text) <= config.repetition,
+        "term_present": record["term"] in normalize(text),
+        "near_duplicate": all(similarity(own, sibling) <= config.similarity for sibling in siblings)}
+    return passed | ({"contamination": not contaminated(text)} if contaminated else {})
+
+
+def _documents(items: Items, keys: dict[str, list[str]], config: GatesConfig, license: str, workdir: Path,
+               contaminated: Callable[[str], bool] | None) -> dict:
+    """Applies the gates, writes `gates.jsonl` and `documents.jsonl`, and counts."""
+    passed, covered, window, accepted, sizes = collections.Counter(), 0, [], 0, []
+    paths = workdir / "gates.jsonl", workdir / "documents.jsonl"
+    asides = [path.with_suffix(".writing") for path in paths]
+    with open(asides[0], "w", encoding="utf-8") as gates, open(asides[1], "w", encoding="utf-8") as documents:
+        for of_term in keys.values():  # in the order of the plan: whatever order the answers came in
+            siblings: list[set[str]] = []
+            for name in filter(items.places.__contains__, of_term):
+                record = items.read(name)
+                results = gate(record, siblings, config, contaminated)
+                sizes.append({"tokens": record["tokens"], "characters": len(record["text"])})
+                passed.update(results)
+                gates.write(json.dumps({"key": name, "accepted": all(results.values()), "gates": results}) + "\n")
+                if not all(results.values()):
+                    continue
+                siblings.append(set(grams(record["text"], 5)))
+                documents.write(json.dumps({
+                    "id": f"textbooks-{name}", "text": f"{NOTICE}\n{record['text']}", "source": "textbooks",
+                    "license": license, "url": ""}, ensure_ascii=False) + "\n")
+                accepted += 1
+                if sum(map(len, window)) < DISTINCT_WINDOW:
+                    window.append(record["text"])
+            covered += bool(siblings)
+    for aside, path in zip(asides, paths):
+        aside.rename(path)
+    sample_grams = [gram for text in window for gram in grams(text, 4)]
+    return {"finished": len(sizes), "accepted": accepted, **_sizes(sizes), "terms_covered": covered,
+            "pass_rates": {name: count / len(sizes) for name, count in passed.items()},
+            "contamination_checked": contaminated is not None,
+            "distinct_4grams": len(set(sample_grams)) / max(1, len(sample_grams))}
+
+
+# The job ------------------------------------------------------------------------------------------------------
+
+def run(config: TextbooksConfig, workdir: Path, contaminated: Callable[[str], bool] | None = None,
+        http_client: Any = None) -> dict:
+    """Writes what the plan still misses, then `gates.jsonl`, `documents.jsonl` and `report.json`; returns the report.
+
+    Args:
+      contaminated: whether a text holds a benchmark's; None: not checked, and the report says so.
+      http_client: of the endpoint's client, for tests.
+    """
+    if config.backend == "openai":
+        sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens, "seed": config.seed}
+        backend = Endpoint(config.base_url, config.model, sampling, config.timeout, config.retries, http_client)
+    else:
+        backend = Generator(config.seed)
+    entries = topics(config)
+    total, keys = planned(config, entries), collections.defaultdict(list)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with Items(workdir / "items.jsonl") as items:
+        for item in plan(config, entries):
+            keys[item.topic.surface].append(key(backend, item))
+        there = sum(name in items.places for names in keys.values() for name in names)
+        missing = (item for item in plan(config, entries) if key(backend, item) not in items.places)
+        wanted = min(config.dry_run_items, total - there) if config.dry_run else total
+        if config.dry_run:
+            missing = itertools.islice(missing, config.dry_run_items)
+        started = time.perf_counter()
+        with tqdm(total=wanted, initial=0 if config.dry_run else there, desc="textbooks", unit="item",
+                  mininterval=1) as bar:
+            written, failed = asyncio.run(_write(items, missing, backend, workdir / "failures.jsonl",
+                                                config.concurrency, bar))
+        seconds = time.perf_counter() - started
+        report = {
+            "model": backend.model, "planned": total, "written": len(written), "failed": failed, "seconds": seconds,
+            "items_per_second": len(written) / max(seconds, 1e-9), "terms": len(entries)}
+        if config.dry_run:
+            report |= _sizes(written)
+            return report | _foretell(report, total - there - len(written))
+        license = config.license or ("Apache-2.0" if config.backend == "generator" else "unknown")
+        report |= _documents(items, keys, config.gates, license, workdir, contaminated)
+    aside = workdir / "report.writing"
+    aside.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.rename(workdir / "report.json")
+    return report
+
+
+def _foretell(report: dict, left: int) -> dict:
+    """Says what the rest of the plan would take, at the rate of the items just written."""
+    if not report["written"]:
+        if left:
+            raise RuntimeError(f"none of the {report['failed']} items of the dry run was written: see failures.jsonl "
+                               "in the workdir, and mend the endpoint or the settings")
+        print(f"textbooks: all {report['planned']:,} items of the plan are written already")
+        return {"left": 0, "left_tokens": 0, "left_hours": 0.0}
+    each = report["tokens"] / report["written"]
+    hours = left / report["items_per_second"] / 3600
+    print(f"textbooks: {report['written']} of {report['planned']:,} items were written as a measure, and stay as "
+          f"finished items: {report['items_per_second']:.2f} items/s, {each:.0f} {report['counted_in']} each. The "
+          f"{left:,} left mean about {left * each:,.0f} {report['counted_in']} and {hours:.1f} hours")
+    return {"left": left, "left_tokens": round(left * each), "left_hours": hours}

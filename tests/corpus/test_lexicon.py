@@ -1,0 +1,137 @@
+import gzip
+
+import pytest
+
+from slm.corpus import lexicon
+from slm.corpus.lexicon import Entry
+
+MANBYO = [["ID", "出現形", "出現形よみ", "ICDコード", "標準病名", "信頼度レベル", "頻度レベル"],
+          ["1", "ｱﾄﾋﾟｰ性皮膚炎", "あとぴーせいひふえん", "L209", "アトピー性皮膚炎", "S", "5-10%"],
+          ["2", "発熱", "はつねつ", "R509", "発熱", "S", "95-100%"],
+          ["3", "ＡＭＬ", "えーえむえる", "C920", "急性骨髄性白血病", "F", ""],
+          ["4", "", "", "", "", "", ""]]
+MHLW = [["薬価基準収載品目リスト"], [], ["区分", "薬価基準収載\n医薬品コード", "成分名", "規格", "", "品　名", "メーカー名", "薬価"],
+        ["内用薬", "1143001F1234", "アスピリン", "１００ｍｇ１錠", "", "アスピリン錠１００ｍｇ「トーワ」", "東和薬品", "5.7"],
+        ["内用薬", "1143001F1242", "アスピリン", "１００ｍｇ１錠", "", "アスピリン錠１００ｍｇ「ＪＧ」", "日本ジェネリック", "5.7"],
+        ["注射薬", "3231401A1014", "ブドウ糖", "５％２０ｍＬ１管", "", "５％ブドウ糖液", "ある製薬", "60"]]
+MEDIS = [["病名管理番号", "病名表記", "病名表記カナ", "ＩＣＤ１０‐２０１３"], ["1", "気管支喘息", "キカンシゼンソク", "J459"]]
+
+
+def table(rows, separator=","):
+    return "".join(separator.join(f'"{cell}"' for cell in row) + "\r\n" for row in rows)
+
+
+def sheet(path, rows):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["説明だけの表"])
+    for row in rows:
+        book.create_sheet("表").append(row) if row is rows[0] else book["表"].append([cell or None for cell in row])
+    book.save(path)
+
+
+def write(path, rows, encoding="utf-8-sig"):
+    if path.suffix == ".xlsx":
+        sheet(path, rows)
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress(table(rows).encode(encoding)))
+    else:
+        path.write_bytes(table(rows, "\t" if path.suffix == ".tsv" else ",").encode(encoding))
+    return path
+
+
+FORMS = [("a.csv", "utf-8-sig"), ("a.csv", "utf-8"), ("a.csv", "cp932"), ("a.tsv", "cp932"), ("a.csv.gz", "utf-8"),
+         ("a.txt", "utf-8"), ("a.xlsx", "")]
+
+
+@pytest.mark.parametrize("name, encoding", FORMS)
+def test_manbyo_the_commonest_first(tmp_path, name, encoding):
+    entries = lexicon.read(write(tmp_path / name, MANBYO, encoding))
+    assert entries[0] == Entry("発熱", "disease", "はつねつ", "R509", "MANBYO", "CC BY 4.0")
+    assert [entry.code for entry in entries] == ["R509", "L209", "C920"]
+
+
+@pytest.mark.parametrize("name, encoding", FORMS)
+def test_the_price_list_gives_ingredients_bare_names_and_products(tmp_path, name, encoding):
+    entries = lexicon.merge(lexicon.read(write(tmp_path / name, MHLW, encoding)))
+    assert [(entry.surface, entry.code) for entry in entries] == [
+        ("アスピリン", "1143001"), ("アスピリン錠", "1143001F1234"), ("アスピリン錠100mg「トーワ」", "1143001F1234"),
+        ("アスピリン錠100mg「JG」", "1143001F1242"), ("ブドウ糖", "3231401"), ("5%ブドウ糖液", "3231401A1014")]
+    assert {(entry.kind, entry.source, entry.license) for entry in entries} == {
+        ("drug", "MHLW", "MHLW public data terms 1.0")}
+
+
+def test_tables_of_medis_shape_have_the_licence_that_is_given(tmp_path):
+    path = write(tmp_path / "a.csv", MEDIS, "cp932")
+    assert lexicon.read(path) == [Entry("気管支喘息", "disease", "キカンシゼンソク", "J459", "MEDIS", "unknown")]
+    assert lexicon.load(f"{path}@MEDIS terms")[0].license == "MEDIS terms"
+
+
+@pytest.mark.parametrize("name, kind", [("manbyo_diseases.txt", "disease"), ("病名.txt", "disease"), ("mhlw_drugs.txt", "drug"),
+                                        ("医薬品.txt.gz", "drug"), ("words.txt", "term")])
+def test_a_plain_list_is_told_by_its_name(tmp_path, name, kind):
+    content = "肺炎\r\n\r\n1,25-ジヒドロキシ\"D\r\n".encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert lexicon.read(tmp_path / name) == [
+        Entry(word, kind, source=name.split(".")[0], license="unknown") for word in ("肺炎", '1,25-ジヒドロキシ"D')]
+
+
+def test_merging_normalises_and_keeps_the_first(tmp_path):
+    entries = [Entry("ＣＯＰＤ", "disease", "ｼｰｵｰﾋﾟｰﾃﾞｨｰ", source="a", license="A"), Entry(" ", "drug"),
+               Entry("COPD ", "term", source="b", license="B")]
+    assert lexicon.merge(entries) == [Entry("COPD", "disease", "シーオーピーディー", source="a", license="A")]
+    (tmp_path / "病.txt").write_text("肺炎\n", encoding="utf-8")
+    (tmp_path / "薬.txt").write_text("肺炎\nアスピリン\n", encoding="utf-8")
+    both = lexicon.load(f"{tmp_path}/病.txt@CC BY 4.0,{tmp_path}/薬.txt")
+    assert [(e.surface, e.kind, e.license) for e in both] == [("肺炎", "disease", "CC BY 4.0"), ("アスピリン", "drug", "unknown")]
+
+
+def test_without_a_path_the_names_the_project_brings():
+    entries = lexicon.load("")
+    assert {entry.kind for entry in entries} == {"disease", "drug", "term"}
+    assert {(entry.source, entry.license) for entry in entries} == {("sample", "Apache-2.0")}
+
+
+@pytest.mark.parametrize("product, bare", [
+    ("アスピリン錠１００ｍｇ「トーワ」", "アスピリン錠"), ("タケプロンＯＤ錠１５", "タケプロンOD錠"), ("生理食塩液 100mL", "生理食塩液"),
+    ("ロキソニンテープ100mg 10cm×14cm", "ロキソニンテープ"), ("リツキシマブ(遺伝子組換え)", "リツキシマブ"), ("５％ブドウ糖液", ""),
+    ("4価髄膜炎菌ワクチン", "4価髄膜炎菌ワクチン"), ("3-ヨードベンジルグアニジン(123I)", "3-ヨードベンジルグアニジン")])
+def test_bare_names(product, bare):
+    assert lexicon.bare_name(product) == bare
+
+
+UTF8 = "肺炎\nぜんそく\n".encode()
+
+
+@pytest.mark.parametrize("name, content, message", [
+    ("a.csv", "名前,読み\n肺炎,はいえん\n".encode(), r"no header that is known \(its first row is \['名前', '読み'\]\): expected are 出現形"),
+    ("a.csv", "出現形,よみ\n肺炎,はいえん\n".encode(), r"no header that is known"),
+    ("a.csv", "出現形,標準病名\n".encode(), r"holds no entry"),
+    ("a.csv", ("出現形,標準病名\n\"肺炎,肺炎\n" + "喘息,喘息\n" * 30_000).encode(), r"is no row of a table .*quotation mark"),
+    ("a.txt", b"", r"holds no entry"),
+    ("a.txt", b"\n \n", r"holds no entry"),
+    ("a.txt", UTF8.replace("そ".encode(), b"\xe3\x81"), r"line 2 is neither UTF-8 \(byte 0xE3\) nor CP932: convert"),
+    ("a.txt", b"\xff\xfe\n", r"line 1 is neither UTF-8"),
+    ("a.txt", "肺炎\n".encode("utf-16"), r"holds NUL bytes|neither UTF-8"),
+    ("a.txt", b"PK\0\0", r"holds NUL bytes, so it is no text: name a workbook \.xlsx"),
+    ("a.txt", ("肺炎\n" + "長" * 201).encode(), r"line 2 has 201 characters, more than 200"),
+    ("a.txt", b"x\n" + b"y" * 10_001, r"line 2 is longer than 10,000 bytes"),
+    ("a.txt.gz", gzip.compress(UTF8 * 500)[:-20], r"breaks off after line \d+ .*fetch it again"),
+    ("a.txt.gz", UTF8, r"breaks off after line 0"),
+    ("a.xlsx", b"no workbook", r"is not a whole xlsx file"),
+    ("a.xls", b"\xd0\xcf", r"old Excel format: save it as \.xlsx"),
+])
+def test_bad_files_are_named_with_place_and_mend(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        lexicon.load(str(tmp_path / name))
+    assert str(tmp_path / name) in str(error.value)
+
+
+def test_a_workbook_cut_short_or_without_the_columns(tmp_path):
+    whole = write(tmp_path / "a.xlsx", MANBYO).read_bytes()
+    (tmp_path / "b.xlsx").write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(ValueError, match=r"b\.xlsx is not a whole xlsx file"):
+        lexicon.read(tmp_path / "b.xlsx")
+    with pytest.raises(ValueError, match=r"c\.xlsx has no header that is known .*説明だけの表"):
+        lexicon.read(write(tmp_path / "c.xlsx", [["名前"], ["肺炎"]]))
