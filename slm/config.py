@@ -62,10 +62,18 @@ def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
 
 
 def to_config_dict(value: Any) -> ml_collections.ConfigDict:
-    """A dataclass, and those inside it, as a ConfigDict whose fields flags can set."""
-    return ml_collections.ConfigDict({
-        field.name: to_config_dict(getattr(value, field.name)) if dataclasses.is_dataclass(getattr(value, field.name))
-        else getattr(value, field.name) for field in dataclasses.fields(value)})
+    """A dataclass, and those inside it, as a ConfigDict whose fields flags can set.
+
+    A tuple of dataclasses with a field `name` becomes a ConfigDict by those names.
+    """
+    def convert(item: Any) -> Any:
+        if dataclasses.is_dataclass(item):
+            return to_config_dict(item)
+        if isinstance(item, tuple):
+            return ml_collections.ConfigDict({part.name: to_config_dict(part) for part in item})
+        return item
+    return ml_collections.ConfigDict(
+        {field.name: convert(getattr(value, field.name)) for field in dataclasses.fields(value)})
 
 
 def freeze(kind: type[Dataclass], config: Mapping[str, Any], path: str = "config") -> Dataclass:
@@ -84,6 +92,8 @@ def freeze(kind: type[Dataclass], config: Mapping[str, Any], path: str = "config
 def _convert(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return freeze(hint, value, path)
+    if typing.get_origin(hint) is tuple:  # of dataclasses, by their names
+        return tuple(freeze(typing.get_args(hint)[0], part, f"{path}.{name}") for name, part in value.items())
     if typing.get_origin(hint) is typing.Literal:
         choices = typing.get_args(hint)
         if value not in choices:

@@ -111,10 +111,33 @@ def corpus(config) -> Path:
     """The TFDS dataset of a `CorpusConfig`."""
     from slm.corpus import dataset, sources
     from slm.text.normalize import VERSION
+    if config.curated:
+        return _curated(config)
 
     def build(folder: Path):
         dataset.write(sources.documents(config), folder, config.validation_share)
-    return _product("corpus", [sources.fingerprint(config), VERSION], build)
+    return _product("corpus", [sources.fingerprint(config), VERSION, dataset.VERSION], build)
+
+
+def _curated(config) -> Path:
+    try:
+        from slm.corpus import pipeline
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"curating a corpus needs {error.name}: pip install 'slm[corpus]', or set "
+                           "--config.corpus.curated=false to only normalise it") from None
+    from slm.corpus import sources
+    from slm.text import morphology
+    scorer = None
+    if config.classifier:
+        from slm import quality
+        scorer = quality.load(Path(config.classifier))
+
+    def build(folder: Path):
+        report = pipeline.run(config, folder, scorer)
+        from slm.report import data_card
+        data_card.write(folder, report, config)
+    ingredients = [sources.fingerprint(config), pipeline.fingerprint(), morphology.fingerprint()]
+    return _product("corpus", ingredients, build)
 
 
 @functools.cache
@@ -208,7 +231,8 @@ def _refuse_other(workdir: Path, config: Any) -> None:
     if not path.exists() or list(workdir.iterdir()) == [path]:
         return
     there = json.loads(path.read_text(encoding="utf-8"))["config"]
-    for name, (old, new) in _differences(there, dataclasses.asdict(config), "config").items():
+    here = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples as the lists that JSON makes of them
+    for name, (old, new) in _differences(there, here, "config").items():
         if not name.startswith(_FREE):
             raise ValueError(f"{workdir} holds a run with {name}={old!r}, this one has {new!r}: give another "
                              "--workdir, or the old setting to go on")

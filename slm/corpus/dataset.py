@@ -3,15 +3,17 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from array_record.python import array_record_module
 
 from slm.corpus.sources import FIELDS, Document
 from slm.text.normalize import normalize
 
 NAME = "corpus"
+VERSION = 2  # of what `write` makes; part of its fingerprint
 SPLITS = ("train", "validation")
 REPORT_FILE = "report.json"
 _DOCUMENTS_A_SHARD = 100_000
@@ -23,15 +25,26 @@ def split_of(text: str, validation_share: float) -> str:
     return "validation" if position < validation_share else "train"
 
 
+def digest(text: str) -> bytes:
+    """Sixteen bytes that stand for a text."""
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def features():
+    """What a document of the dataset holds; `quality` is a classifier's score, NaN where none was asked."""
+    import tensorflow_datasets as tfds  # late: it takes longer to import than a small corpus to write
+    return tfds.features.FeaturesDict(
+        {name: tfds.features.Text() for name in FIELDS} | {"quality": tfds.features.Scalar(np.float32)})
+
+
 def write(documents: Iterable[Document], folder: Path, validation_share: float) -> dict:
     """Normalises, drops empty texts and exact duplicates, and writes the rest as a TFDS dataset.
 
     Returns:
       The report, also in `report.json`: documents and characters in and out, drops by reason, splits, sources.
     """
-    import tensorflow_datasets as tfds  # late: it takes longer to import than a small corpus to write
     folder.mkdir(parents=True, exist_ok=True)
-    features = tfds.features.FeaturesDict({name: tfds.features.Text() for name in FIELDS})
+    feature = features()
     shards = {split: _Shards(folder, split) for split in SPLITS}
     seen: set[bytes] = set()
     count, dropped, by_source = Counter(), Counter(), Counter()
@@ -42,72 +55,91 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
             raise ValueError(f"document {document.id!r} of {document.source!r}: {error}") from None
         count["documents_in"] += 1
         count["characters_in"] += len(document.text)
-        digest = hashlib.sha256(text.encode()).digest()[:16]
-        if not text.strip() or digest in seen:
+        mark = digest(text)
+        if not text.strip() or mark in seen:
             dropped["empty" if not text.strip() else "duplicate"] += 1
             continue
-        seen.add(digest)
+        seen.add(mark)
         split = split_of(text, validation_share)
         row = {name: getattr(document, name) for name in FIELDS}
-        shards[split].add(features.serialize_example({**row, "text": text}))
+        shards[split].add(feature.serialize_example({**row, "text": text, "quality": np.nan}))
         count["documents_out"] += 1
         count["characters_out"] += len(text)
         count["bytes_out"] += len(text.encode())
-        count[f"documents_{split}"] += 1
         by_source[document.source] += 1
-    for split in SPLITS:
-        if not count[f"documents_{split}"]:
-            raise ValueError(f"the corpus of {count['documents_out']} documents leaves none for {split} (validation "
-                             f"share {validation_share}): give more documents, or another corpus.validation_share")
-    tfds.folder_dataset.write_metadata(
-        data_dir=folder, features=features, version="1.0.0", check_data=False,
-        description="Documents for pretraining: normalised, exact duplicates dropped.",
-        split_infos=[shards[split].close(tfds) for split in SPLITS])
-    report = {**count, "dropped": dict(dropped), "by_source": dict(by_source)}
-    (folder / REPORT_FILE).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    count |= name(folder, {split: shards[split].close() for split in SPLITS}, validation_share)
+    report = {**count, "dropped": dict(dropped), "by_source": {source: {"documents_out": number}
+                                                               for source, number in by_source.items()}}
+    write_report(folder, report)
     return report
 
 
+def write_report(folder: Path, report: dict) -> None:
+    (folder / REPORT_FILE).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def name(folder: Path, shards: Mapping[str, Sequence[tuple[Path, int]]], validation_share: float) -> dict[str, int]:
+    """Makes files a TFDS dataset: named by their number, with the metadata that TFDS reads.
+
+    Args:
+      shards: of each split, files of `folder` and how many documents each holds.
+
+    Returns:
+      {"documents_<split>": their number}.
+
+    Raises:
+      ValueError: a split without documents.
+    """
+    import tensorflow_datasets as tfds
+    counts = {f"documents_{split}": sum(length for _, length in shards[split]) for split in SPLITS}
+    for split in SPLITS:
+        if not counts[f"documents_{split}"]:
+            raise ValueError(f"the corpus of {sum(counts.values())} documents leaves none for {split} (validation "
+                             f"share {validation_share}): give more documents, or another corpus.validation_share")
+    infos = []
+    for split in SPLITS:
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=tfds.core.Path(folder), template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+            dataset_name=NAME, split=split, filetype_suffix="array_record")
+        number, size = len(shards[split]), 0
+        for index, (path, _) in enumerate(shards[split]):
+            path = path.rename(template.sharded_filepath(shard_index=index, num_shards=number))
+            size += path.stat().st_size
+        infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[length for _, length in shards[split]],
+                                         num_bytes=size, filename_template=template))
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, features=features(), version="1.0.0", check_data=False,
+        description="Documents for pretraining of Japanese clinical language models.", split_infos=infos)
+    return counts
+
+
 def read(folder: Path, split: str) -> Sequence[dict[str, bytes]]:
-    """A split's documents by index; the values are UTF-8 bytes, as TFDS gives them."""
+    """A split's documents by index; texts are UTF-8 bytes, as TFDS gives them."""
     import tensorflow_datasets as tfds
     return tfds.builder_from_directory(folder).as_data_source(split)
 
 
 class _Shards:
-    """The ArrayRecord files of one split; their names tell how many there are, so they are set at the end."""
+    """The ArrayRecord files of one split; their final names tell how many there are, so `name` gives them."""
 
     def __init__(self, folder: Path, split: str):
         self._folder, self._split = folder, split
-        self._lengths: list[int] = []
+        self._files: list[tuple[Path, int]] = []
         self._writer = None
 
     def add(self, record: bytes) -> None:
-        if self._writer is None or self._lengths[-1] == _DOCUMENTS_A_SHARD:
-            self._finish()
-            self._lengths.append(0)
-            self._writer = array_record_module.ArrayRecordWriter(
-                str(self._path(len(self._lengths) - 1)), "group_size:1")
+        if self._writer is None or self._files[-1][1] == _DOCUMENTS_A_SHARD:
+            self.close()
+            path = self._folder / f"{NAME}-{self._split}.array_record-{len(self._files):05d}.writing"
+            self._files.append((path, 0))
+            self._writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
         self._writer.write(record)
-        self._lengths[-1] += 1
+        path, length = self._files[-1]
+        self._files[-1] = path, length + 1
 
-    def close(self, tfds):
-        """Names the files for good; returns their `SplitInfo`."""
-        self._finish()
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=tfds.core.Path(self._folder), template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-            dataset_name=NAME, split=self._split, filetype_suffix="array_record")
-        number = len(self._lengths)
-        size = 0
-        for index in range(number):
-            path = self._path(index).rename(template.sharded_filepath(shard_index=index, num_shards=number))
-            size += path.stat().st_size
-        return tfds.core.SplitInfo(name=self._split, shard_lengths=self._lengths, num_bytes=size,
-                                   filename_template=template)
-
-    def _path(self, index: int) -> Path:
-        return self._folder / f"{NAME}-{self._split}.array_record-{index:05d}.writing"
-
-    def _finish(self) -> None:
+    def close(self) -> list[tuple[Path, int]]:
+        """Closes the file; returns all of them, each with its number of documents."""
         if self._writer is not None:
             self._writer.close()
+            self._writer = None
+        return self._files

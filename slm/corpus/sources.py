@@ -3,14 +3,19 @@
 import dataclasses
 import glob
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from slm.corpus import sample
 from slm.corpus.readers import FIELDS, Document, is_tfds, read
 
-__all__ = ["FIELDS", "CorpusConfig", "CorpusJobConfig", "Document", "documents", "find", "fingerprint", "read"]
+__all__ = ["FIELDS", "SAMPLE", "CorpusConfig", "CorpusJobConfig", "Document", "SourceConfig", "claimed", "documents",
+           "find", "fingerprint", "paths", "read", "read_part"]
+
+SAMPLE = "sample"  # among file patterns: the text the project brings
 
 
 def find(patterns: Iterable[str]) -> list[Path]:
@@ -29,36 +34,112 @@ def find(patterns: Iterable[str]) -> list[Path]:
 
 
 @dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """One set of documents in a mixture."""
+    name: str
+    files: str  # GLOB[,GLOB…], or "sample": the text the project brings
+    profile: Literal["auto", "web", "encyclopedia", "literature", "clinical", "textbook"] = "auto"
+    license: str = ""  # of documents that name none
+    weight: float = 1.0  # how often its rows are read for each time that those of weight 1 are
+
+
+@dataclasses.dataclass(frozen=True)
 class CorpusConfig:
-    """Where the documents come from."""
-    files: str = ""  # GLOB[,GLOB…]; empty: the text the project brings
-    sample_megabytes: float = 4.0  # of it
+    """Where the documents come from, and what is done to them."""
+    files: str = ""  # GLOB[,GLOB…] of one's own text; empty, or "sample" among them: the text the project brings
+    sources: tuple[SourceConfig, ...] = ()  # several sets instead, each with a profile, a licence and a weight
+    sample_megabytes: float = 4.0  # of the text the project brings
     seed: int = 0  # of its generator
     validation_share: float = 0.05  # of documents, by a hash of their text
+    # Whether the rules of `pipeline` run. If not, text is normalised and exact duplicates are dropped, no more, so
+    # that bits per byte never depend on filters.
+    curated: bool = False
+    # Rules for `files`. auto: by what a document says of its source; what is not known to be public is clinical.
+    profile: Literal["auto", "web", "encyclopedia", "literature", "clinical", "textbook"] = "auto"
+    forbidden_licenses: str = ""  # of NC, ND, SA, unknown, or any part of a licence's name: NAME[,NAME…]
+    mask: bool = True  # personal information
+    facilities: str = ""  # a list of places of care to mask, one a line
+    near_duplicates: bool = True  # also drop what is nearly the same, the best kept
+    benchmarks: str = ""  # GLOB[,GLOB…] of CSV and JSON Lines: documents that hold one of their rows are dropped
+    classifier: str = ""  # what configs/quality.py made: scores every document
+    threshold: float = 0.5  # the least score
+    executor: Literal["local", "slurm", "ray"] = "local"
+    executor_options: str = ""  # NAME=VALUE[,NAME=VALUE…] for datatrove's Slurm or Ray executor
+    workers: int = 0  # processes, or tasks at a time on a cluster; 0: one a core, or no limit
 
     def __post_init__(self):
         if not 0 < self.validation_share < 1:
             raise ValueError(f"corpus.validation_share={self.validation_share}: give a share between 0 and 1")
+        if self.files and self.sources:
+            raise ValueError(f"corpus.files={self.files!r} and corpus.sources ({', '.join(self.weights)}) fight: give "
+                             "your files to one of the sources, or choose the variant :files")
+        if not self.curated and (only := [name for name in _CURATION if getattr(self, name)]):
+            raise ValueError(f"corpus.{only[0]}={getattr(self, only[0])!r} needs corpus.curated=true")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {source.name: source.weight for source in self.sources}
+
+    def sets(self) -> tuple[SourceConfig, ...]:
+        """The sources; own files are one without a name, whose documents keep the source they state."""
+        return self.sources or (SourceConfig(name="", files=self.files or SAMPLE, profile=self.profile),)
+
+
+_CURATION = ("forbidden_licenses", "facilities", "benchmarks", "classifier", "executor_options")
+_NOT_IN_FINGERPRINT = ("files", "sources", "executor", "executor_options", "workers")
 
 
 def documents(config: CorpusConfig) -> Iterator[Document]:
     """All documents that a config names, in order."""
-    if not config.files:
-        return (Document(**row) for row in sample.documents(config.sample_megabytes, config.seed))
-    return (document for path in find(config.files.split(",")) for document in read(path))
+    for source in config.sets():
+        for path in paths(source):
+            for document in read_part(config, path):
+                yield claimed(document, source)
+
+
+def paths(source: SourceConfig) -> list[Path]:
+    """The files of a source; `sample` stands for the text the project brings."""
+    patterns = source.files.split(",")
+    return [Path(SAMPLE)] * (SAMPLE in patterns) + find(pattern for pattern in patterns if pattern != SAMPLE)
+
+
+def read_part(config: CorpusConfig, path: Path, part: int = 0, parts: int = 1) -> Iterator[Document]:
+    """Every `parts`-th document of a file, from the `part`-th on."""
+    if path != Path(SAMPLE):
+        return read(path, part, parts)
+    rows = itertools.islice(sample.documents(config.sample_megabytes, config.seed), part, None, parts)
+    return (Document(**row) for row in rows)
+
+
+def claimed(document: Document, source: SourceConfig) -> Document:
+    """`document` under the name of a source of a mixture, with its licence if it has none."""
+    if source.name:
+        document = dataclasses.replace(document, source=source.name)
+    if source.license and document.license == "unknown":
+        document = dataclasses.replace(document, license=source.license)
+    return document
 
 
 def fingerprint(config: CorpusConfig) -> str:
     """A hash of the settings, and of the name and every byte of the files they read."""
-    settings = dataclasses.asdict(config)
-    patterns = settings.pop("files")
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_IN_FINGERPRINT}
     parts = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for path in find(patterns.split(",")) if patterns else sample.files():
+    for source in config.sets():
+        # The weight is the reader's: another mixture of the same documents is no other corpus.
+        parts.update(repr((source.name, source.profile, source.license)).encode())
+        for path in paths(source):
+            _hash_files(parts, sample.files() if path == Path(SAMPLE) else [path])
+    for patterns in filter(None, (config.facilities, config.benchmarks, config.classifier)):
+        _hash_files(parts, find(patterns.split(",")) if patterns != config.classifier else [Path(patterns)])
+    return parts.hexdigest()[:16]
+
+
+def _hash_files(parts: "hashlib._Hash", files: Iterable[Path]) -> None:
+    for path in files:
         inside = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
         for name, each in inside if path.is_dir() else [(path.name, path)]:
             with open(each, "rb") as file:
                 parts.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return parts.hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True)

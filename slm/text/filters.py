@@ -242,8 +242,13 @@ def advertising(page: Page, profile: Profile) -> str | None:
     return "advertising" if hits > 2 and hits * 1000 > profile.advertising * page.letters else None
 
 
+def is_boilerplate(line: str) -> bool:
+    """Whether a stripped line belongs to the page, not to the text: navigation, copyright, notices."""
+    return 0 < len(line) < 120 and bool(_BOILERPLATE.search(line))
+
+
 def boilerplate(page: Page, profile: Profile) -> str | None:
-    spent = sum(len(line) for line in page.lines if len(line) < 120 and _BOILERPLATE.search(line))
+    spent = sum(len(line) for line in page.lines if is_boilerplate(line))
     return "boilerplate" if spent > profile.boilerplate * max(1, sum(map(len, page.lines))) else None
 
 
@@ -276,7 +281,8 @@ def _tag_ids(tags: list[str]) -> np.ndarray:
     return np.array([0, *(int(tag) + 1 if tag else _TAGS - 1 for tag in tags)])  # 0: where a text begins
 
 
-# What needs no MeCab comes first: it is cheaper, and on the web it drops most.
-CHEAP: tuple[Rule, ...] = (warnings, language, noise, sentences, incomplete, repeated_lines, compression, boilerplate,
-                           advertising)
+# What needs no MeCab comes first: it is cheaper, and on the web it drops most. Boilerplate is judged on the page as it
+# came; a web page's is then taken out, and the others see what is left.
+WHOLE_PAGE: tuple[Rule, ...] = (warnings, boilerplate)
+CHEAP: tuple[Rule, ...] = (*WHOLE_PAGE, language, noise, sentences, incomplete, repeated_lines, compression, advertising)
 MORPHEMIC: tuple[Rule, ...] = (words, repetition)

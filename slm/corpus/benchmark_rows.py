@@ -1,0 +1,60 @@
+"""The rows of benchmarks, to find them in a corpus: CSV and JSON Lines, every text of a row."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from slm.corpus.sources import find
+
+_LONGEST_FIELD = 10_000_000  # characters
+
+
+def rows(patterns: str) -> Iterator[tuple[str, str]]:
+    """(benchmark, text) of each row of the files; a benchmark is named by its folder and file.
+
+    Raises:
+      FileNotFoundError: a pattern that finds no file.
+      ValueError: a file of another kind, or one that cannot be read; the message names it.
+    """
+    for path in find(patterns.split(",")):
+        name = f"{path.parent.name}/{path.name}"
+        texts = 0
+        try:
+            for row in _read(path):
+                if text := "\n".join(row):
+                    texts += 1
+                    yield name, text
+        except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is no benchmark file ({error}): give UTF-8 CSV or JSON Lines") from None
+        if not texts:
+            raise ValueError(f"{path} holds no text: decontamination would look for nothing; leave it out")
+
+
+def _read(path: Path) -> Iterator[list[str]]:
+    if path.suffix == ".csv":
+        csv.field_size_limit(_LONGEST_FIELD)
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            for row in csv.DictReader(file):
+                yield list(_texts(row))
+    elif path.suffix in (".jsonl", ".json"):
+        with open(path, encoding="utf-8-sig") as file:
+            for line in file:
+                if line.strip():
+                    yield list(_texts(json.loads(line)))
+    else:
+        raise ValueError(f"{path}: cannot tell its kind; a benchmark is a .csv, .json or .jsonl file")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string inside, in order; one letter is an answer, no text."""
+    if isinstance(value, str):
+        if len(value) > 1:
+            yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)

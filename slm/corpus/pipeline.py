@@ -1,0 +1,190 @@
+"""Raw documents → curated corpus: clean → filter → mask → score → deduplicate → TFDS dataset, by datatrove.
+
+Files are cut into tasks; a task that is done is never done again, so that a killed run goes on. The tasks, not the
+processes, decide what comes out: any number of processes makes the same dataset. Everything is written inside the
+folder given, which the caller renames when whole.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.executor.base import PipelineExecutor
+from tqdm import tqdm
+
+from slm.corpus import benchmark_rows, curation_report, dataset, duplicates, sample, sources, steps
+from slm.corpus.sources import CorpusConfig
+from slm.text import contamination, filters
+from slm.text.morphology import Morphology
+
+_PART_BYTES, _MOST_PARTS = 4_000_000, 16  # of a file; every part reads all of the file, if quickly
+_GRAMMAR_MEGABYTES = 0.6  # of the text the project brings: how parts of speech follow each other
+_POLL_SECONDS = 0.5
+Task = tuple[int, str, int, int]  # source, file, part, parts
+
+
+def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.ndarray] | None = None) -> dict:
+    """Makes the curated corpus of a config in `folder`; returns the report, which is also in `report.json`.
+
+    Args:
+      scorer: texts → probabilities of good quality, float [N]; sent to the processes.
+    """
+    started = time.perf_counter()
+    folder = folder.absolute()
+    tasks, sizes = _tasks(config)
+    run_stage = _Stages(config, folder / "stages")
+    pairs = _pairs(folder / "grammar.npy")
+    if config.benchmarks and not (folder / "benchmarks.npz").exists():
+        index = contamination.Index.build(benchmark_rows.rows(config.benchmarks))
+        index.save(folder / "benchmarks.writing.npz")
+        (folder / "benchmarks.writing.npz").rename(folder / "benchmarks.npz")
+    facilities = Path(config.facilities).read_text(encoding="utf-8").split("\n") if config.facilities else []
+    minhash, kept, removed, shards = (folder / name for name in ("minhash", "kept", "removed", "shards"))
+    curation = steps.curation(config, folder, tasks, pairs, facilities, scorer)
+    if config.near_duplicates:
+        run_stage("curate", [*curation, duplicates.Signatures(minhash / "signatures")], sizes)
+        # datatrove reads these folders even where nothing was kept.
+        (minhash / "pairs").mkdir(parents=True, exist_ok=True)
+        run_stage("pairs", [duplicates.buckets(minhash / "signatures", minhash / "pairs")],
+                  [1] * duplicates.CONFIG.num_buckets)
+        run_stage("clusters", [duplicates.clusters(minhash / "pairs", minhash / "clusters")], [1])
+    else:
+        run_stage("curate", curation, sizes)
+    found = minhash / "clusters" if config.near_duplicates else None
+    run_stage("choose", [duplicates.Choose(kept, found, removed, len(tasks))], [1])
+    run_stage("write", [steps.DropDuplicates(kept, removed), steps.Write(shards, config.validation_share)], sizes)
+    made = {split: [] for split in dataset.SPLITS}
+    for task in range(len(tasks)):
+        for split, length in json.loads((shards / f"{task:05d}.json").read_text(encoding="utf-8")).items():
+            made[split].append((shards / f"{split}-{task:05d}.array_record", length))
+    report = curation_report.gather(folder / "stages", folder / "dropped")
+    report |= dataset.name(folder, made, config.validation_share)
+    report["seconds"] = round(time.perf_counter() - started, 1)  # of this run, if it went on after a kill
+    dataset.write_report(folder, report)
+    for name in (minhash, kept, removed, shards, folder / "stages"):
+        shutil.rmtree(name, ignore_errors=True)
+    for name in ("grammar.npy", "benchmarks.npz"):
+        (folder / name).unlink(missing_ok=True)
+    return report
+
+
+def _tasks(config: CorpusConfig) -> tuple[list[Task], list[int]]:
+    """What there is to read, cut into parts, and the bytes of each: by the files alone."""
+    tasks, sizes = [], []
+    for number, source in enumerate(config.sets()):
+        for path in sources.paths(source):
+            files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+            size = sum(file.stat().st_size for file in files) or int(config.sample_megabytes * 1e6)
+            parts = max(1, min(_MOST_PARTS, -(-size // _PART_BYTES)))
+            # Absolute: on a cluster the tasks run elsewhere.
+            name = sources.SAMPLE if str(path) == sources.SAMPLE else str(path.absolute())
+            tasks += [(number, name, part, parts) for part in range(parts)]
+            sizes += [size // parts] * parts
+    return tasks, sizes
+
+
+def _pairs(path: Path) -> np.ndarray:
+    if not path.exists():
+        texts = (document["text"] for document in sample.documents(_GRAMMAR_MEGABYTES, seed=0))
+        aside = path.with_suffix(".writing.npy")
+        np.save(aside, filters.part_of_speech_pairs(texts, Morphology()))
+        aside.rename(path)
+    return np.load(path)
+
+
+class _Stages:
+    """Runs pipelines one after the other with the executor of a config, and shows how far each is."""
+
+    def __init__(self, config: CorpusConfig, folder: Path):
+        self._config, self._folder = config, folder
+
+    def __call__(self, name: str, pipeline: list, sizes: list[int]) -> None:
+        """Runs the tasks of `pipeline` that are not done; `sizes` are what the progress counts."""
+        executor = self._executor(pipeline, len(sizes), self._folder / name)
+        with _progress(name, executor, sizes):
+            executor.run()
+            if self._config.executor == "slurm":
+                _wait(executor)
+        if left := executor.get_incomplete_ranks():
+            raise RuntimeError(f"{len(left)} of {len(sizes)} tasks of the step {name!r} failed (first: {left[0]}): see "
+                               f" the logs in {self._folder / name}; the same command goes on")
+
+    def _executor(self, pipeline: list, tasks: int, logs: Path) -> PipelineExecutor:
+        config = self._config
+        options = {"pipeline": pipeline, "tasks": tasks, "logging_dir": str(logs)}
+        if config.executor == "local":
+            workers = min(config.workers or os.cpu_count() or 1, tasks)
+            return LocalPipelineExecutor(**options, workers=workers)
+        options |= _parse(config.executor_options) | {"workers": config.workers or -1}
+        if config.executor == "slurm":
+            from datatrove.executor import SlurmPipelineExecutor as Executor
+            options = {"job_name": f"slm-{logs.name}", "mail_type": "NONE"} | options
+        else:
+            from datatrove.executor import RayPipelineExecutor as Executor
+        try:
+            return Executor(**options)
+        except TypeError as error:
+            raise ValueError(f"corpus.executor_options={config.executor_options!r} does not fit datatrove's "
+                             f"{Executor.__name__}: {error}") from None
+
+
+def _parse(options: str) -> dict[str, str | int]:
+    """NAME=VALUE[,NAME=VALUE…]; whole numbers become numbers."""
+    pairs = [pair.partition("=") for pair in options.split(",") if pair]
+    if wrong := [name for name, separator, _ in pairs if not separator]:
+        raise ValueError(f"corpus.executor_options={options!r}: {wrong[0]!r} is not NAME=VALUE")
+    return {name: int(value) if value.isdigit() else value for name, _, value in pairs}
+
+
+@contextlib.contextmanager
+def _progress(name: str, executor: PipelineExecutor, sizes: list[int]) -> Iterator[None]:
+    """A bar of the work done, read from the tasks that are complete, wherever they run."""
+    done, bar = threading.Event(), tqdm(total=sum(sizes), desc=name, unit="B", unit_scale=True, mininterval=1)
+
+    def follow():
+        while True:
+            last = done.wait(_POLL_SECONDS)
+            left = sum(sizes[rank] for rank in executor.get_incomplete_ranks())
+            bar.update(bar.total - left - bar.n)
+            if last:
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        bar.close()
+
+
+def _wait(executor: PipelineExecutor) -> None:
+    """Until every task of a Slurm job is complete, or none of the job is left in the queue."""
+    while executor.get_incomplete_ranks():
+        job = str(executor.job_id)
+        queue = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True)
+        if queue.returncode or not queue.stdout.strip():
+            return
+        time.sleep(10 * _POLL_SECONDS)
+
+
+def fingerprint() -> str:
+    """A hash of the code that decides what a curated corpus holds, so that a rule that changes makes a new one."""
+    parts = hashlib.sha256()
+    text, corpus = Path(filters.__file__).parent, Path(__file__).parent
+    for path in sorted([*text.glob("*.py"), *(text / "words").glob("*.txt"), *(corpus / name for name in _CODE)]):
+        parts.update(path.read_bytes())
+    return parts.hexdigest()[:16]
+
+
+_CODE = ("duplicates.py", "licenses.py", "pipeline.py", "readers.py", "steps.py")

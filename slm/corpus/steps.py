@@ -1,0 +1,318 @@
+"""The steps of the corpus pipeline, as datatrove runs them: every drop is counted by its reason and source.
+
+A step counts under the labels `in|SOURCE` and `drop|REASON|SOURCE`; the value is characters, so that datatrove's
+own statistics hold documents (n) and characters (total) of each.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from array_record.python import array_record_module
+from datatrove.data import Document as Item
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.filters.base_filter import BaseFilter
+from loguru import logger
+
+from slm.corpus import dataset, licenses, sources
+from slm.corpus.readers import Document
+from slm.data.parallel import written_aside
+from slm.text import cleaning, contamination, filters, privacy
+from slm.text.filters import PROFILES, Page
+from slm.text.morphology import Morphology
+
+logger.disable("datatrove")  # progress and errors are told by the pipeline; a log of each task is noise
+
+Items = Iterator[Item]
+FACTS = np.dtype([("digest", "S16"), ("quality", "<f4"), ("length", "<u4")])
+DUPLICATES = {1: "duplicate", 2: "near_duplicate"}
+_SAMPLE_CHARACTERS = 20_000  # of a dropped document, kept to look at and to train a classifier on
+
+
+def profile_of(document: Document, profile: str) -> str:
+    """`profile`, or for "auto" what the document says of its source; what is not known to be public is clinical."""
+    if profile != "auto":
+        return profile
+    said = f"{document.source} {document.id} {document.url}".lower()
+    kinds = {"encyclopedia": ("wikipedia", "jaquad"), "literature": ("aozora",), "textbook": ("textbook",),
+             "web": ("oscar", "common_crawl", "commoncrawl", "mc4", "cc100")}
+    return next((kind for kind, names in kinds.items() if any(name in said for name in names)), "clinical")
+
+
+class Read(PipelineStep):
+    """Task `rank` reads its part of its file; documents of a forbidden licence end here."""
+    type, name = "READ", "read"
+
+    def __init__(self, config: sources.CorpusConfig, tasks: list[tuple[int, str, int, int]]):
+        super().__init__()
+        self.config, self.tasks = config, tasks
+
+    def run(self, data: None = None, rank: int = 0, world_size: int = 1) -> Items:
+        index, path, part, parts = self.tasks[rank]
+        source, parent = self.config.sets()[index], os.getppid()
+        documents = sources.read_part(self.config, Path(path), part, parts)
+        while True:
+            with self.track_time():
+                document = next(documents, None)
+            if document is None:
+                return
+            if os.getppid() != parent:
+                os._exit(1)  # the run was killed: its successor must find nobody at work
+            document = sources.claimed(document, source)
+            self.stat_update(f"in|{document.source}", value=len(document.text))
+            if name := licenses.forbidden(document.license, self.config.forbidden_licenses):
+                self.stat_update(f"drop|license_{name}|{document.source}", value=len(document.text))
+                continue
+            yield Item(text=document.text, id=document.id, metadata={
+                "document": document, "profile": profile_of(document, source.profile)})
+
+
+class Clean(BaseFilter):
+    """Normalises and takes out what the source put around the text."""
+    type, name = "CLEAN", "clean"
+
+    def filter(self, doc: Item) -> bool:
+        document, before = doc.metadata["document"], len(doc.text)
+        self.stat_update(f"in|{document.source}", value=before)
+        try:
+            doc.text = cleaning.clean(doc.text, doc.metadata["profile"])
+        except ValueError:
+            doc.text, reason = "", "broken_characters"
+        else:
+            reason = "empty"
+        if not doc.text:
+            self.stat_update(f"drop|{reason}|{document.source}", value=before)
+            return False
+        doc.metadata["page"] = Page(doc.text, _morphology(), document.warnings)
+        return True
+
+
+class Strip(PipelineStep):
+    """Takes the boilerplate out of web pages that have text besides."""
+    type, name = "CLEAN", "strip"
+
+    def run(self, data: Items, rank: int = 0, world_size: int = 1) -> Items:
+        for doc in data:
+            if doc.metadata["profile"] == "web":
+                doc.text = cleaning.without_boilerplate(doc.text)
+                doc.metadata["page"] = Page(doc.text, _morphology(), doc.metadata["document"].warnings)
+            yield doc
+
+
+class Rule(BaseFilter):
+    """A rule of `slm.text.filters` as a step."""
+    type = "RULE"
+
+    def __init__(self, rule: Callable[..., str | None], dropped: "Dropped", *arguments):
+        self.name = rule.__name__  # before datatrove names its statistics by it
+        super().__init__()
+        self.rule, self.dropped, self.arguments = rule, dropped, arguments
+
+    def filter(self, doc: Item) -> bool:
+        source = doc.metadata["document"].source
+        self.stat_update(f"in|{source}", value=len(doc.text))
+        reason = self.rule(doc.metadata["page"], PROFILES[doc.metadata["profile"]], *self.arguments)
+        if reason:
+            self.stat_update(f"drop|{reason}|{source}", value=len(doc.text))
+            self.dropped.add(doc, reason)
+        return not reason
+
+
+class Tag(PipelineStep):
+    """MeCab, once a document; what follows reads its morphemes."""
+    type, name = "TAG", "mecab"
+
+    def run(self, data: Items, rank: int = 0, world_size: int = 1) -> Items:
+        for doc in data:
+            with self.track_time():
+                doc.metadata["page"].hashes  # noqa: B018  computes the morphemes too
+            yield doc
+
+
+class Decontaminate(BaseFilter):
+    """Drops what holds a benchmark's item."""
+    type, name = "RULE", "decontaminate"
+
+    def __init__(self, index: Path, dropped: "Dropped"):
+        super().__init__()
+        self.path, self.dropped, self.index = index, dropped, None
+
+    def filter(self, doc: Item) -> bool:
+        source = doc.metadata["document"].source
+        self.stat_update(f"in|{source}", value=len(doc.text))
+        self.index = self.index or contamination.Index.load(self.path)
+        benchmark = self.index.find(doc.text)
+        if benchmark:
+            self.stat_update(f"drop|contaminated|{source}", value=len(doc.text))
+            self.stat_update(f"benchmark|{benchmark}")
+            self.dropped.add(doc, "contaminated", benchmark)
+        return not benchmark
+
+
+class Mask(PipelineStep):
+    """Personal information becomes placeholders."""
+    type, name = "MASK", "mask"
+
+    def __init__(self, facilities: list[str]):
+        super().__init__()
+        self.facilities = facilities
+
+    def run(self, data: Items, rank: int = 0, world_size: int = 1) -> Items:
+        facilities = privacy.facility_list(self.facilities)
+        for doc in data:
+            with self.track_time():
+                names = PROFILES[doc.metadata["profile"]].mask_names
+                doc.text, found = privacy.mask(doc.text, doc.metadata["page"].tagged, names, facilities)
+                for kind, count in found.items():
+                    self.stat_update(f"masked|{kind}", value=count)
+            yield doc
+
+
+class Score(BaseFilter):
+    """The quality classifier's score; drops what is below the threshold."""
+    type, name = "RULE", "quality"
+
+    def __init__(self, scorer: Callable[[list[str]], np.ndarray], threshold: float, dropped: "Dropped"):
+        super().__init__(batch_size=64)
+        self.scorer, self.threshold, self.dropped = scorer, threshold, dropped
+
+    def filter(self, doc: Item) -> bool:
+        return self.filter_batch([doc])[0]
+
+    def filter_batch(self, batch: list[Item]) -> list[bool]:
+        kept = []
+        for doc, score in zip(batch, self.scorer([doc.text for doc in batch])):
+            source = doc.metadata["document"].source
+            self.stat_update(f"in|{source}", value=len(doc.text))
+            doc.metadata["quality"] = float(score)
+            kept.append(bool(score >= self.threshold))
+            if not kept[-1]:
+                self.stat_update(f"drop|low_quality|{source}", value=len(doc.text))
+                self.dropped.add(doc, "low_quality")
+        return kept
+
+
+class Dropped:
+    """The first dropped documents of each reason and task, personal information masked."""
+
+    def __init__(self, folder: Path, most: int):
+        self.folder, self.most = folder, most
+        self._rows, self._seen = [], Counter()
+
+    def add(self, doc: Item, reason: str, benchmark: str = "") -> None:
+        self._seen[reason] += 1
+        if self._seen[reason] > self.most:
+            return
+        document, text = doc.metadata["document"], doc.text[:_SAMPLE_CHARACTERS]
+        text, _ = privacy.mask(text, _morphology().tag(text))
+        row = {"id": document.id, "text": text, "source": document.source, "license": document.license,
+               "url": document.url, "reason": reason, "benchmark": benchmark}
+        self._rows.append(row)
+
+    def write(self, rank: int) -> None:
+        with written_aside(self.folder / f"{rank:05d}.jsonl") as aside, open(aside, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._rows)
+
+
+class Keep(PipelineStep):
+    """Writes what is left, and of each document what the choice among duplicates needs."""
+    type, name = "KEEP", "keep"
+
+    def __init__(self, folder: Path, dropped: Dropped):
+        super().__init__()
+        self.folder, self.dropped = folder, dropped
+
+    def run(self, data: Items, rank: int = 0, world_size: int = 1) -> Items:
+        facts = []
+        with (written_aside(self.folder / f"{rank:05d}.jsonl") as aside, open(aside, "w", encoding="utf-8") as file):
+            for doc in data:
+                document, quality = doc.metadata["document"], doc.metadata.get("quality", float("nan"))
+                row = {"id": document.id, "text": doc.text, "source": document.source, "license": document.license,
+                       "url": document.url, "quality": quality}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                facts.append((dataset.digest(doc.text), quality, len(doc.text)))
+                yield doc
+        with written_aside(self.folder / f"{rank:05d}.npy") as aside, open(aside, "wb") as file:
+            np.save(file, np.array(facts, FACTS))
+        self.dropped.write(rank)  # here, where every rule has seen every document
+
+
+class DropDuplicates(BaseFilter):
+    """Reads what `Keep` wrote and drops what `duplicates.choose` named."""
+    type, name = "RULE", "duplicates"
+
+    def __init__(self, kept: Path, removed: Path):
+        super().__init__()
+        self.kept, self.removed = kept, removed
+
+    def run(self, data: None = None, rank: int = 0, world_size: int = 1) -> Items:
+        reasons = np.load(self.removed / f"{rank:05d}.npy")
+        with open(self.kept / f"{rank:05d}.jsonl", encoding="utf-8") as file:
+            rows = (json.loads(line) for line in file)
+            yield from super().run((Item(text=row.pop("text"), id=row["id"], metadata={**row, "reason": reason})
+                                    for row, reason in zip(rows, reasons, strict=True)), rank, world_size)
+
+    def filter(self, doc: Item) -> bool:
+        reason, source = DUPLICATES.get(int(doc.metadata.pop("reason"))), doc.metadata["source"]
+        self.stat_update(f"in|{source}", value=len(doc.text))
+        if reason:
+            self.stat_update(f"drop|{reason}|{source}", value=len(doc.text))
+        return not reason
+
+
+class Write(PipelineStep):
+    """The task's documents as ArrayRecord shards, one a split."""
+    type, name = "WRITE", "write"
+
+    def __init__(self, folder: Path, validation_share: float):
+        super().__init__()
+        self.folder, self.validation_share = folder, validation_share
+
+    def run(self, data: Items, rank: int = 0, world_size: int = 1) -> None:
+        features, writers, lengths = dataset.features(), {}, Counter()
+        aside = {split: self.folder / f"{split}-{rank:05d}.{os.getpid()}.writing" for split in dataset.SPLITS}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for doc in data:
+            with self.track_time():
+                split = dataset.split_of(doc.text, self.validation_share)
+                if split not in writers:
+                    writers[split] = array_record_module.ArrayRecordWriter(str(aside[split]), "group_size:1")
+                writers[split].write(features.serialize_example({**doc.metadata, "text": doc.text}))
+                lengths[split] += 1
+                self.stat_update(f"out|{doc.metadata['source']}", value=len(doc.text))
+                self.stat_update(f"split|{split}|{doc.metadata['license']}", value=len(doc.text.encode()))
+        for split, writer in writers.items():
+            writer.close()
+            aside[split].rename(self.folder / f"{split}-{rank:05d}.array_record")
+        with written_aside(self.folder / f"{rank:05d}.json") as path:
+            path.write_text(json.dumps(lengths), encoding="utf-8")
+
+
+_MORPHOLOGY: list[Morphology] = []
+
+
+def _morphology() -> Morphology:
+    """ipadic, one a process: its names of persons and places are what masking reads."""
+    if not _MORPHOLOGY:
+        _MORPHOLOGY.append(Morphology())
+    return _MORPHOLOGY[0]
+
+
+def curation(config: sources.CorpusConfig, folder: Path, tasks: list, pairs: np.ndarray, facilities: list[str],
+             scorer: Callable | None) -> list:
+    """The steps from reading to keeping, in order."""
+    dropped = Dropped(folder / "dropped", most=100)
+    steps = [Read(config, tasks), Clean()]
+    steps += [Rule(rule, dropped) for rule in filters.WHOLE_PAGE] + [Strip()]
+    steps += [Rule(rule, dropped) for rule in filters.CHEAP if rule not in filters.WHOLE_PAGE]
+    if config.benchmarks:
+        steps.append(Decontaminate(folder / "benchmarks.npz", dropped))
+    steps += [Tag(), *(Rule(rule, dropped) for rule in filters.MORPHEMIC), Rule(filters.grammar, dropped, pairs)]
+    if config.mask:
+        steps.append(Mask(facilities))
+    if scorer:
+        steps.append(Score(scorer, config.threshold, dropped))
+    return [*steps, Keep(folder / "kept", dropped)]
