@@ -1,12 +1,23 @@
-"""A corpus: normalised, exact duplicates dropped, split into training and validation.
+"""A corpus: cleaned, filtered, personal information masked, duplicates dropped, split into training and validation.
 
     python -m slm.main --config=configs/corpus.py                                       # the text the project brings
     python -m slm.main --config=configs/corpus.py:files --config.corpus.files='DIR/*.jsonl.gz'   # one's own
+    python -m slm.main --config=configs/corpus.py:ncvc --config.corpus.sources.oscar.files='DIR/*.jsonl.zst' \\
+        --config.corpus.executor=slurm --config.corpus.executor_options=partition=cpu,time=24:00:00     # the paper's
+    ... --config.corpus.benchmarks='JMED-LLM/datasets/*.csv'    # drop what holds a benchmark's items
+    ... --config.corpus.curated=false                           # only normalise and drop exact duplicates
 """
 
 from slm import config
-from slm.corpus.sources import CorpusJobConfig
+from slm.corpus.recipes import NCVC
+from slm.corpus.sources import CorpusConfig, CorpusJobConfig
+
+VARIANTS = {
+    "sample": CorpusJobConfig(corpus=CorpusConfig(curated=True)),
+    "files": CorpusJobConfig(corpus=CorpusConfig(curated=True)),
+    "ncvc": CorpusJobConfig(corpus=NCVC),
+}
 
 
 def get_config(argument=None):
-    return config.select(argument, {"sample": CorpusJobConfig(), "files": CorpusJobConfig()}, "corpus")
+    return config.select(argument, VARIANTS, "corpus")

@@ -10,6 +10,7 @@ import dataclasses
 
 from slm import config
 from slm.corpus import vocabulary
+from slm.corpus.recipes import NCVC
 from slm.corpus.sources import CorpusConfig
 from slm.corpus.vocabulary import VocabularyConfig
 from slm.model.presets import PRESETS
@@ -37,9 +38,9 @@ VARIANTS = {
         model=PRESETS["small"], tokenizer=VocabularyConfig(size=32_768),
         rows=RowsConfig(batch_rows=256, row_length=2048), step=StepConfig(accumulation=1),
         train=LoopConfig(steps=10_000, evaluate_every=1000, save_every=500)),
-    # 24,000 steps of 1,024 × 2,048 tokens: the paper's 50B.
+    # 24,000 steps of 1,024 × 2,048 tokens: the paper's 50B, of the corpus that configs/corpus.py:ncvc makes.
     **{name: PretrainConfig(
-        model=PRESETS[name], tokenizer=VocabularyConfig(size=32_768),
+        corpus=NCVC, model=PRESETS[name], tokenizer=VocabularyConfig(size=32_768),
         rows=RowsConfig(batch_rows=1024, row_length=2048), step=StepConfig(accumulation=4),
         train=LoopConfig(steps=24_000, evaluate_every=1000, save_every=500)) for name in ("ncvc_slm_1", "slm_1b")},
 }

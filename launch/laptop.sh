@@ -11,9 +11,16 @@ step() {
 
 [ "${1:-}" = --dry-run ] && dry_run=yes
 
-step --config=configs/corpus.py --workdir=runs/demo/corpus
-step --config=configs/tokenizer.py --workdir=runs/demo/tokenizer
-step --config=configs/pretrain.py:demo --workdir=runs/demo/pretrain
+# What the project brings and what it has just written, curated; the steps after it train on that.
+corpus="--config.corpus.files=sample,runs/demo/textbooks/documents.jsonl --config.corpus.curated=true"
+
+step --config=configs/textbooks.py --workdir=runs/demo/textbooks
+# shellcheck disable=SC2086  # two flags
+step --config=configs/corpus.py $corpus --workdir=runs/demo/corpus
+# shellcheck disable=SC2086
+step --config=configs/tokenizer.py $corpus --workdir=runs/demo/tokenizer
+# shellcheck disable=SC2086
+step --config=configs/pretrain.py:demo $corpus --workdir=runs/demo/pretrain
 step --config=configs/generate.py --config.checkpoint=runs/demo/pretrain --workdir=runs/demo/generate
 
 printf '\n$ python -m slm.report.summary runs/demo\n'

@@ -55,8 +55,28 @@ def run(name: str, config: Any, workdir: Path, started: float) -> dict:
 def _corpus(config, workdir: Path, started: float) -> dict:
     folder = corpus(config.corpus)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    print(json.dumps(report, indent=2, ensure_ascii=False))
+    long = ("examples", "steps", "contaminated_documents", "dropped_characters")  # they are in the report and the card
+    print(json.dumps({key: value for key, value in report.items() if key not in long}, indent=2, ensure_ascii=False))
     return {**report, "corpus": str(folder), "seconds": time.perf_counter() - started}
+
+
+def _textbooks(config, workdir: Path, started: float) -> dict:
+    from slm.corpus import textbooks
+    contaminated = None
+    if config.benchmarks:
+        from slm.corpus import benchmark_rows
+        from slm.text import contamination
+        contaminated = contamination.Index.build(benchmark_rows.rows(config.benchmarks)).find
+    report = textbooks.run(config, workdir, contaminated)
+    print(json.dumps(report, indent=2, ensure_ascii=False))
+    return report | ({} if config.dry_run else {"documents": str(workdir / "documents.jsonl")})
+
+
+def _quality(config, workdir: Path, started: float) -> dict:
+    from slm.quality import training
+    report = training.run(config, workdir)
+    print(json.dumps(report, indent=2, ensure_ascii=False))
+    return report
 
 
 def _tokenizer(config, workdir: Path, started: float) -> dict:
@@ -96,7 +116,10 @@ def _generate(config, workdir: Path, started: float) -> dict:
 
 
 JOBS = {
-    "corpus": Job("sources → normalised, deduplicated corpus", "slm.corpus.sources:CorpusJobConfig", _corpus),
+    "corpus": Job("sources → clean, private, deduplicated corpus", "slm.corpus.sources:CorpusJobConfig", _corpus),
+    "textbooks": Job("lexicons → synthesised textbooks", "slm.corpus.textbooks:TextbooksConfig", _textbooks),
+    "quality": Job("labels, or good and dropped text → quality classifier", "slm.quality.training:QualityConfig",
+                   _quality),
     "tokenizer": Job("corpus → Unigram over morphemes, with a table that compares it", "slm.corpus.comparison:"
                      "TokenizerJobConfig", _tokenizer),
     "pretrain": Job("corpus → base model", "slm.train.pretrain:PretrainConfig", _pretrain, goes_on=True),
@@ -125,16 +148,19 @@ def _curated(config) -> Path:
     except ModuleNotFoundError as error:
         raise RuntimeError(f"curating a corpus needs {error.name}: pip install 'slm[corpus]', or set "
                            "--config.corpus.curated=false to only normalise it") from None
-    from slm.corpus import sources
+    from slm.corpus import dataset, sources
+    from slm.report import data_card
     from slm.text import morphology
     scorer = None
     if config.classifier:
-        from slm import quality
-        scorer = quality.load(Path(config.classifier))
+        from slm.quality import scorer as classifiers
+        scorer = classifiers.load(Path(config.classifier))
 
     def build(folder: Path):
         report = pipeline.run(config, folder, scorer)
-        from slm.report import data_card
+        if config.classifier:
+            report["classifier"] = json.loads((Path(config.classifier).parent / RESULT_FILE).read_text())
+            dataset.write_report(folder, report)
         data_card.write(folder, report, config)
     ingredients = [sources.fingerprint(config), pipeline.fingerprint(), morphology.fingerprint()]
     return _product("corpus", ingredients, build)

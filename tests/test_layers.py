@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "slm"
 LAYERS = [
     {"slm.main"},
     {"slm.jobs"},
-    {"slm.train", "slm.report"},
+    {"slm.train", "slm.report", "slm.quality"},
     {"slm.generate", "slm.data", "slm.corpus"},
     {"slm.checkpoint", "slm.model"},
     {"slm.text"},

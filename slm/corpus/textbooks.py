@@ -61,6 +61,7 @@ class TextbooksConfig:
     concurrency: int = 8  # requests at a time
     timeout: float = 600.0  # seconds a request
     retries: int = 3  # of a request, by the client
+    benchmarks: str = ""  # GLOB[,GLOB…] of CSV and JSON Lines: items that hold one of their rows are not accepted
     dry_run: bool = False  # writes `dry_run_items` only, and says what the whole plan would take
     dry_run_items: int = 8
     gates: GatesConfig = GatesConfig()

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -24,7 +25,7 @@ class RowsConfig:
     """How the stream is read."""
     batch_rows: int = 8  # of a step, over all devices
     row_length: int = 512  # tokens
-    mixture: str = ""  # SOURCE=WEIGHT[,SOURCE=WEIGHT…]; empty: every row once an epoch
+    mixture: str = ""  # SOURCE=WEIGHT[,SOURCE=WEIGHT…]; empty: by the corpus' weights
     validation_rows: int = 0  # of each source, at the validations on the way; 0: all. The last one reads all.
 
 
@@ -64,7 +65,7 @@ def run(config: PretrainConfig, workdir: Path, stream_folder: Path, started: flo
     sets = {split: stream.streams(stream_folder, split) for split in ("train", "validation")}
     rows = {split: {source: loader.Rows(tokens, config.rows.row_length, manifest["end_of_document"])
                     for source, tokens in sets[split].items()} for split in sets}
-    mixture = _mixture(config.rows.mixture)
+    mixture = _mixture(config.rows.mixture) or _weighted(config.corpus.weights, rows["train"])
     total_rows = config.train.steps * config.rows.batch_rows
     print(_about_run(config, loader.epochs(rows["train"], total_rows, mixture), sets["train"]), flush=True)
 
@@ -117,6 +118,13 @@ def _result(config: PretrainConfig, outcome: loop.Outcome) -> dict:
         "first_validation_bits_per_byte": first["bits_per_byte"],
         "seconds_to_first_step": outcome.seconds_to_first_step,
         "skipped_steps": outcome.metrics[-1]["skipped_steps"]}
+
+
+def _weighted(weights: Mapping[str, float], rows: Mapping[str, loader.Rows]) -> dict[str, float] | None:
+    """The mixture in which a source of weight w is read w times for each time that one of weight 1 is."""
+    if all(weight == 1 for weight in weights.values()):
+        return None
+    return {source: weights[source] * len(own) for source, own in rows.items()}
 
 
 def _mixture(text: str) -> dict[str, float] | None:
