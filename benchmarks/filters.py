@@ -251,9 +251,9 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=default)
     flags = parser.parse_args()
     morphology, good = Morphology(), read(flags.shared)
-    pairs = filters.part_of_speech_pairs((d["text"] for d in sample.documents(0.6, 0)), morphology)
+    language = filters.Grammar.learn((normalize(d["text"]) for d in sample.documents(0.6, 0)), morphology)
     rules = {rule.__name__: rule for rule in (*filters.CHEAP, *filters.MORPHEMIC)}
-    rules["grammar"] = lambda page, profile: filters.grammar(page, profile, pairs)
+    rules["grammar"] = lambda page, profile: filters.grammar(page, profile, language)
     planted = junk(good, morphology, flags.documents, flags.seed)
 
     def judge(texts, profiles):

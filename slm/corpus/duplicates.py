@@ -70,12 +70,20 @@ class Signatures(MinhashDedupSignature):
             return np.min(np.array(parts, np.uint64), axis=0).tolist()
 
 
-def buckets(signatures: Path, pairs: Path) -> PipelineStep:
-    return MinhashDedupBuckets(str(signatures), str(pairs), config=CONFIG, lines_to_buffer=_LINES)
+class Pairs(MinhashDedupBuckets):
+    """datatrove's second stage: a class of ours, so that a process that runs it has this module, which quiets it."""
+    name = "pairs"
+
+    def __init__(self, signatures: Path, folder: Path):
+        super().__init__(str(signatures), str(folder), config=CONFIG, lines_to_buffer=_LINES)
 
 
-def clusters(pairs: Path, folder: Path) -> PipelineStep:
-    return MinhashDedupCluster(str(pairs), str(folder), config=CONFIG, save_cluster_id=True, lines_to_buffer=_LINES)
+class Clusters(MinhashDedupCluster):
+    """datatrove's third stage: which documents are nearly the same."""
+    name = "clusters"
+
+    def __init__(self, pairs: Path, folder: Path):
+        super().__init__(str(pairs), str(folder), config=CONFIG, save_cluster_id=True, lines_to_buffer=_LINES)
 
 
 class Choose(PipelineStep):

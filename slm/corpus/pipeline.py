@@ -25,9 +25,10 @@ from slm.corpus import benchmark_rows, curation_report, dataset, duplicates, sam
 from slm.corpus.sources import CorpusConfig
 from slm.text import contamination, filters
 from slm.text.morphology import Morphology
+from slm.text.normalize import normalize
 
 _PART_BYTES, _MOST_PARTS = 4_000_000, 16  # of a file; every part reads all of the file, if quickly
-_GRAMMAR_MEGABYTES = 0.6  # of the text the project brings: how parts of speech follow each other
+_GRAMMAR_MEGABYTES = 0.6  # of the text the project brings: how words follow each other
 _POLL_SECONDS = 0.5
 Task = tuple[int, str, int, int]  # source, file, part, parts
 
@@ -42,21 +43,22 @@ def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.nda
     folder = folder.absolute()
     tasks, sizes = _tasks(config)
     run_stage = _Stages(config, folder / "stages")
-    pairs = _pairs(folder / "grammar.npy")
+    texts = (normalize(document["text"]) for document in sample.documents(_GRAMMAR_MEGABYTES, seed=0))
+    language = filters.Grammar.learn(texts, Morphology())
     if config.benchmarks and not (folder / "benchmarks.npz").exists():
         index = contamination.Index.build(benchmark_rows.rows(config.benchmarks))
         index.save(folder / "benchmarks.writing.npz")
         (folder / "benchmarks.writing.npz").rename(folder / "benchmarks.npz")
     facilities = Path(config.facilities).read_text(encoding="utf-8").split("\n") if config.facilities else []
     minhash, kept, removed, shards = (folder / name for name in ("minhash", "kept", "removed", "shards"))
-    curation = steps.curation(config, folder, tasks, pairs, facilities, scorer)
+    curation = steps.curation(config, folder, tasks, language, facilities, scorer)
     if config.near_duplicates:
         run_stage("curate", [*curation, duplicates.Signatures(minhash / "signatures")], sizes)
         # datatrove reads these folders even where nothing was kept.
         (minhash / "pairs").mkdir(parents=True, exist_ok=True)
-        run_stage("pairs", [duplicates.buckets(minhash / "signatures", minhash / "pairs")],
+        run_stage("pairs", [duplicates.Pairs(minhash / "signatures", minhash / "pairs")],
                   [1] * duplicates.CONFIG.num_buckets)
-        run_stage("clusters", [duplicates.clusters(minhash / "pairs", minhash / "clusters")], [1])
+        run_stage("clusters", [duplicates.Clusters(minhash / "pairs", minhash / "clusters")], [1])
     else:
         run_stage("curate", curation, sizes)
     found = minhash / "clusters" if config.near_duplicates else None
@@ -72,8 +74,7 @@ def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.nda
     dataset.write_report(folder, report)
     for name in (minhash, kept, removed, shards, folder / "stages"):
         shutil.rmtree(name, ignore_errors=True)
-    for name in ("grammar.npy", "benchmarks.npz"):
-        (folder / name).unlink(missing_ok=True)
+    (folder / "benchmarks.npz").unlink(missing_ok=True)
     return report
 
 
@@ -90,15 +91,6 @@ def _tasks(config: CorpusConfig) -> tuple[list[Task], list[int]]:
             tasks += [(number, name, part, parts) for part in range(parts)]
             sizes += [size // parts] * parts
     return tasks, sizes
-
-
-def _pairs(path: Path) -> np.ndarray:
-    if not path.exists():
-        texts = (document["text"] for document in sample.documents(_GRAMMAR_MEGABYTES, seed=0))
-        aside = path.with_suffix(".writing.npy")
-        np.save(aside, filters.part_of_speech_pairs(texts, Morphology()))
-        aside.rename(path)
-    return np.load(path)
 
 
 class _Stages:

@@ -301,7 +301,7 @@ def _morphology() -> Morphology:
     return _MORPHOLOGY[0]
 
 
-def curation(config: sources.CorpusConfig, folder: Path, tasks: list, pairs: np.ndarray, facilities: list[str],
+def curation(config: sources.CorpusConfig, folder: Path, tasks: list, language: filters.Grammar, facilities: list[str],
              scorer: Callable | None) -> list:
     """The steps from reading to keeping, in order."""
     dropped = Dropped(folder / "dropped", most=100)
@@ -310,7 +310,7 @@ def curation(config: sources.CorpusConfig, folder: Path, tasks: list, pairs: np.
     steps += [Rule(rule, dropped) for rule in filters.CHEAP if rule not in filters.WHOLE_PAGE]
     if config.benchmarks:
         steps.append(Decontaminate(folder / "benchmarks.npz", dropped))
-    steps += [Tag(), *(Rule(rule, dropped) for rule in filters.MORPHEMIC), Rule(filters.grammar, dropped, pairs)]
+    steps += [Tag(), *(Rule(rule, dropped) for rule in filters.MORPHEMIC), Rule(filters.grammar, dropped, language)]
     if config.mask:
         steps.append(Mask(facilities))
     if scorer:

@@ -32,7 +32,7 @@ def fit(folder: Path, examples: Sequence[Example], seed: int) -> None:
 
 def read(folder: Path) -> Callable[[list[str]], np.ndarray]:
     """The scores of excerpts that are not empty."""
-    with np.load(folder / FILE, allow_pickle=False) as file:
+    with np.load(folder / FILE) as file:
         weights, bias = file["weights"], file["bias"]
 
     def score(texts: list[str]) -> np.ndarray:

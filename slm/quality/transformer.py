@@ -71,7 +71,7 @@ def read(folder: Path) -> Callable[[list[str]], np.ndarray]:
     """The scores of excerpts."""
     model = freeze(ModelConfig, json.loads((folder / MODEL_FILE).read_text(encoding="utf-8")))
     words = Tokenizer.load(folder / TOKENIZER)
-    with np.load(folder / FILE, allow_pickle=False) as file:
+    with np.load(folder / FILE) as file:
         params = _nested({name: jnp.asarray(file[name]) for name in file.files})
 
     def score(texts: list[str]) -> np.ndarray:

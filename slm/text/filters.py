@@ -21,7 +21,7 @@ _KANJI = re.compile("[々〆㐀-䶿一-鿿豈-﫿]")
 _SENTENCE = re.compile(r"[^。!?\n]*[。!?]+[」』)]*|[^。!?\n]+")
 _JAPANESE_STOP = re.compile(r"(?<=[ぁ-ヿ一-鿿)])\.(?=\s|[^0-9A-Za-z.]|$)")
 _ENDED = re.compile(r"[。!?」』)]$")
-_ELLIPSIS = re.compile(r"(?:…|\.\.\.|・・・)$")
+_ELLIPSIS = re.compile(r"(?:…|\.\.\.|・・・)(?:続きを読む|もっと見る|詳細|>+|»)?$")
 # UTF-8 read as Shift JIS (縺ゅ, 繧ｹ) or as Latin-1 (ã‚, â€), and what no decoder could read.
 _MOJIBAKE = re.compile("[\ufffd\u0080-\u009f]|[縺繧繝][\u0080-\uffff]|ã[\u0080-\u00bf]|â€|Ã.")
 _MARKUP = re.compile(
@@ -41,7 +41,7 @@ class Profile:
     letters: int = 400  # Japanese ones
     sentence_mean: tuple[float, float] = (20, 90)  # characters
     sentence_longest: float = 200
-    ellipsis: float = 0.2  # of sentences
+    ellipsis: float = 0.2  # of sentences, and of lines, that end in …
     incomplete: float = 0.5  # of characters, in lines that end without a full stop
     repeated_lines: float = 0.3  # of lines; two thirds of it by characters
     repeated: float = 1.0  # of Gopher's limits for n-grams of morphemes; 0: off
@@ -50,28 +50,31 @@ class Profile:
     words: float = 1.0  # adult and gambling words a thousand characters
     advertising: float = 3.0  # phrases a thousand characters
     noise: float = 0.05  # of characters: mojibake, markup, symbols in a row
-    grammar: float = 0.05  # least mean mutual information (nats) of neighbouring parts of speech
+    grammar: float = 0.05  # least mean attraction (nats) of neighbouring words
+    repelling: float = 0.17  # of neighbours: those that repel each other by more than a nat
     warnings: tuple[str, ...] = ()  # of the source about its own documents
     mask_names: bool = True  # of persons and places of care, and dates of birth
 
 
 _LOOSE = float("inf")
+_ENOUGH = 200  # letters; a shorter text may be a list of terms
 
 PROFILES = {
     # OSCAR's own warnings: what it calls adult is; its "noisy" and "short_sentences" repeat the rules here.
     "web": Profile(warnings=("adult", "mixed_adult", "gambling", "cryptojacking", "malware", "phishing")),
     # An article is edited text: lists and short leads are its style. Its persons are public.
     "encyclopedia": Profile(japanese=0.4, hiragana=0.05, katakana=0.8, letters=20, sentence_mean=(8, 150),
-                            sentence_longest=_LOOSE, incomplete=1.0, repeated=2.0, compression=(0.15, 1.2), mask_names=False, grammar=-0.2),
+                            sentence_longest=_LOOSE, incomplete=1.0, repeated=2.0, compression=(0.15, 1.2), words=10.0,
+                            grammar=-0.2, repelling=0.31, mask_names=False),
     "literature": Profile(hiragana=0.2, letters=100, sentence_mean=(4, 300), sentence_longest=_LOOSE, ellipsis=1.0,
-                          incomplete=1.0, repeated=2.0, compression=(0.15, 1.2), mask_names=False, words=3.0,
-                          grammar=0.0),
+                          incomplete=1.0, repeated=2.0, compression=(0.15, 1.2), words=3.0, grammar=0.0,
+                          repelling=0.25, mask_names=False),
     # Case reports, notes, examination items: terms in katakana and Latin letters, fragments, the same phrase again.
-    "clinical": Profile(japanese=0.05, hiragana=0.0, katakana=0.9, letters=5, sentence_mean=(2, 400),
-                        sentence_longest=_LOOSE, ellipsis=1.0, incomplete=1.0, repeated_lines=0.6, repeated=4.0,
-                        compression=(0.12, 1.5), advertising=6.0, grammar=-0.05),
+    "clinical": Profile(japanese=0.05, hiragana=0.03, katakana=0.9, letters=5, sentence_mean=(2, 400),
+                        sentence_longest=_LOOSE, ellipsis=0.3, incomplete=1.0, repeated_lines=0.6, repeated=4.0,
+                        compression=(0.12, 1.5), advertising=4.0, grammar=0.0, repelling=0.21),
     "textbook": Profile(japanese=0.4, hiragana=0.1, letters=60, sentence_mean=(8, 200), sentence_longest=_LOOSE,
-                        incomplete=1.0, repeated=2.0, compression=(0.15, 1.2), mask_names=False),
+                        incomplete=1.0, repeated=2.0, compression=(0.15, 1.2), grammar=0.0, mask_names=False),
 }
 
 
@@ -134,7 +137,7 @@ def language(page: Page, profile: Profile) -> str | None:
     japanese = hiragana + katakana + kanji
     if not page.letters or japanese < profile.japanese * page.letters:
         return "not_japanese"
-    if hiragana < profile.hiragana * japanese:
+    if hiragana < profile.hiragana * japanese and page.letters >= _ENOUGH:
         return "little_hiragana"
     if katakana > profile.katakana * japanese:
         return "mostly_katakana"
@@ -152,8 +155,10 @@ def sentences(page: Page, profile: Profile) -> str | None:
     low, high = profile.sentence_mean
     if not low <= sum(lengths) / max(1, len(lengths)) <= high or max(lengths, default=0) > profile.sentence_longest:
         return "sentence_length"
-    ends = sum(bool(_ELLIPSIS.search(sentence)) for sentence in page.sentences)
-    return "ellipsis" if ends > profile.ellipsis * len(lengths) else None
+    for parts in (page.sentences, page.lines):
+        if sum(bool(_ELLIPSIS.search(part)) for part in parts) > max(2, profile.ellipsis * len(parts)):
+            return "ellipsis"
+    return None
 
 
 def incomplete(page: Page, profile: Profile) -> str | None:
@@ -252,37 +257,58 @@ def boilerplate(page: Page, profile: Profile) -> str | None:
     return "boilerplate" if spent > profile.boilerplate * max(1, sum(map(len, page.lines))) else None
 
 
-def grammar(page: Page, profile: Profile, pairs: np.ndarray) -> str | None:
-    """Neighbouring parts of speech depend on each other in language, hardly in shuffled or listed words.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Grammar:
+    """How neighbouring words of a language attract each other: parts of speech, function words each on their own.
 
-    `pairs`: what `part_of_speech_pairs` returned.
+    Attributes:
+      ids: part of speech, or part of speech and function word → row.
+      attraction: float32 [words, words], pointwise mutual information in nats, within ±3; about 0 where rare.
     """
-    tags = _tag_ids(page.tagged[1])
-    if len(tags) < 20:
+    ids: dict[str, int]
+    attraction: np.ndarray
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], morphology: Morphology) -> "Grammar":
+        rows = [_words(*morphology.tag(text)) for text in texts]
+        ids = {word: index for index, word in enumerate(sorted({word for row in rows for word in row}))}
+        counts = np.zeros((len(ids), len(ids)))
+        for row in rows:
+            known = [ids[word] for word in row]
+            np.add.at(counts, (known[:-1], known[1:]), 1)
+        expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / counts.sum()
+        attraction = np.log((counts + 0.1) / (expected + 0.1))
+        return cls(ids, np.clip(attraction, -3, 3).astype(np.float32))
+
+    def of(self, morphemes: list[str], tags: list[str]) -> np.ndarray:
+        """float32 [pairs]: the attraction of each two neighbours that are both known."""
+        row = [self.ids.get(word, -1) for word in _words(morphemes, tags)]
+        left, right = np.array(row[:-1], np.int64), np.array(row[1:], np.int64)
+        return self.attraction[left, right][(left >= 0) & (right >= 0)]
+
+
+# ipadic's particles, auxiliaries, dependent and suffix verbs, symbols, dependent adjectives.
+_FUNCTION_WORDS = {str(tag) for tag in (5, 6, 7, 8, 9, 10, *range(13, 26), 25, 32, 33)}
+
+
+def _words(morphemes: list[str], tags: list[str]) -> list[str]:
+    return ["^", *(tag + morpheme.strip(" ") if tag in _FUNCTION_WORDS else tag
+                   for morpheme, tag in zip(morphemes, tags))]
+
+
+def grammar(page: Page, profile: Profile, language: Grammar) -> str | None:
+    """Words of a sentence attract their neighbours; shuffled, listed, garbled and half-deleted ones often do not."""
+    pairs = language.of(*page.tagged)
+    if len(pairs) < 20:
         return None
-    return "no_grammar" if pairs[tags[:-1], tags[1:]].mean() < profile.grammar else None
-
-
-_TAGS = 72  # ipadic's ids end at 68
-
-
-def part_of_speech_pairs(texts: Iterable[str], morphology: Morphology) -> np.ndarray:
-    """float32 [tags, tags]: the mutual information (nats) of neighbouring parts of speech in `texts`, within ±3."""
-    counts = np.full((_TAGS, _TAGS), 0.05)
-    for text in texts:
-        tags = _tag_ids(morphology.tag(text)[1])
-        np.add.at(counts, (tags[:-1], tags[1:]), 1)
-    joint = counts / counts.sum()
-    information = np.log(joint / (joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)))
-    return np.clip(information, -3, 3).astype(np.float32)
-
-
-def _tag_ids(tags: list[str]) -> np.ndarray:
-    return np.array([0, *(int(tag) + 1 if tag else _TAGS - 1 for tag in tags)])  # 0: where a text begins
+    if pairs.mean() < profile.grammar or (pairs < -1).mean() > profile.repelling:
+        return "no_grammar"
+    return None
 
 
 # What needs no MeCab comes first: it is cheaper, and on the web it drops most. Boilerplate is judged on the page as it
 # came; a web page's is then taken out, and the others see what is left.
 WHOLE_PAGE: tuple[Rule, ...] = (warnings, boilerplate)
-CHEAP: tuple[Rule, ...] = (*WHOLE_PAGE, language, noise, sentences, incomplete, repeated_lines, compression, advertising)
+CHEAP: tuple[Rule, ...] = (
+    *WHOLE_PAGE, language, noise, sentences, incomplete, repeated_lines, compression, advertising)
 MORPHEMIC: tuple[Rule, ...] = (words, repetition)

@@ -152,7 +152,7 @@ def _run_end(text: str, starts: list[int], bare: list[str], tags: list[str], fir
         while end < len(bare) and starts[end] < given.end():
             end += 1
         return end, True
-    if tags[first] == _SURNAME and (split := _split_given(text, starts, bare, tags, first + 1)):
+    if tags[first] == _SURNAME and end == first + 1 and (split := _split_given(text, starts, bare, tags, first + 1)):
         return split, True
     return end, False
 
@@ -162,7 +162,7 @@ def _split_given(text: str, starts: list[int], bare: list[str], tags: list[str],
     between a space and a stop; None where this is no given name."""
     spaced = first < len(bare) and not bare[first]
     step = last = first + spaced
-    while last < len(bare) and last - step < 3 and (re.fullmatch("[一-鿿々]", bare[last]) or (
+    while last < len(bare) and last - step < 3 and bare[last] not in _TITLES and (re.fullmatch("[一-鿿々]", bare[last]) or (
             tags[last] in _NAMES | _PLACES and re.fullmatch("[一-鿿々ぁ-ゖ]{2,3}", bare[last]))):
         last += 1
     if spaced and last == step and tags[last] in _NOUNS and re.fullmatch("[一-鿿]{2}", bare[last]):

@@ -21,36 +21,36 @@ def page(text, warnings=()):
 
 
 @pytest.fixture(scope="module")
-def pairs():
-    return filters.part_of_speech_pairs((d["text"] for d in sample.documents(0.2, 0)), MORPHOLOGY)
+def language():
+    return filters.Grammar.learn((d["text"] for d in sample.documents(0.3, 0)), MORPHOLOGY)
 
 
-def reasons(text, profile, pairs):
+def reasons(text, profile, language):
     rules = [rule(page(text), PROFILES[profile]) for rule in (*filters.CHEAP, *filters.MORPHEMIC)]
-    return {*filter(None, [*rules, filters.grammar(page(text), PROFILES[profile], pairs)])}
+    return {*filter(None, [*rules, filters.grammar(page(text), PROFILES[profile], language)])}
 
 
 @pytest.mark.parametrize("text", [CASE, EXAM, "1日3回毎食後に服用する。", "膣カンジダ症、肛門周囲膿瘍、前立腺癌、陰茎癌の鑑別"])
-def test_clinical_text_is_kept(text, pairs):
-    assert reasons(text, "clinical", pairs) == set()
+def test_clinical_text_is_kept(text, language):
+    assert reasons(text, "clinical", language) == set()
 
 
 @pytest.mark.parametrize("profile", ["encyclopedia", "literature", "clinical", "textbook"])
-def test_the_prose_of_the_project_is_kept(profile, pairs):
-    assert all(not reasons(clean(text, profile), profile, pairs) for text in GOOD)
+def test_the_prose_of_the_project_is_kept(profile, language):
+    assert all(not reasons(clean(text, profile), profile, language) for text in GOOD)
 
 
-def test_shuffled_words_have_no_grammar(pairs):
+def test_shuffled_words_have_no_grammar(language):
     rng = np.random.default_rng(0)
     for text in GOOD[:10]:
         shuffled = "".join(rng.permutation(MORPHOLOGY.split(text)))
-        assert filters.grammar(page(shuffled), PROFILES["clinical"], pairs) == "no_grammar"
-        assert filters.grammar(page(text), PROFILES["clinical"], pairs) is None
+        assert filters.grammar(page(shuffled), PROFILES["clinical"], language) == "no_grammar"
+        assert filters.grammar(page(text), PROFILES["clinical"], language) is None
 
 
 @pytest.mark.parametrize("text, reason", [
     ("The patient was admitted with pneumonia and treated.", "not_japanese"),
-    ("漢字漢字漢字漢字漢字漢字漢字漢字漢字", "little_hiragana"),
+    ("漢字" * 100, "little_hiragana"),
     ("アイウエオカキクケコサシスセソのはがを" * 3, "mostly_katakana"),
     ("これは短いです。", "short"),
     ("", "not_japanese"),
@@ -68,7 +68,7 @@ def test_language_at_its_limit():
 def test_repeated_lines_counts_copies_not_first_ones():
     limit = Profile(repeated_lines=0.3)
     lines = [f"これは{number}番目の行です" for number in "一二三四五六七"]
-    assert filters.repeated_lines(page("\n".join([*lines, *lines[:2]])), limit) is None  # 2 of 9, 22% of characters...
+    assert filters.repeated_lines(page("\n".join([*lines, lines[0]])), limit) is None  # 1 of 8
     assert filters.repeated_lines(page("\n".join([*lines, *lines[:4]])), limit) == "repeated_lines"
 
 
@@ -77,7 +77,8 @@ def test_duplicate_ngrams_by_hand():
     text = "".join("山川海空森町村島谷丘") * 10
     unigrams = Page(text, MORPHOLOGY)
     unigrams.__dict__["tagged"] = (list(text), [""] * 100)
-    assert filters.repetition(unigrams, Profile(repeated=1.0)) == "duplicate_5_grams"
+    assert filters.repetition(unigrams, Profile(repeated=1.0)) == "common_3_gram"  # ten of a hundred, each of three
+    assert filters.repetition(unigrams, Profile(repeated=4.0)) == "duplicate_5_grams"
     assert len(np.unique(unigrams.ngrams(5))) == 10
     assert len(unigrams.ngrams(5)) == 96
 
@@ -103,6 +104,12 @@ def test_what_belongs_to_no_text(rule, text, reason):
     for profile in ("web", "clinical"):
         assert rule(page(text), PROFILES[profile]) == reason
         assert rule(page(CASE), PROFILES[profile]) is None
+
+
+def test_teasers_end_in_ellipses():
+    text = "糖尿病とは。健康の森のページです。血糖値が高くなる...\n高血圧とは。原因から治療まで...\n脂質異常症の治療は...続きを読む"
+    assert filters.sentences(page(text), PROFILES["clinical"]) == "ellipsis"
+    assert filters.sentences(page(text.replace("...", "。")), PROFILES["clinical"]) is None
 
 
 def test_warnings_of_the_source():
