@@ -27,7 +27,7 @@ def find(patterns: Iterable[str]) -> list[Path]:
         # A `**` also names the files inside a dataset, and the folders on the way.
         paths = [path for path in paths if path in folders or (path.is_file() and folders.isdisjoint(path.parents))]
         if not paths:
-            raise FileNotFoundError(f"no file and no TFDS folder matches {pattern!r}: give an existing path or glob "
+            raise FileNotFoundError(f"no file matches {pattern!r}: give an existing path or glob, or a TFDS folder "
                                     f"(the current folder is {Path.cwd()})")
         found |= dict.fromkeys(paths)
     return list(found)

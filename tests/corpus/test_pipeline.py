@@ -1,6 +1,7 @@
 """The corpus pipeline, whole: every document accounted for, any number of processes the same, killed runs go on."""
 
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -84,7 +85,7 @@ def test_every_document_is_accounted_for(corpus):
     assert benchmark.endswith("/bench.jsonl")
     assert report["contaminated_documents"] == [{"id": "exam", "source": "notes", "benchmark": benchmark}]
     steps = [step for step in report["steps"] if "documents_in" in step]
-    assert all(after["documents_in"] == before["documents_out"] for before, after in zip(steps, steps[1:]))
+    assert all(after["documents_in"] == before["documents_out"] for before, after in itertools.pairwise(steps))
     assert {"documents_in", "documents_out", "characters_in", "characters_out", "dropped", "masked", "contaminated",
             "by_source", "seconds"} <= set(json.loads((folder / "report.json").read_text(encoding="utf-8")))
 
@@ -161,7 +162,7 @@ def test_a_killed_run_leaves_no_process_at_work(config, tmp_path):
 
     def children():
         found = subprocess.run(["pgrep", "-f", "multiprocess.forkserver"], capture_output=True, text=True).stdout.split()
-        return {pid for pid in found if f"SLM_SLOW=1\0" in _environment(pid) and str(tmp_path) in _environment(pid)}
+        return {pid for pid in found if "SLM_SLOW=1\0" in _environment(pid) and str(tmp_path) in _environment(pid)}
 
     try:
         deadline = time.time() + 30
