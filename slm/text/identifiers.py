@@ -54,17 +54,17 @@ _SYMBOLS = rf"[0-9A-Za-z{_KANJI}ぁ-ん]{{0,5}}"
 _INSURANCE = re.compile(
     "(?:保険者番号|被保険者(?:証)?(?:等)?(?:の)?(?:記号)?[・/]?(?:番号)?|保険証(?:の)?(?:記号)?[・/]?(?:番号)?|健康保険(?:証)?(?:番号)?"
     "|公費(?:負担者)?番号|負担者番号|(?:公費)?受給者(?:証)?番号|医療証番号|介護保険(?:証|被保険者)?番号|後期高齢者(?:医療)?(?:被保険者)?番号"
-    rf"|国保(?:番号)?|社保(?:番号)?|保険番号|記号[・/]番号){_LABEL_END}"
-    rf"((?:記号)?[ :]{{0,2}}{_SYMBOLS}[-]?[0-9][0-9 ・/-]{{2,24}}[0-9])(?![0-9])")
+    rf"|国保(?:番号)?|社保(?:番号)?|保険番号|記号[・/]番号|新番号){_LABEL_END}"
+    rf"((?:記号)?[ :]{{0,2}}{_SYMBOLS}[-]?[0-9][0-9 ・/、-]{{2,26}}[0-9])(?![0-9])")
 _SYMBOL_AND_NUMBER = re.compile(rf"記号{_S}?[::]?{_S}?([0-9A-Za-z{_KANJI}ぁ-ん・-]{{1,10}})[ 、,・/]{{0,3}}番号{_S}?[::]?{_S}?"
                                 r"\d{1,12}(?: ?\(?枝番\)? ?\d{2})?")
 _OF_PATIENT = r"((?:[A-Za-z]{1,4}[-_]?)?\d[\d-]{2,16}(?:[-_]?[A-Za-z]\d{0,4})?)(?![\d.]\d)"
 _PATIENT = re.compile(
-    rf"(?:(?:患者|カルテ|診察券|診察カード|登録患者|入院|外来|受付|病歴|診療録|整理|受診者?|利用者|照会|依頼){_S}?"
+    rf"(?:(?:患者|カルテ|診察券|診察カード|登録患者|入院|外来|病歴|診療録|整理|受診者?|利用者|照会|依頼){_S}?"
     rf"(?:ID|I\.D\.|id|番号|No\.?|NO\.?|no\.?|ナンバー|コード|#){_LABEL_END}"
     rf"|(?<![A-Za-z])(?:ID|I\.D\.|Pt\.?{_S}?ID|MRN|Chart{_S}?No\.?|Patient{_S}?ID){_S}?(?:番号|No\.?)?{_S}?[:=#]{_S}{{0,2}}"
     rf"|(?:カルテ|診察券){_LABEL_END})" + _OF_PATIENT)
-_BARE_ID = re.compile(r"(?<![A-Za-z])(?:ID|MRN)[ 　]" + _OF_PATIENT)  # in public text this is any catalogue's
+_BARE_ID = re.compile(r"(?<![A-Za-z])(?:ID|MRN)[ 　]?" + _OF_PATIENT)  # in public text this is any catalogue's
 
 
 def _is_my_number(match: re.Match) -> bool:
@@ -88,7 +88,7 @@ _TOWN = f"[{_KANJI}{_KANA}A-Z]{{0,16}}?{_S}?"
 # 1丁目2番3号, 14番地の11, 二丁目8-1
 _STREET = (f"{_DIGITS}{_S}?(?:丁目|番地|番(?={_S}?{_DIGITS}))"
            rf"(?:(?:{_S}?の)?{_S}?{_DIGITS}{_S}?(?:丁目|番地|番|号室|号|{DASH}(?=\d)|(?![\d年月日歳時分人名例件%.(:])))*")
-_HYPHENS = (rf"\d{{1,4}}(?:{DASH}\d{{1,5}}){{1,3}}"
+_HYPHENS = (rf"\d{{1,4}}(?:(?:{DASH}|の)\d{{1,5}}){{1,3}}"
             rf"(?!{DASH}?\d|[a-zA-Z]|{_S}?(?:[%‰℃]|年|月|日|歳|名|人|例|回|件|割|位|度|倍|時|分))")
 _NEXT_FIELD = ("連絡|電話|携帯|自宅|主治|担当|氏名|名前|生年|患者|紹介|昭和|平成|令和|大正|西暦|年齢|性別|内線|緊急|受診|勤務|病院|医院|日時|年月|続柄|本人|家族"
                "|保険|記号|保護|入院|外来|世帯|職業|宛")
@@ -106,7 +106,7 @@ _POSTAL_BARE = re.compile(rf"(?<!\d)\d{{3}}{DASH}\d{{4}}(?={_S}{{0,2}}{_PREFECTU
 
 # Dates of birth -----------------------------------------------------------------------------------------------
 
-_OLD_ERA, _ERA = "(?:明治|大正|昭和|[MTS]\\.?)", "(?:明治|大正|昭和|平成|令和|西暦|[MTSHR]\\.?)"
+_OLD_ERA, _ERA = "(?:明治?|大正?|昭和?|[MTS]\\.?)", "(?:明治?|大正?|昭和?|平成?|令和?|西暦|[MTSHR]\\.?)"
 _YEAR = rf"(?:\d{{1,4}}|元){_S}?年{_S}?"
 DATE = (rf"(?:(?:{_ERA}{_S}?)?{_YEAR}(?:\({_S}?{_ERA}?{_S}?(?:\d{{1,4}}|元){_S}?年?{_S}?\){_S}?)?\d{{1,2}}{_S}?月{_S}?\d{{1,2}}{_S}?日"
         rf"|(?:{_ERA}{_S}?\d{{1,2}}|(?:18|19|20)\d{{2}}){_S}?[./-]{_S}?\d{{1,2}}{_S}?[./-]{_S}?\d{{1,2}}|(?:18|19|20)\d{{6}}(?!\d))")
@@ -115,6 +115,37 @@ _BORN_BEFORE = re.compile("(?:生年月日|誕生日|出生年?月?日|生年|DO
 _BORN_AFTER = re.compile(rf"({DATE}){_S}?(?:\([^()\n]{{1,12}}\){_S}?)?に?"
                          r"(?:生まれ|うまれ|出生|誕生|生(?=[\s)、。,まの(/|]|$))")
 _BEHIND = re.compile(rf"[)\]、,/|( \t]{{0,4}}({DATE})(?=[\s)、。,|(/]|$|生)", re.MULTILINE)
+
+
+_SEX_OR_AGE = r"(?:[MF男女](?:性|ale|emale)?|\d{1,3}\s?(?:歳|才|[Yy](?:/?o)?))"
+_BIRTH_BY_SEX = re.compile(
+    rf"(?<![A-Za-z]){_SEX_OR_AGE}[ /、,・(]{{1,3}}(?:{_SEX_OR_AGE}[ /、,・(]{{1,3}})?({DATE})(?=[\s)、,/]|$|生)"
+    rf"|(?<![\d.])({DATE})[ /、,・(]{{1,3}}{_SEX_OR_AGE}(?![A-Za-z])", re.MULTILINE)
+
+
+def births_by_sex(text: str) -> Iterator[Span]:
+    """Dates between a sex and an age, or right beside one: as the head of a record gives a birth. Of old eras or years
+    up to 2015 only, so that no date of a visit is taken."""
+    for match in _BIRTH_BY_SEX.finditer(text):
+        date = match.group(match.lastindex)
+        if re.match(rf"{_OLD_ERA}|1[89]\d\d|200\d|201[0-5]|平|H", date):
+            yield Span(*match.span(match.lastindex), "birth_date")
+
+
+_NUMBER_BEHIND = re.compile(r" ?(?:様|殿|さん|氏)?[ (\n]{0,2}(?:No\.?|ID:?|#)? ?(\d[\d-]{4,12})(?=[\s)、。,(]|$)")
+_NUMBER_BEFORE = re.compile(r"(?:^|\n)[ \t]*([A-Z]{0,2}\d[\d-]{4,12})[ \t\n]{1,3}$")
+
+
+def numbers_by_name(text: str, spans: list[Span]) -> Iterator[Span]:
+    """A number of five digits or more right behind a name, or alone before it at a line's start: a patient's."""
+    for span in spans:
+        if span.kind != "name":
+            continue
+        if match := _NUMBER_BEHIND.match(text, span.end):
+            yield Span(*match.span(1), "patient_number")
+        start = max(0, span.start - 24)
+        if match := _NUMBER_BEFORE.search(text[start:span.start]):
+            yield Span(start + match.start(1), start + match.end(1), "patient_number")
 
 
 def births_behind(text: str, spans: list[Span]) -> Iterator[Span]:
@@ -135,6 +166,17 @@ _PATTERNS: dict[str, tuple[re.Pattern, ...]] = {
 }
 _LABELLED = {_MY_NUMBER, _INSURANCE, _PATIENT, _PHONE_LABEL, _ADDRESS_LABEL, _POSTAL}  # the first group is the number
 _CHECKS = {_PHONE: _is_phone, _PHONE_LABEL: _is_labelled_phone, _TWELVE: _is_my_number}
+
+
+_CODE = re.compile(rf"(?<![\d-])\d{{3}}{DASH}\d{{4}}[ 　,、]{{0,2}}$")
+
+
+def codes_before(text: str, spans: list[Span]) -> Iterator[Span]:
+    """Postal codes right before an address."""
+    for span in spans:
+        start = max(0, span.start - 12)
+        if span.kind == "address" and (match := _CODE.search(text[start:span.start])):
+            yield Span(start + match.start(), start + match.start() + 8, "postal_code")
 
 
 def numbers(text: str, persons: bool = True) -> Iterator[Span]:

@@ -19,8 +19,8 @@ _NO_NAME = re.compile(
     "|記載者?|署名|[一-鿿]{1,5}[科課室部棟院局]|(?:薬剤|看護|保健|歯科医?|助産|栄養)[師士].*|.*(?:病|症|炎|痛|癌|腫|薬|剤|術))")
 _KANA_LABEL = "(?:フリガナ|ふりがな|カナ氏名|氏名カナ|カナ|よみがな|ヨミ|よみ)"
 _LABELLED = re.compile(
-    rf"(?:{_KANA_LABEL}(?:\(.{{1,6}}\))?{_S}{{0,2}}(?:[:=】\])|]|(?=\s)){_S}{{0,2}}([ァ-ヺー]{{2,8}}(?:[ ・]?[ァ-ヺー]{{2,8}})?|[ぁ-ゖー]{{2,8}}(?:[ ・]?[ぁ-ゖー]{{2,8}})?)"
-    rf"|(?:(?:{_ROLE}(?:の)?)?(?:氏名|お?名前|姓名)(?:\(.{{1,6}}\))?|{_ROLE}名?){_S}?[:=】\]・]{_S}?"
+    rf"(?:{_KANA_LABEL}(?:\(.{{1,6}}\))?{_S}{{0,2}}(?:[:=】\])|(]|(?=\s)){_S}{{0,2}}([ァ-ヺー]{{2,8}}(?:[ ・]?[ァ-ヺー]{{2,8}})?|[ぁ-ゖー]{{2,8}}(?:[ ・]?[ぁ-ゖー]{{2,8}})?)"
+    rf"|(?:(?:{_ROLE}(?:の)?)?(?:氏名|お?名前|姓名)(?:\(.{{1,6}}\))?|{_ROLE}名?){_S}?[:=】\]]{_S}?"
     rf"((?:Dr\.?{_S}?)?[{_C}]{{1,7}}?(?:[ ・][{_C}]{{1,6}}?)?)"
     rf"(?={_S}?(?:$|[\n\t、。,;:|/()\[\]【】「」→]|{_TITLE}|[0-9]|男|女|ID|生年|性別|年齢|記載|署名|{_S})))", re.MULTILINE)
 _ROMAN = re.compile(
@@ -35,9 +35,12 @@ _SPACED = re.compile(
     rf"|(?:{_ROLE}?(?:氏名|お?名前)|{_ROLE})[ \t]([一-鿿々ヶァ-ヺー]{{1,5}} {_PART})(?![{_C}])"
     rf"|(?:{_ROLE}?(?:氏名|お?名前))[ \t]([一-鿿々ヶ]{{2,7}})(?![{_C}])")
 _KANA_BEHIND = re.compile(
-    r" ?[(\[<]([ァ-ヺー]{2,8}[ ・]?[ァ-ヺー]{0,8}|[ぁ-ゖー]{2,8}[ ・]?[ぁ-ゖー]{0,8})[)\]>]"
+    r" ?(?:様|殿|さん|氏)? ?[(\[<]([ァ-ヺー]{2,8}[ ・]?[ァ-ヺー]{0,8}|[ぁ-ゖー]{2,8}[ ・]?[ぁ-ゖー]{0,8})[)\]>]"
     r"|[ \t]([ァ-ヺー]{2,8} [ァ-ヺー]{2,8})(?![ァ-ヺー])|[ \t]([ァ-ヺー]{4,10})(?=[ \t](?:明治|大正|昭和|平成|令和|[MTSHR]\.?\d|(?:18|19|20)\d\d|男|女))")
-_KIN = re.compile(rf"(?:妻|夫|長男|長女|次男|次女|三男|三女|娘|息子|母|父|兄|弟|姉|妹|孫|嫁)の([{_C}]{{1,5}}?)(?=さん|様|氏|\()")
+_KANA_BEFORE = re.compile(r"(?:^|[\s(|:])([ァ-ヺー]{2,8} [ァ-ヺー]{2,8})[ )|\n]{1,2}$")
+_SYLLABLES = "(?:[KGSZTDNHBPMRJFWY]?[YH]?[AEIOU]|SHI|CHI|TSU|TTA|TCH|KK|PP|N(?![AEIOU]))+"
+_CAPITALS = re.compile(rf"(?<![A-Za-z/])(?=[A-Z ]{{7,}})({_SYLLABLES} {_SYLLABLES})(?![A-Za-z])")
+_KIN = re.compile(rf"(?:妻|夫|長男|長女|次男|次女|三男|三女|娘|息子|母|父|兄|弟|姉|妹|孫|嫁|さん)(?:の|\(|・|:)([{_C}]{{1,5}}?)(?=さん|様|氏|くん|ちゃん|\()")
 
 _TITLES = {
     "様", "さま", "さん", "氏", "殿", "君", "くん", "ちゃん", "先生", "医師", "Dr", "看護師", "薬剤師", "技師", "師長", "主任", "院長", "部長", "教授", "准教授",
@@ -56,7 +59,7 @@ _GENERIC = re.compile(
     "|脳神経|循環器|消化器|呼吸器|歯|動物|基幹|拠点|協力|連携|紹介|受入|受け入れ|搬送|転院|先|元|入院|前|別|同|各|某|近隣|隣|民間|開業|療養|型|急性期|慢性期|回復期"
     "|リハビリテーション|リハビリ|がん|第|[一二三]次|者|科|時|後|当|他|近|両|院内|院外|門前|調剤|かかりつけ|医師|医療|特定|機能|指定|支援|治療|検診|健診|エイズ|半年間|ため|教育|研修|多施設|施設|複数|[0-9A-Za-z]")
 # Of medicine, that ipadic takes for names.
-_TERMS = re.compile("郭清|[上下]行|間質|高リン|安静|イムノブ|細動|起坐|痛風|粗動|心房|心室|縦隔|結腸|動脈|静脈|神経|リンパ")
+_TERMS = re.compile("郭清|[上下]行|間質|高リン|安静|イムノブ|細動|起坐|痛風|粗動|心房|心室|縦隔|結腸|動脈|静脈|神経|リンパ|末梢|[大小]網")
 _EPONYM = re.compile("培地|[病法式型線角症炎菌管孔筋腱腫斑体徴試培染分基手術剤薬]|反応|症候|スコア")
 _GENERAL, _SURNAME, _GIVEN, _PLACES = "42", "43", "44", {"45", "46"}
 _NAMES = {_GENERAL, _SURNAME, _GIVEN}
@@ -64,6 +67,9 @@ _NOUNS = {str(i) for i in range(36, 68)}
 _WORD = re.compile(rf"[{_C}]{{1,5}}")
 _AGED = re.compile(rf"{_S}?[(、,]?{_S}?(?:[MF男女]性?[、,・/ ]?{_S}?)?(?:\d{{1,3}}{_S}?(?:歳|才|y/?o)|[男女]性)")
 _STOP = re.compile(rf"{_S}?(?:$|[\n\t、。,.;:()\[\]「」/|→・はがのをにともへで]|より|から|です|{_TITLE})", re.MULTILINE)
+_KANJI = re.compile("[一-鿿]")
+_BEFORE = re.compile(r"$|[\s:・/(「【\[、。,→.-]")
+_STANDS = re.compile(r"[^\S\n]?(?:$|[\n\t、。,:;()\[\]「」/|→・ ])|(?:[がはもへと]|より|から|に)(?![一-鿿ァ-ヺ]{1,2}$)", re.MULTILINE)
 _GIVEN_BEFORE_TITLE = re.compile(rf" ?[{_C}]{{1,4}}?(?={_S}?{_TITLE}|{_S}?[(、]?{_S}?\d{{1,3}}(?:歳|才))")
 _GIVEN_BEFORE_STOP = re.compile(rf" ?[{_C}]{{1,4}}?(?={_S}?{_TITLE}|{_S}?(?:$|[\n\t、。,()|/→:]))", re.MULTILINE)
 _PARTICLES = re.compile("[ぁ-ん]|から|より|など|では|には|とは|にも|という|らの|の[一-鿿]+|と[一-鿿]+|科?の?(?:先生|医師)")
@@ -71,7 +77,7 @@ _PARTICLES = re.compile("[ぁ-ん]|から|より|など|では|には|とは|に
 
 def labelled(text: str) -> Iterator[Span]:
     """Names behind 氏名:, 主治医: and the like, and two words with a space before a title or an age."""
-    for pattern in (_LABELLED, _SPACED, _ROMAN):
+    for pattern in (_LABELLED, _SPACED, _ROMAN, _CAPITALS):
         for match in pattern.finditer(text):
             group = next(i for i, value in enumerate(match.groups(), 1) if value)
             start, end = match.span(group)
@@ -91,6 +97,9 @@ def readings(text: str, spans: list[Span]) -> Iterator[Span]:
     for span in spans:
         if span.kind in ("name", "patient_number") and (match := _KANA_BEHIND.match(text, span.end)):
             yield Span(*match.span(match.lastindex), "name")
+        start = max(0, span.start - 20)
+        if span.kind == "name" and (match := _KANA_BEFORE.search(text[start:span.start])):
+            yield Span(start + match.start(1), start + match.end(1), "name")
 
 
 def persons_and_places(text: str, morphemes: list[str], tags: list[str]) -> Iterator[Span]:
@@ -119,12 +128,15 @@ def persons_and_places(text: str, morphemes: list[str], tags: list[str]) -> Iter
             joined = end < len(bare) and tags[end] in _NOUNS and bare[end]
             # A surname with its given name; behind a label; before an age; alone in brackets.
             spaced_given = tag in _PLACES and i + 2 < len(bare) and not bare[i + 1] and tags[i + 2] == _GIVEN
-            full = (tag in (_SURNAME, _GENERAL) or spaced_given) and not joined and starts[end] - starts[i] > 2 and (
+            full = (tag in (_SURNAME, _GENERAL) or spaced_given) and not joined and (alone or behind_label) and starts[end] - starts[i] > 2 and (
                 any(tags[j] == _GIVEN for j in range(i + 1, end)))
             aged = tag == _SURNAME and alone and bool(_AGED.match(text, starts[end]))
             marked = behind_label and tag in _NAMES and bool(_STOP.match(text, starts[end]))
+            # A surname that stands for itself: 回診:岡本, 鈴木が対応, 穿刺 山田.
+            standing = (tag == _SURNAME and starts[end] - starts[i] > 1 and _KANJI.search(bare[i]) and bool(_BEFORE.match(text[:starts[i]][-1:]))
+                        and bool(_STANDS.match(text, starts[end])))
             bracketed = tag == _SURNAME and i > 0 and bare[i - 1] == "(" and end < len(bare) and bare[end] in ")、,"
-            if not (full or aged or marked or bracketed):
+            if not (full or aged or marked or bracketed or standing):
                 continue
         if _TERMS.search(text[starts[i]:starts[end]]) or (tag in _PLACES and not alone):
             continue

@@ -30,9 +30,11 @@ def mask(text: str, tagged: tuple[list[str], list[str]], persons: bool = True,
     """
     found = [*identifiers.numbers(text, persons), *spans.table_cells(text)]
     if persons:
-        found += [*identifiers.births(text), *names.labelled(text), *names.persons_and_places(text, *tagged)]
-        found += names.readings(text, found)
-        found += identifiers.births_behind(text, found)
+        found += [*identifiers.births(text), *identifiers.births_by_sex(text), *names.labelled(text), *names.persons_and_places(text, *tagged)]
+        found += list(names.readings(text, found))
+        found += list(identifiers.numbers_by_name(text, found))
+        found += list(identifiers.births_behind(text, found))
+        found += list(identifiers.codes_before(text, found))
         if facilities:
             found += [Span(*match.span(), "facility") for match in facilities.finditer(text)]
     else:
