@@ -39,7 +39,9 @@ _KANA_BEHIND = re.compile(
     r"|[ \t]([ァ-ヺー]{2,8} [ァ-ヺー]{2,8})(?![ァ-ヺー])|[ \t]([ァ-ヺー]{4,10})(?=[ \t](?:明治|大正|昭和|平成|令和|[MTSHR]\.?\d|(?:18|19|20)\d\d|男|女))")
 _KANA_BEFORE = re.compile(r"(?:^|[\s(|:])([ァ-ヺー]{2,8} [ァ-ヺー]{2,8})[ )|\n]{1,2}$")
 _SYLLABLES = "(?:[KGSZTDNHBPMRJFWY]?[YH]?[AEIOU]|SHI|CHI|TSU|TTA|TCH|KK|PP|N(?![AEIOU]))+"
-_CAPITALS = re.compile(rf"(?<![A-Za-z/])(?=[A-Z ]{{7,}})({_SYLLABLES} {_SYLLABLES})(?![A-Za-z])")
+_CAPITALS = re.compile(rf"(?<![A-Za-z/])(?=[A-Z]{{3,}} [A-Z]{{3,}})({_SYLLABLES} {_SYLLABLES})(?![A-Za-z])")
+_ONE_KANJI = re.compile(  # nouns to MeCab
+    "(?<![一-鿿ァ-ヺ])([林森原関平金東西南北堀辻岡谷菅柳泉島浜星峰角乾畑松杉桂沖榎榊秦李朴王張陳劉楊黄呉周鄭崔尹趙])(?=先生|様|さん|氏|医師|Dr|殿)")
 _KIN = re.compile(rf"(?:妻|夫|長男|長女|次男|次女|三男|三女|娘|息子|母|父|兄|弟|姉|妹|孫|嫁|さん)(?:の|\(|・|:)([{_C}]{{1,5}}?)(?=さん|様|氏|くん|ちゃん|\()")
 
 _TITLES = {
@@ -68,7 +70,7 @@ _WORD = re.compile(rf"[{_C}]{{1,5}}")
 _AGED = re.compile(rf"{_S}?[(、,]?{_S}?(?:[MF男女]性?[、,・/ ]?{_S}?)?(?:\d{{1,3}}{_S}?(?:歳|才|y/?o)|[男女]性)")
 _STOP = re.compile(rf"{_S}?(?:$|[\n\t、。,.;:()\[\]「」/|→・はがのをにともへで]|より|から|です|{_TITLE})", re.MULTILINE)
 _KANJI = re.compile("[一-鿿]")
-_BEFORE = re.compile(r"$|[\s:・/(「【\[、。,→.-]")
+_BEFORE = re.compile(r"$|[\s:・/(「【\[、。,→.にはがをとで-]")
 _STANDS = re.compile(r"[^\S\n]?(?:$|[\n\t、。,:;()\[\]「」/|→・ ])|(?:[がはもへと]|より|から|に)(?![一-鿿ァ-ヺ]{1,2}$)", re.MULTILINE)
 _GIVEN_BEFORE_TITLE = re.compile(rf" ?[{_C}]{{1,4}}?(?={_S}?{_TITLE}|{_S}?[(、]?{_S}?\d{{1,3}}(?:歳|才))")
 _GIVEN_BEFORE_STOP = re.compile(rf" ?[{_C}]{{1,4}}?(?={_S}?{_TITLE}|{_S}?(?:$|[\n\t、。,()|/→:]))", re.MULTILINE)
@@ -77,7 +79,7 @@ _PARTICLES = re.compile("[ぁ-ん]|から|より|など|では|には|とは|に
 
 def labelled(text: str) -> Iterator[Span]:
     """Names behind 氏名:, 主治医: and the like, and two words with a space before a title or an age."""
-    for pattern in (_LABELLED, _SPACED, _ROMAN, _CAPITALS):
+    for pattern in (_LABELLED, _SPACED, _ROMAN, _CAPITALS, _ONE_KANJI):
         for match in pattern.finditer(text):
             group = next(i for i, value in enumerate(match.groups(), 1) if value)
             start, end = match.span(group)
@@ -119,7 +121,8 @@ def persons_and_places(text: str, morphemes: list[str], tags: list[str]) -> Iter
         before = i - 1
         while before >= 0 and bare[before] in ("", ":", "・", "(", "「", "の", "/", "→", "."):
             before -= 1
-        behind_label = before >= i - 3 and before >= 0 and bare[before] in _LABELS
+        behind_label = before >= max(0, i - 3) and (
+            bare[before] in _LABELS or (len(bare[before]) > 1 and bare[before][-1] in "医師士員"))
         end, confirmed = _run_end(text, starts, bare, tags, i, behind_label)
         after = end + (end < len(bare) and not bare[end])  # behind one space
         titled = after < len(bare) and bare[after] in _TITLES and not _part_of_word(bare, tags, after)
@@ -131,7 +134,7 @@ def persons_and_places(text: str, morphemes: list[str], tags: list[str]) -> Iter
             full = (tag in (_SURNAME, _GENERAL) or spaced_given) and not joined and (alone or behind_label) and starts[end] - starts[i] > 2 and (
                 any(tags[j] == _GIVEN for j in range(i + 1, end)))
             aged = tag == _SURNAME and alone and bool(_AGED.match(text, starts[end]))
-            marked = behind_label and tag in _NAMES and bool(_STOP.match(text, starts[end]))
+            marked = behind_label and (tag in _NAMES or bare[i - 1] in ("", ":", "/")) and bool(_STOP.match(text, starts[end]))
             # A surname that stands for itself: 回診:岡本, 鈴木が対応, 穿刺 山田.
             standing = (tag == _SURNAME and starts[end] - starts[i] > 1 and _KANJI.search(bare[i]) and bool(_BEFORE.match(text[:starts[i]][-1:]))
                         and bool(_STANDS.match(text, starts[end])))
