@@ -30,7 +30,8 @@ def mask(text: str, tagged: tuple[list[str], list[str]], persons: bool = True,
     """
     found = [*identifiers.numbers(text, persons), *spans.table_cells(text)]
     if persons:
-        found += [*identifiers.births(text), *identifiers.births_by_sex(text), *names.labelled(text), *names.persons_and_places(text, *tagged)]
+        found += [*identifiers.births(text), *identifiers.births_by_sex(text)]
+        found += [*names.labelled(text), *names.persons_and_places(text, *tagged)]
         found += list(names.readings(text, found))
         found += list(identifiers.numbers_by_name(text, found))
         found += list(identifiers.births_behind(text, found))

@@ -379,7 +379,7 @@ def test_find_takes_a_dataset_folder_for_one_thing(files):
     for pattern in (folder, f"{folder}/", files / "wikipedia/*/*", files / "wikipedia/**"):
         assert sources.find([str(pattern)]) == [folder]
     assert sources.find([f"{files}/**"]) == sorted([*files.glob("a.*"), folder])
-    with pytest.raises(FileNotFoundError, match="no file matches .*TFDS folder"):
+    with pytest.raises(FileNotFoundError, match=r"no file matches .*TFDS folder"):
         sources.find([str(folder.parent)])
     assert len(list(sources.documents(CorpusConfig(files=f"{files}/a.jsonl,{folder}")))) == 2 + 4
 
