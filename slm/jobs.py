@@ -237,8 +237,10 @@ def _product(kind: str, ingredients: list, build: Callable[[Path], Any]) -> Path
         for left in aside.rglob("*.writing"):  # by a process that was killed
             left.unlink()
         aside.rename(folder)
-    except Exception:  # what a kill leaves is gone on with; what an error leaves is of no use
-        shutil.rmtree(aside, ignore_errors=True)
+    except Exception as error:
+        # What bad input leaves is of no use; after a kill, a full disk or a failed task the same command goes on.
+        if isinstance(error, FileNotFoundError) or not isinstance(error, (OSError, RuntimeError, MemoryError)):
+            shutil.rmtree(aside, ignore_errors=True)
         raise
     finally:
         os.close(lock)
