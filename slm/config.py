@@ -64,7 +64,7 @@ def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
 def to_config_dict(value: Any) -> ml_collections.ConfigDict:
     """A dataclass, and those inside it, as a ConfigDict whose fields flags can set.
 
-    A tuple of dataclasses with a field `name` becomes a ConfigDict by those names.
+    A tuple of dataclasses with a field `name` becomes a ConfigDict by those names, which sorts them.
     """
     def convert(item: Any) -> Any:
         if dataclasses.is_dataclass(item):

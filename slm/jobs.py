@@ -57,6 +57,9 @@ def _corpus(config, workdir: Path, started: float) -> dict:
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     long = ("examples", "steps", "contaminated_documents", "dropped_characters")  # they are in the report and the card
     print(json.dumps({key: value for key, value in report.items() if key not in long}, indent=2, ensure_ascii=False))
+    if config.corpus.curated:
+        print(f"{folder}/README.md is its card; other jobs read it with the same --config.corpus settings, curated=true"
+              " among them")
     return {**report, "corpus": str(folder), "seconds": time.perf_counter() - started}
 
 

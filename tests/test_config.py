@@ -53,6 +53,8 @@ def test_wrong_arguments_list_the_known_ones(argument, message):
     ({"step": {"accumulation": 3}}, r"rows\.batch_rows=\d+ is no multiple of step\.accumulation=3"),
     ({"step": {"loss_chunk": 7}}, r"step\.loss_chunk=7 does not divide rows\.row_length=\d+"),
     ({"train": {"steps": 0}}, r"train\.steps=0: give at least 1"),
+    ({"corpus": {"benchmarks": "a.csv"}}, r"corpus\.benchmarks='a\.csv' needs corpus\.curated=true"),
+    ({"corpus": {"profile": "blog"}}, r"config\.corpus\.profile='blog': choose one of 'auto', 'web'"),
     ({"corpus": {"validation_share": 0.0}}, r"corpus\.validation_share=0\.0: give a share between 0 and 1"),
 ])
 def test_settings_that_are_wrong_or_fight_are_refused(change, message):
@@ -67,3 +69,24 @@ def test_whole_numbers_are_taken_for_fractions():
     values = get_config("pretrain").to_dict()
     values["optimizer"]["learning_rate"] = 1
     assert config.freeze(jobs.JOBS["pretrain"].config_class(), values).optimizer.learning_rate == 1.0
+
+
+def test_sources_of_a_mixture_are_set_by_their_names():
+    chosen = get_config("corpus", "ncvc,corpus.sources.oscar.files=X/*.zst,corpus.sources.textbooks.weight=5")
+    frozen = config.freeze(jobs.JOBS["corpus"].config_class(), chosen)
+    assert [source.name for source in frozen.corpus.sources] == ["oscar", "textbooks", "web_medical", "wikipedia"]
+    assert frozen.corpus.sources[0].files == "X/*.zst" and frozen.corpus.weights["textbooks"] == 5.0
+    assert hash(frozen.corpus) == hash(config.freeze(jobs.JOBS["corpus"].config_class(), chosen).corpus)
+    assert config.freeze(jobs.JOBS["corpus"].config_class(), get_config("corpus")).corpus.sources == ()
+
+
+def test_files_and_sources_fight():
+    values = get_config("corpus", "ncvc").to_dict()
+    values["corpus"]["files"] = "a.jsonl"
+    with pytest.raises(ValueError, match=r"corpus\.files='a\.jsonl' and corpus\.sources \(oscar, textbooks, .*fight"):
+        config.freeze(jobs.JOBS["corpus"].config_class(), values)
+
+
+def test_the_papers_model_reads_the_papers_corpus():
+    of_model, of_corpus = get_config("pretrain", "ncvc_slm_1").corpus, get_config("corpus", "ncvc").corpus
+    assert of_model.to_dict() == of_corpus.to_dict() and of_model.curated
