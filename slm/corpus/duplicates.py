@@ -27,7 +27,7 @@ _CHUNK = 4096  # n-grams hashed at a time: 112 hashes each
 _LINES = 1024  # signatures read at a time
 
 
-class _Words(WordTokenizer):
+class Words(WordTokenizer):
     """MeCab as datatrove's word tokenizer."""
 
     def word_tokenize(self, text: str) -> list[str]:
@@ -45,7 +45,7 @@ class Signatures(MinhashDedupSignature):
     name = "minhash"
 
     def __init__(self, folder: Path):
-        super().__init__(str(folder), CONFIG, language=_Words())
+        super().__init__(str(folder), CONFIG, language=Words())
         self._page = None
 
     def run(self, data: Iterator[Item], rank: int = 0, world_size: int = 1):

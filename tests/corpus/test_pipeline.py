@@ -217,7 +217,7 @@ def test_near_duplicates_are_found_at_the_rate_of_the_bands():
     """Planted pairs of a known overlap s are found with probability 1 − (1 − s⁸)¹⁴, up to four standard errors."""
     rng = random.Random(0)
     signatures = duplicates.Signatures.__new__(duplicates.Signatures)
-    duplicates.MinhashDedupSignature.__init__(signatures, "unused", duplicates.CONFIG, language=duplicates._Words())
+    duplicates.MinhashDedupSignature.__init__(signatures, "unused", duplicates.CONFIG, language=duplicates.Words())
     for overlap in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
         found, pairs, size = 0, 300, 200
         for _ in range(pairs):
@@ -235,7 +235,7 @@ def test_near_duplicates_are_found_at_the_rate_of_the_bands():
 
 def test_signatures_equal_datatroves_in_one_piece():
     signatures = duplicates.Signatures.__new__(duplicates.Signatures)
-    duplicates.MinhashDedupSignature.__init__(signatures, "unused", duplicates.CONFIG, language=duplicates._Words())
+    duplicates.MinhashDedupSignature.__init__(signatures, "unused", duplicates.CONFIG, language=duplicates.Words())
     shingles = np.random.default_rng(0).integers(0, 2**63, (3 * duplicates._CHUNK + 17, 1), np.uint64)
     assert signatures.get_signature(shingles) == duplicates.MinhashDedupSignature.get_signature(signatures, shingles)
 
