@@ -14,7 +14,7 @@ from slm.corpus.textbooks import TextbooksConfig
 
 VARIANTS = {
     "sample": TextbooksConfig(),
-    "endpoint": TextbooksConfig(backend="openai", items=100_000),
+    "endpoint": TextbooksConfig(backend="openai", size=100_000),
 }
 
 

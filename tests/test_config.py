@@ -2,6 +2,7 @@ import dataclasses
 import importlib.util
 from pathlib import Path
 
+import ml_collections
 import pytest
 
 from slm import config, jobs
@@ -90,3 +91,14 @@ def test_files_and_sources_fight():
 def test_the_papers_model_reads_the_papers_corpus():
     of_model, of_corpus = get_config("pretrain", "ncvc_slm_1").corpus, get_config("corpus", "ncvc").corpus
     assert of_model.to_dict() == of_corpus.to_dict() and of_model.curated
+
+
+@pytest.mark.parametrize("job", jobs.JOBS)
+def test_every_setting_can_be_set_by_a_flag(job):
+    """A field named like a method of ConfigDict (items, keys, lock, …) cannot."""
+    def names(kind):
+        for field in dataclasses.fields(kind):
+            yield field.name
+            if dataclasses.is_dataclass(field.default):
+                yield from names(type(field.default))
+    assert not [name for name in names(jobs.JOBS[job].config_class()) if hasattr(ml_collections.ConfigDict, name)]

@@ -50,7 +50,7 @@ class TextbooksConfig:
     job: str = "textbooks"
     variant: str = "sample"
     lexicons: str = ""  # PATH[@LICENSE][,PATH…] of diseases and drugs; empty: those of the project's tables
-    items: int = 300  # of the plan, drawn evenly; 0: all
+    size: int = 300  # items of the plan, drawn evenly; 0: all
     seed: int = 0
     backend: Literal["generator", "openai"] = "generator"  # the project's tables, or a model behind an endpoint
     base_url: str = ""  # of an OpenAI-compatible server; it is sent the prompts, so it is never guessed
@@ -67,8 +67,8 @@ class TextbooksConfig:
     gates: GatesConfig = GatesConfig()
 
     def __post_init__(self):
-        if self.items < 0 or self.concurrency < 1 or self.dry_run_items < 1:
-            raise ValueError(f"items={self.items} must not be negative, concurrency={self.concurrency} and "
+        if self.size < 0 or self.concurrency < 1 or self.dry_run_items < 1:
+            raise ValueError(f"size={self.size} must not be negative, concurrency={self.concurrency} and "
                              f"dry_run_items={self.dry_run_items} must be at least 1")
 
 
@@ -104,7 +104,7 @@ def plan(config: TextbooksConfig, entries: list[Entry]) -> Iterator[Item]:
 def planned(config: TextbooksConfig, entries: list[Entry]) -> int:
     kinds, of_kind = collections.Counter(entry.kind for entry in entries), _slots(config)
     whole = sum(count * len(of_kind[kind]) for kind, count in kinds.items())
-    return min(config.items, whole) if config.items else whole
+    return min(config.size, whole) if config.size else whole
 
 
 def _all_items(config: TextbooksConfig, entries: list[Entry]) -> Iterator[Item]:

@@ -39,7 +39,7 @@ def no_network(monkeypatch):
 def config(tmp_path):
     (tmp_path / "diseases.txt").write_text("市中肺炎\n2型糖尿病\n気管支喘息\n", encoding="utf-8")
     (tmp_path / "drugs.txt").write_text("アスピリン\nアスピリン錠100mg「あ」\n", encoding="utf-8")
-    return TextbooksConfig(lexicons=f"{tmp_path}/diseases.txt@CC BY 4.0,{tmp_path}/drugs.txt", items=40, backend="openai",
+    return TextbooksConfig(lexicons=f"{tmp_path}/diseases.txt@CC BY 4.0,{tmp_path}/drugs.txt", size=40, backend="openai",
                            base_url="http://nowhere.invalid/v1", model="writer", retries=0, concurrency=4)
 
 
@@ -90,15 +90,15 @@ ENTRIES = [Entry(f"病{i}", "disease") for i in range(50)] + [Entry(f"薬{i}", "
 
 
 def test_the_plan_is_the_same_each_time_and_a_longer_one_begins_with_the_shorter():
-    settings = TextbooksConfig(backend="openai", items=200)
+    settings = TextbooksConfig(backend="openai", size=200)
     plan = list(textbooks.plan(settings, ENTRIES))
     assert plan == list(textbooks.plan(settings, ENTRIES)) and len(plan) == 200
-    assert list(textbooks.plan(dataclasses.replace(settings, items=90), ENTRIES)) == plan[:90]
+    assert list(textbooks.plan(dataclasses.replace(settings, size=90), ENTRIES)) == plan[:90]
     assert list(textbooks.plan(dataclasses.replace(settings, seed=1), ENTRIES)) != plan
 
 
 def test_a_small_batch_covers_many_terms_and_all_sections_evenly():
-    first = list(textbooks.plan(TextbooksConfig(backend="openai", items=80), ENTRIES))
+    first = list(textbooks.plan(TextbooksConfig(backend="openai", size=80), ENTRIES))
     assert sorted(item.topic.surface for item in first) == sorted(entry.surface for entry in ENTRIES)
     sections = collections.Counter(item.slot[0] for item in first)
     assert all(5 <= sections[section] <= 9 for section in prompts.SECTIONS["disease"])  # 50 / 7
@@ -106,7 +106,7 @@ def test_a_small_batch_covers_many_terms_and_all_sections_evenly():
 
 
 def test_the_whole_plan_is_the_product():
-    settings, entries = TextbooksConfig(backend="openai", items=0), [*ENTRIES[:2], ENTRIES[-1]]
+    settings, entries = TextbooksConfig(backend="openai", size=0), [*ENTRIES[:2], ENTRIES[-1]]
     # Sections by (five readers in four styles, and four of them in two kinds of examination): 7 · 28, 5 · 28.
     assert textbooks.planned(settings, entries) == 2 * 196 + 140
     plan = list(textbooks.plan(settings, entries))
@@ -166,7 +166,7 @@ def test_documents_are_a_source_of_the_corpus(config, tmp_path):
 
 
 def test_thoughts_are_no_part_of_the_text_and_a_cut_answer_is_no_document(config, tmp_path):
-    one = dataclasses.replace(config, items=2)
+    one = dataclasses.replace(config, size=2)
     Server(lambda prompt: completion(f"<think>えっと\nうん</think>\n{compose(prompt)}")).run(one, tmp_path / "a")
     assert not any("うん" in item["text"] for item in lines(tmp_path / "a" / "items.jsonl"))
     report = Server(lambda prompt: completion(compose(prompt), finish="length")).run(one, tmp_path / "b")
@@ -176,7 +176,7 @@ def test_thoughts_are_no_part_of_the_text_and_a_cut_answer_is_no_document(config
 def test_a_killed_run_goes_on_to_the_same_items(config, tmp_path):
     whole, first, second = Server(), Server(), Server()
     whole.run(config, tmp_path / "whole")
-    first.run(dataclasses.replace(config, items=15), tmp_path / "killed")
+    first.run(dataclasses.replace(config, size=15), tmp_path / "killed")
     path = tmp_path / "killed" / "items.jsonl"
     content = path.read_bytes()
     last = content.splitlines(keepends=True)[-1]
@@ -231,14 +231,14 @@ def test_failures_are_kept_aside_and_tried_again(config, tmp_path):
 def test_an_endpoint_that_is_down_ends_the_run(config, tmp_path):
     server = Server(lambda prompt: httpx.Response(503))
     with pytest.raises(RuntimeError, match=r"20 requests in a row failed, the last with InternalServerError: .*goes on"):
-        server.run(dataclasses.replace(config, items=200), tmp_path / "run")
+        server.run(dataclasses.replace(config, size=200), tmp_path / "run")
     assert 20 <= len(server.prompts) < 20 + config.concurrency
 
 
 def test_the_client_retries_by_itself(config, tmp_path):
     answers = iter([httpx.Response(500, headers={"retry-after-ms": "1"})])
     server = Server(lambda prompt: next(answers, completion(compose(prompt))))
-    report = server.run(dataclasses.replace(config, items=1, retries=1), tmp_path / "run")
+    report = server.run(dataclasses.replace(config, size=1, retries=1), tmp_path / "run")
     assert (report["written"], report["failed"], len(server.prompts)) == (1, 0, 2)
 
 
@@ -304,14 +304,14 @@ def test_an_endpoint_is_named_by_the_user_alone(config, tmp_path, monkeypatch):
 
 def test_the_generator_sends_nothing_and_writes_of_the_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(textbooks, "Endpoint", None)
-    report = textbooks.run(TextbooksConfig(items=400), tmp_path)
+    report = textbooks.run(TextbooksConfig(size=400), tmp_path)
     assert report["finished"] == 400 and report["failed"] == 0 and report["accepted"] > 380
     assert report["terms_covered"] == report["terms"] == 159 and report["counted_in"] == "characters"
     items = lines(tmp_path / "items.jsonl")
     assert all(item["term"] in item["text"] for item in items)
     exams = [item["text"] for item in items if item["style"] == "試験問題"]
     assert exams and all(map(prompts.is_exam, exams))
-    assert textbooks.run(TextbooksConfig(items=400), tmp_path)["written"] == 0
+    assert textbooks.run(TextbooksConfig(size=400), tmp_path)["written"] == 0
 
 
 def test_the_generator_refuses_what_its_tables_do_not_hold(config, tmp_path):
