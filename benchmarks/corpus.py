@@ -98,13 +98,13 @@ def _hojichar(files: str) -> None:
 
 
 def generate(path: Path, gigabytes: float) -> None:
-    """Documents of eight sentences each, drawn from those of the project's text: all different, few nearly so."""
+    """Documents of forty sentences each, drawn from those of the project's text: all different, few nearly so."""
     pool = sorted({sentence for document in sample.documents(4, 0)
                    for sentence in re.findall("[^。\n]+。", document["text"])})
     rng, written = random.Random(0), 0
     with open(path, "w", encoding="utf-8") as file:
         while written < gigabytes * 1e9:
-            text = "".join(rng.choices(pool, k=8))
+            text = "".join(rng.choices(pool, k=40))
             written += len(text.encode())
             file.write(json.dumps({"text": text, "source": "generated"}, ensure_ascii=False) + "\n")
 
