@@ -65,6 +65,8 @@ def test_rooms_that_keep_to_themselves():
 @pytest.mark.parametrize("module, absent", [
     ("slm.jobs", ["jax", "tensorflow_datasets", "grain", "MeCab"]),
     ("slm.text.tokenizer", ["jax"]),
+    ("slm.corpus.pipeline", ["jax", "tensorflow_datasets", "openai", "matplotlib"]),
+    ("slm.quality.training", ["jax", "sklearn"]),
     ("slm.train.pretrain", ["tensorflow", "torch", "tensorflow_datasets", "tensorboardX", "pyarrow"]),
 ])
 def test_start_up_imports_no_more_than_needed(module, absent):

@@ -163,5 +163,5 @@ def test_a_traceback_comes_when_asked_for(folder):
 
 def test_help_lists_the_jobs(folder):
     _, out, err = slm(folder, "--help")
-    for job in ("corpus", "tokenizer", "pretrain", "generate"):
+    for job in ("corpus", "textbooks", "quality", "tokenizer", "pretrain", "generate"):
         assert f"configs/{job}.py" in out + err

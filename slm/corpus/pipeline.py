@@ -49,7 +49,8 @@ def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.nda
         index = contamination.Index.build(benchmark_rows.rows(config.benchmarks))
         index.save(folder / "benchmarks.writing.npz")
         (folder / "benchmarks.writing.npz").rename(folder / "benchmarks.npz")
-    facilities = Path(config.facilities).read_text(encoding="utf-8").split("\n") if config.facilities else []
+    lists = sources.find(config.facilities.split(",")) if config.facilities else []
+    facilities = [line.strip() for path in lists for line in path.read_text(encoding="utf-8").splitlines()]
     minhash, kept, removed, shards = (folder / name for name in ("minhash", "kept", "removed", "shards"))
     curation = steps.curation(config, folder, tasks, language, facilities, scorer)
     if config.near_duplicates:

@@ -58,7 +58,7 @@ class CorpusConfig:
     profile: Literal["auto", "web", "encyclopedia", "literature", "clinical", "textbook"] = "auto"
     forbidden_licenses: str = ""  # of NC, ND, SA, unknown, or any part of a licence's name: NAME[,NAME…]
     mask: bool = True  # personal information
-    facilities: str = ""  # a list of places of care to mask, one a line
+    facilities: str = ""  # GLOB[,GLOB…] of lists of places of care to mask, one a line
     near_duplicates: bool = True  # also drop what is nearly the same, the best kept
     benchmarks: str = ""  # GLOB[,GLOB…] of CSV and JSON Lines: documents that hold one of their rows are dropped
     classifier: str = ""  # what configs/quality.py made: scores every document

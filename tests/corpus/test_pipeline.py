@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 
 from slm.corpus import curation_report, dataset, duplicates, pipeline, sample
+from slm.corpus.recipes import NCVC
 from slm.corpus.sources import CorpusConfig, SourceConfig
 from slm.report import data_card
 
@@ -211,6 +213,36 @@ def test_sources_have_names_profiles_and_licences(tmp_path, monkeypatch):
     card = data_card.card(report, config)
     assert report["by_source"]["articles"]["documents_in"] == len(PROSE)
     assert f"| articles | {len(PROSE)} | " in card and "| 2 |" in card and "clinically verified" in card
+
+
+def test_the_papers_recipe_on_small_files_of_its_formats(tmp_path, monkeypatch):
+    long = [text for text in PROSE if len(text) > 700]
+    pages = "".join(f"<page><title>記事{i}</title><ns>0</ns><id>{i + 1}</id><revision><id>{i + 900}</id><timestamp>"
+                    f"2024-01-02T03:04:05Z</timestamp><text>'''{text}\n== 脚注 ==\n* 注</text></revision></page>"
+                    for i, text in enumerate(long[:6]))
+    (tmp_path / "jawiki.xml").write_text(
+        f'<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="ja"><siteinfo>'
+        f"<sitename>Wikipedia</sitename></siteinfo>{pages}</mediawiki>", encoding="utf-8")
+
+    def crawled(number, text, categories=None):
+        return json.dumps({"content": text, "warc_headers": {"warc-record-id": f"<urn:{number}>", "warc-target-uri":
+                           "https://example.jp/"}, "metadata": {"quality_warnings": None, "categories": categories}})
+    rows_of_oscar = [*(crawled(i, text) for i, text in enumerate(long[6:12])), crawled(99, long[12], ["adult"])]
+    with pyarrow.output_stream(str(tmp_path / "o.jsonl.zst"), compression="zstd") as file:
+        file.write("\n".join(rows_of_oscar).encode() + b"\n")
+    for name, texts in (("web", long[13:15]), ("textbooks", [row["text"] for row in PAGES[:30]])):
+        lines = (json.dumps({"text": text, "license": "Apache-2.0"}) for text in texts)
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files = {"wikipedia": "jawiki.xml", "oscar": "o.jsonl.zst", "web_medical": "web.jsonl", "textbooks": "textbooks.jsonl"}
+    config = dataclasses.replace(NCVC, workers=1, validation_share=0.2, sources=tuple(
+        dataclasses.replace(source, files=str(tmp_path / files[source.name])) for source in NCVC.sources))
+    report = made(config, tmp_path / "made", monkeypatch)
+    assert {name: source["documents_in"] for name, source in report["by_source"].items()} == {
+        "wikipedia": 6, "oscar": 7, "web_medical": 2, "textbooks": 30}
+    assert report["by_source"]["oscar"]["dropped"]["warned_adult"] == 1 and curation_report.reconciles(report)
+    assert {"CC-BY-SA-4.0", "Apache-2.0"} <= set(report["licenses"])
+    texts = [row["text"].decode() for split in dataset.SPLITS for row in dataset.read(tmp_path / "made", split)]
+    assert texts and not any("脚注" in text for text in texts)
 
 
 def test_near_duplicates_are_found_at_the_rate_of_the_bands():
