@@ -141,7 +141,8 @@ def _parse(options: str) -> dict[str, str | int]:
 @contextlib.contextmanager
 def _progress(name: str, executor: PipelineExecutor, sizes: list[int]) -> Iterator[None]:
     """A bar of the work done, read from the tasks that are complete, wherever they run."""
-    done, bar = threading.Event(), tqdm(total=sum(sizes), desc=name, unit="B", unit_scale=True, mininterval=1)
+    unit = "B" if max(sizes) > 1 else "task"
+    done, bar = threading.Event(), tqdm(total=sum(sizes), desc=name, unit=unit, unit_scale=unit == "B", mininterval=1)
 
     def follow():
         while True:
