@@ -119,8 +119,8 @@ _BEHIND = re.compile(rf"[)\]、,/|( \t]{{0,4}}({DATE})(?=[\s)、。,|(/]|$|生)"
 
 _SEX_OR_AGE = r"(?:[MF男女](?:性|ale|emale)?|\d{1,3}\s?(?:歳|才|[Yy](?:/?o)?))"
 _BIRTH_BY_SEX = re.compile(
-    rf"(?<![A-Za-z]){_SEX_OR_AGE}[ /、,・(]{{1,3}}(?:{_SEX_OR_AGE}[ /、,・(]{{1,3}})?({DATE})(?=[\s)、,/]|$|生)"
-    rf"|(?<![\d.])({DATE})[ /、,・(]{{1,3}}{_SEX_OR_AGE}(?![A-Za-z])", re.MULTILINE)
+    rf"(?<![A-Za-z]){_SEX_OR_AGE}[ /・(]{{1,3}}(?:{_SEX_OR_AGE}[ /・(]{{1,3}})?({DATE})(?=[\s)、,/]|$|生)"
+    rf"|(?<![\d.])({DATE})[ /・(]{{1,3}}{_SEX_OR_AGE}(?![A-Za-zの])", re.MULTILINE)
 
 
 def births_by_sex(text: str) -> Iterator[Span]:
@@ -132,7 +132,7 @@ def births_by_sex(text: str) -> Iterator[Span]:
             yield Span(*match.span(match.lastindex), "birth_date")
 
 
-_NUMBER_BEHIND = re.compile(r" ?(?:様|殿|さん|氏)?[ (\n]{0,2}(?:No\.?|ID:?|#)? ?(\d[\d-]{4,12})(?=[\s)、。,(]|$)")
+_NUMBER_BEHIND = re.compile(r" ?(?:様|殿|さん|氏)?[ (\n]{0,2}(?:No\.?|ID:?|#)? ?(?!\d{4}-\d{4}\b)(\d[\d-]{4,12})(?=[\s)、。,(]|$)")
 _NUMBER_BEFORE = re.compile(r"(?:^|\n)[ \t]*([A-Z]{0,2}\d[\d-]{4,12})[ \t\n]{1,3}$")
 
 
