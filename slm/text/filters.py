@@ -230,21 +230,27 @@ _ADVERTISING = re.compile("|".join(_list("advertising")))
 _BOILERPLATE = re.compile("|".join(_list("boilerplate")))
 
 
+def _too_many(hits: int, limit: float, page: Page) -> bool:
+    """More than `limit` a thousand letters: three at least, or two in a text so short that they are dense."""
+    dense = hits * 1000 > max(8.0, limit) * page.letters
+    return hits * 1000 > limit * page.letters and (hits > 2 or (hits == 2 and dense))
+
+
 def words(page: Page, profile: Profile) -> str | None:
     """Adult and gambling words that begin and end at a morpheme's border, at least two different ones."""
     found = [match for match in _BAD_WORDS.finditer(page.text)]
-    if len(found) < 3 or len(found) * 1000 <= profile.words * page.letters:
+    if not _too_many(len(found), profile.words, page):
         return None
     allowed = [match.span() for match in _ALLOWED_WORDS.finditer(page.text)]
     borders = {0, *np.cumsum([len(morpheme) for morpheme in page.morphemes]).tolist()}
     hits = [match.group() for match in found if match.start() in borders and match.end() in borders
             and not any(start <= match.start() and match.end() <= end for start, end in allowed)]
-    return "words" if len(set(hits)) > 1 and len(hits) > 2 and len(hits) * 1000 > profile.words * page.letters else None
+    return "words" if len(set(hits)) > 1 and _too_many(len(hits), profile.words, page) else None
 
 
 def advertising(page: Page, profile: Profile) -> str | None:
     hits = len(_ADVERTISING.findall(page.text))
-    return "advertising" if hits > 2 and hits * 1000 > profile.advertising * page.letters else None
+    return "advertising" if _too_many(hits, profile.advertising, page) else None
 
 
 def is_boilerplate(line: str) -> bool:
