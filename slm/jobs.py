@@ -154,15 +154,17 @@ def _curated(config) -> Path:
     from slm.corpus import dataset, sources
     from slm.report import data_card
     from slm.text import morphology
-    scorer = None
+    scorer, trained = None, None
     if config.classifier:
         from slm.quality import scorer as classifiers
         scorer = classifiers.load(Path(config.classifier))
+        about = Path(config.classifier).parent / RESULT_FILE
+        trained = json.loads(about.read_text(encoding="utf-8")) if about.exists() else None
 
     def build(folder: Path):
         report = pipeline.run(config, folder, scorer)
-        if config.classifier:
-            report["classifier"] = json.loads((Path(config.classifier).parent / RESULT_FILE).read_text())
+        if trained:
+            report["classifier"] = trained
             dataset.write_report(folder, report)
         data_card.write(folder, report, config)
     ingredients = [sources.fingerprint(config), pipeline.fingerprint(), morphology.fingerprint()]
@@ -222,6 +224,11 @@ def stream(config, corpus_config) -> Path:
     return _product("stream", [shards.name, tokenizer_folder.name], build)
 
 
+_LOCKS: set[int] = set()
+# A process that is forked meanwhile (datatrove's manager) may outlive a killed run: it must not hold the lock.
+os.register_at_fork(after_in_child=lambda: [os.close(_LOCKS.pop()) for _ in range(len(_LOCKS))])
+
+
 def _product(kind: str, ingredients: list, build: Callable[[Path], Any]) -> Path:
     """The folder of a product, made now if it is missing."""
     fingerprint = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:16]
@@ -229,8 +236,10 @@ def _product(kind: str, ingredients: list, build: Callable[[Path], Any]) -> Path
     if folder.exists():
         return folder
     aside = folder.with_name(f"{folder.name}.making")
+    new = not aside.exists()
     aside.mkdir(parents=True, exist_ok=True)
     lock = os.open(aside, os.O_RDONLY)
+    _LOCKS.add(lock)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be making the same; a killed one lets go
         if folder.exists():
@@ -241,11 +250,13 @@ def _product(kind: str, ingredients: list, build: Callable[[Path], Any]) -> Path
             left.unlink()
         aside.rename(folder)
     except Exception as error:
-        # What bad input leaves is of no use; after a kill, a full disk or a failed task the same command goes on.
-        if isinstance(error, FileNotFoundError) or not isinstance(error, (OSError, RuntimeError, MemoryError)):
+        # What bad input leaves is of no use: mended, it makes another product. After a kill, a full disk or a failed
+        # task the same command goes on, and an error then must not take what was there before.
+        if new and not isinstance(error, (OSError, RuntimeError, MemoryError, subprocess.CalledProcessError)):
             shutil.rmtree(aside, ignore_errors=True)
         raise
     finally:
+        _LOCKS.discard(lock)
         os.close(lock)
     return folder
 
@@ -253,7 +264,7 @@ def _product(kind: str, ingredients: list, build: Callable[[Path], Any]) -> Path
 # Workdirs -----------------------------------------------------------------------------------------------------
 
 # What may change from one run to the next in the same workdir.
-_FREE = ("config.train.",)
+_FREE = ("config.train.", "config.corpus.workers", "config.corpus.executor")
 
 
 def _refuse_other(workdir: Path, config: Any) -> None:

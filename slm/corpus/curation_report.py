@@ -4,6 +4,8 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+from slm.corpus.steps import CHARACTERS, SEPARATOR
+
 _EXAMPLES, _EXCERPT = 5, 120  # of each reason; characters
 _HITS = 100  # contaminated documents named
 
@@ -16,72 +18,71 @@ def gather(stages: Path, dropped: Path) -> dict:
       dropped: the documents that `Dropped` kept.
     """
     steps = _steps(stages / "curate") + _steps(stages / "write")
-    total = defaultdict(lambda: [0, 0])
+    counts: Counts = defaultdict(lambda: [0, 0])
     for step in steps:
-        for label, (documents, characters) in step["counts"].items():
-            if label.startswith(("drop|", "out|", "masked|", "benchmark|", "split|")) or step["step"] == "read":
-                total[label][0] += documents
-                total[label][1] += characters
-    labels = [(label.split("|"), *counts) for label, counts in total.items()]
+        for label, pair in step["counts"].items():
+            if label[0] != "in" or step["step"] == "read":
+                counts[label] = [total + more for total, more in zip(counts[label], pair)]
     by_source: dict[str, dict] = defaultdict(lambda: {
         "documents_in": 0, "characters_in": 0, "documents_out": 0, "characters_out": 0, "dropped": {}})
-    reasons, characters_dropped = defaultdict(int), defaultdict(int)
-    for (kind, name, *rest), documents, characters in labels:
+    reasons: Counts = defaultdict(lambda: [0, 0])
+    for (kind, *rest), (documents, characters) in counts.items():
         if kind in ("in", "out"):
-            by_source[name][f"documents_{kind}"] += documents
-            by_source[name][f"characters_{kind}"] += characters
+            by_source[rest[0]][f"documents_{kind}"] += documents
+            by_source[rest[0]][f"characters_{kind}"] += characters
         elif kind == "drop":
-            reasons[name] += documents
-            characters_dropped[name] += characters
-            by_source[rest[0]]["dropped"][name] = by_source[rest[0]]["dropped"].get(name, 0) + documents
-    licenses = defaultdict(int)
-    for (kind, *rest), documents, _ in labels:
-        if kind == "split":
-            licenses[rest[1]] += documents
+            reason, source = rest
+            reasons[reason] = [reasons[reason][0] + documents, reasons[reason][1] + characters]
+            by_source[source]["dropped"][reason] = documents
+
+    def of(kind: str) -> dict[str, int]:
+        return {label[1]: documents for label, (documents, _) in counts.items() if label[0] == kind}
+
+    def total(column: str) -> int:
+        return sum(source[column] for source in by_source.values())
     return {
-        "documents_in": sum(source["documents_in"] for source in by_source.values()),
-        "documents_out": sum(source["documents_out"] for source in by_source.values()),
-        "characters_in": sum(source["characters_in"] for source in by_source.values()),
-        "characters_out": sum(source["characters_out"] for source in by_source.values()),
-        "bytes_out": sum(value for (kind, *_), _, value in labels if kind == "split"),
-        "dropped": dict(sorted(reasons.items(), key=lambda pair: -pair[1])),
-        "dropped_characters": dict(characters_dropped),
-        "masked": {name: value for (kind, name, *_), _, value in labels if kind == "masked"},
-        "contaminated": {name: documents for (kind, name, *_), documents, _ in labels if kind == "benchmark"},
-        "by_source": dict(sorted(by_source.items())), "licenses": dict(licenses),
-        "steps": [_summary(step) for step in steps], **_examples(dropped),
+        **{column: total(column) for column in ("documents_in", "documents_out", "characters_in", "characters_out")},
+        "bytes_out": counts[("bytes",)][0],
+        "dropped": {reason: pair[0] for reason, pair in sorted(reasons.items(), key=lambda item: -item[1][0])},
+        "dropped_characters": {reason: pair[1] for reason, pair in reasons.items()},
+        "masked": of("masked"), "contaminated": of("benchmark"), "by_source": dict(sorted(by_source.items())),
+        "licenses": of("license"), "steps": [_summary(step) for step in steps], **_examples(dropped),
     }
 
 
+Counts = dict[tuple[str, ...], list[int]]  # label → documents, characters
+
+
 def _steps(folder: Path) -> list[dict]:
-    """The steps of a stage: label → (documents, total) over all tasks, and seconds."""
+    """The steps of a stage, with what they counted over all tasks, and seconds."""
     steps: list[dict] = []
     for path in sorted((folder / "stats").glob("*.json")):
         for index, stats in enumerate(json.loads(path.read_text(encoding="utf-8"))):
             if index == len(steps):
                 steps.append({"step": stats["name"].split(": ", 1)[1], "counts": defaultdict(lambda: [0, 0]),
                               "seconds": 0.0})
-            seconds = stats["time_stats"]
-            steps[index]["seconds"] += seconds["total"] if isinstance(seconds, dict) else seconds
+            steps[index]["seconds"] += _total(stats["time_stats"])
             for label, value in stats["stats"].items():
-                # datatrove writes a plain number where every update was 1, and leaves out a count of one.
-                total = value["total"] if isinstance(value, dict) else value
-                count = value.get("n", 1) if isinstance(value, dict) else value
-                steps[index]["counts"][label][0] += count
-                steps[index]["counts"][label][1] += total
+                *parts, last = label.split(SEPARATOR)
+                column = int(last == CHARACTERS)
+                steps[index]["counts"][tuple(parts if column else [*parts, last])][column] += _total(value)
     return steps
+
+
+def _total(value: dict | float) -> float:
+    """datatrove writes a plain number where there is no more to tell than the total."""
+    return value["total"] if isinstance(value, dict) else value
 
 
 def _summary(step: dict) -> dict:
     """What went into a step and out of it; steps that only change text or write drop nothing."""
-    counts = step["counts"]
-    if not any(label.startswith("in|") for label in counts):
-        return {"step": step["step"], "seconds": round(step["seconds"], 2)}
-    documents, characters = (sum(pair[i] for label, pair in counts.items() if label.startswith("in|")) for i in (0, 1))
-    lost = [sum(pair[i] for label, pair in counts.items() if label.startswith("drop|")) for i in (0, 1)]
+    counts, seconds = step["counts"], round(step["seconds"], 2)
+    if not any(label[0] == "in" for label in counts):
+        return {"step": step["step"], "seconds": seconds}
+    documents, characters = (sum(pair[i] for label, pair in counts.items() if label[0] == "in") for i in (0, 1))
+    lost = [sum(pair[i] for label, pair in counts.items() if label[0] == "drop") for i in (0, 1)]
     return {"step": step["step"], "documents_in": documents, "characters_in": characters,
-            "documents_out": documents - lost[0], "characters_out": characters - lost[1],
-            "seconds": round(step["seconds"], 2)}
+            "documents_out": documents - lost[0], "characters_out": characters - lost[1], "seconds": seconds}
 
 
 def _examples(dropped: Path) -> dict:

@@ -10,6 +10,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from slm.corpus.sources import FIELDS, Document
+from slm.data.parallel import written_aside
 from slm.text.normalize import normalize
 
 NAME = "corpus"
@@ -75,7 +76,8 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
 
 
 def write_report(folder: Path, report: dict) -> None:
-    (folder / REPORT_FILE).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with written_aside(folder / REPORT_FILE) as aside:
+        aside.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def name(folder: Path, shards: Mapping[str, Sequence[tuple[Path, int]]], validation_share: float) -> dict[str, int]:
@@ -103,8 +105,10 @@ def name(folder: Path, shards: Mapping[str, Sequence[tuple[Path, int]]], validat
             dataset_name=NAME, split=split, filetype_suffix="array_record")
         number, size = len(shards[split]), 0
         for index, (path, _) in enumerate(shards[split]):
-            path = path.rename(template.sharded_filepath(shard_index=index, num_shards=number))
-            size += path.stat().st_size
+            target = Path(template.sharded_filepath(shard_index=index, num_shards=number))
+            if not target.exists():  # a run that was killed here goes on
+                path.rename(target)
+            size += target.stat().st_size
         infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[length for _, length in shards[split]],
                                          num_bytes=size, filename_template=template))
     tfds.folder_dataset.write_metadata(

@@ -7,6 +7,7 @@ folder given, which the caller renames when whole.
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from datatrove.executor import LocalPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
 from tqdm import tqdm
 
-from slm.corpus import benchmark_rows, curation_report, dataset, duplicates, sample, sources, steps
+from slm.corpus import benchmark_rows, curation_report, dataset, duplicates, lexicon, sample, sources, steps
 from slm.corpus.sources import CorpusConfig
 from slm.text import contamination, filters
 from slm.text.morphology import Morphology
@@ -30,6 +31,7 @@ from slm.text.normalize import normalize
 _PART_BYTES, _MOST_PARTS = 4_000_000, 16  # of a file; every part reads all of the file, if quickly
 _GRAMMAR_MEGABYTES = 0.6  # of the text the project brings: how words follow each other
 _POLL_SECONDS = 0.5
+_PATIENCE = 4  # times an empty answer of squeue is believed not to be
 Task = tuple[int, str, int, int]  # source, file, part, parts
 
 
@@ -41,6 +43,8 @@ def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.nda
     """
     started = time.perf_counter()
     folder = folder.absolute()
+    if (folder / dataset.REPORT_FILE).exists():  # the run before was killed while it cleared up
+        return _cleared(folder)
     tasks, sizes = _tasks(config)
     run_stage = _Stages(config, folder / "stages")
     texts = (normalize(document["text"]) for document in sample.documents(_GRAMMAR_MEGABYTES, seed=0))
@@ -49,8 +53,7 @@ def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.nda
         index = contamination.Index.build(benchmark_rows.rows(config.benchmarks))
         index.save(folder / "benchmarks.writing.npz")
         (folder / "benchmarks.writing.npz").rename(folder / "benchmarks.npz")
-    lists = sources.find(config.facilities.split(",")) if config.facilities else []
-    facilities = [line.strip() for path in lists for line in path.read_text(encoding="utf-8").splitlines()]
+    facilities = [entry.surface for entry in lexicon.load(config.facilities)] if config.facilities else []
     minhash, kept, removed, shards = (folder / name for name in ("minhash", "kept", "removed", "shards"))
     curation = steps.curation(config, folder, tasks, language, facilities, scorer)
     if config.near_duplicates:
@@ -71,12 +74,20 @@ def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.nda
             made[split].append((shards / f"{split}-{task:05d}.array_record", length))
     report = curation_report.gather(folder / "stages", folder / "dropped")
     report |= dataset.name(folder, made, config.validation_share)
+    if not curation_report.reconciles(report):
+        raise RuntimeError(f"the report of {folder} does not add up: {report['documents_in']} documents in, "
+                           f"{report['documents_out']} out, dropped {report['dropped']}; please report this")
     report["seconds"] = round(time.perf_counter() - started, 1)  # of this run, if it went on after a kill
     dataset.write_report(folder, report)
-    for name in (minhash, kept, removed, shards, folder / "stages"):
-        shutil.rmtree(name, ignore_errors=True)
+    return _cleared(folder)
+
+
+def _cleared(folder: Path) -> dict:
+    """Removes what only the making needed; returns the report."""
+    for name in ("minhash", "kept", "removed", "shards", "stages"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "benchmarks.npz").unlink(missing_ok=True)
-    return report
+    return json.loads((folder / dataset.REPORT_FILE).read_text(encoding="utf-8"))
 
 
 def _tasks(config: CorpusConfig) -> tuple[list[Task], list[int]]:
@@ -85,10 +96,13 @@ def _tasks(config: CorpusConfig) -> tuple[list[Task], list[int]]:
     for number, source in enumerate(config.sets()):
         for path in sources.paths(source):
             files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-            size = sum(file.stat().st_size for file in files) or int(config.sample_megabytes * 1e6)
+            size = sum(file.stat().st_size for file in files)
+            if str(path) == sources.SAMPLE:
+                size = int(config.sample_megabytes * 1e6)
             parts = max(1, min(_MOST_PARTS, -(-size // _PART_BYTES)))
-            # Absolute: on a cluster the tasks run elsewhere.
-            name = sources.SAMPLE if str(path) == sources.SAMPLE else str(path.absolute())
+            # On a cluster the tasks run elsewhere; here a path stays as it was given, for it names documents.
+            here = str(path) == sources.SAMPLE or config.executor == "local"
+            name = str(path if here else path.absolute())
             tasks += [(number, name, part, parts) for part in range(parts)]
             sizes += [size // parts] * parts
     return tasks, sizes
@@ -133,6 +147,8 @@ class _Stages:
 def _parse(options: str) -> dict[str, str | int]:
     """NAME=VALUE[,NAME=VALUE…]; whole numbers become numbers."""
     pairs = [pair.partition("=") for pair in options.split(",") if pair]
+    if "tasks_per_job" in options:
+        raise ValueError(f"corpus.executor_options={options!r}: tasks_per_job counts documents twice, leave it out")
     if wrong := [name for name, separator, _ in pairs if not separator]:
         raise ValueError(f"corpus.executor_options={options!r}: {wrong[0]!r} is not NAME=VALUE")
     return {name: int(value) if value.isdigit() else value for name, _, value in pairs}
@@ -166,19 +182,26 @@ def _wait(executor: PipelineExecutor) -> None:
     """Until every task of a Slurm job is complete, or none of the job is left in the queue."""
     while executor.get_incomplete_ranks():
         job = str(executor.job_id)
-        queue = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True)
-        if queue.returncode or not queue.stdout.strip():
+        for _ in range(_PATIENCE):  # a controller that is busy for a moment is no end
+            queue = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True)
+            if queue.stdout.strip():
+                break
+            time.sleep(_POLL_SECONDS)
+        else:
             return
         time.sleep(10 * _POLL_SECONDS)
 
 
 def fingerprint() -> str:
-    """A hash of the code that decides what a curated corpus holds, so that a rule that changes makes a new one."""
+    """A hash of all but the settings and sources that decides what a curated corpus holds."""
     parts = hashlib.sha256()
     text, corpus = Path(filters.__file__).parent, Path(__file__).parent
-    for path in sorted([*text.glob("*.py"), *(text / "words").glob("*.txt"), *(corpus / name for name in _CODE)]):
+    code = [*text.glob("*.py"), *(text / "words").glob("*.txt"), *(corpus / name for name in _CODE), *sample.files()]
+    for path in sorted(code):
         parts.update(path.read_bytes())
+    parts.update(importlib.metadata.version("datatrove").encode())
     return parts.hexdigest()[:16]
 
 
-_CODE = ("duplicates.py", "licenses.py", "pipeline.py", "readers.py", "steps.py")
+_CODE = ("benchmark_rows.py", "dataset.py", "duplicates.py", "licenses.py", "pipeline.py", "readers.py", "sources.py",
+         "steps.py")

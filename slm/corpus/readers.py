@@ -112,6 +112,9 @@ def _document(row: dict, place: str, path: Path) -> Document:
         found = f"its 'text' is a {type(row['text']).__name__}" if "text" in row else f"found {sorted(row)}"
         raise ValueError(f"{place} has no string field 'text' ({found}): rename the column that holds the text")
     values = {name: str(row[name]) for name in FIELDS if row.get(name) is not None}
+    # Half a character in a name or an address costs that character, not the document.
+    values = {name: value if name == "text" else value.encode("utf-8", "replace").decode()
+              for name, value in values.items()}
     return Document(**{"id": place, "source": path.name.split(".")[0], **values})
 
 

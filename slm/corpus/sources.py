@@ -73,6 +73,9 @@ class CorpusConfig:
         if self.files and self.sources:
             raise ValueError(f"corpus.files={self.files!r} and corpus.sources ({', '.join(self.weights)}) fight: give "
                              "your files to one of the sources, or choose the variant :files")
+        if self.facilities and not self.mask:
+            raise ValueError(f"corpus.facilities={self.facilities!r} and corpus.mask=false fight: set mask to true, or "
+                             "leave the list out")
         if not self.curated and (only := [name for name in _CURATION if getattr(self, name)]):
             raise ValueError(f"corpus.{only[0]}={getattr(self, only[0])!r} needs corpus.curated=true")
 
@@ -115,7 +118,7 @@ def claimed(document: Document, source: SourceConfig) -> Document:
     """`document` under the name of a source of a mixture, with its licence if it has none."""
     if source.name:
         document = dataclasses.replace(document, source=source.name)
-    if source.license and document.license == "unknown":
+    if source.license and document.license in ("", "unknown"):
         document = dataclasses.replace(document, license=source.license)
     return document
 
@@ -139,7 +142,7 @@ def _hash_files(parts: "hashlib._Hash", files: Iterable[Path]) -> None:
         inside = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
         for name, each in inside if path.is_dir() else [(path.name, path)]:
             with open(each, "rb") as file:
-                parts.update(name.encode() + hashlib.file_digest(file, "sha256").digest())
+                parts.update(f"{each.parent.name}/{name}".encode() + hashlib.file_digest(file, "sha256").digest())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,3 +151,7 @@ class CorpusJobConfig:
     job: str = "corpus"
     variant: str = "sample"
     corpus: CorpusConfig = CorpusConfig()
+
+    def __post_init__(self):
+        if self.variant == "files" and not self.corpus.files:
+            raise ValueError("configs/corpus.py:files needs your files: give --config.corpus.files='DIR/*.jsonl.gz'")

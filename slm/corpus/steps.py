@@ -1,15 +1,17 @@
 """The steps of the corpus pipeline, as datatrove runs them: every drop is counted by its reason and source.
 
-A step counts under the labels `in|SOURCE` and `drop|REASON|SOURCE`; the value is characters, so that datatrove's
-own statistics hold documents (n) and characters (total) of each.
+A step counts documents under labels (in, SOURCE), (drop, REASON, SOURCE), …, and their characters beside, in
+datatrove's own statistics.
 """
 
 import json
 import os
+import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import multiprocess
 import numpy as np
 from array_record.python import array_record_module
 from datatrove.data import Document as Item
@@ -36,10 +38,19 @@ def profile_of(document: Document, profile: str) -> str:
     """`profile`, or for "auto" what the document says of its source; what is not known to be public is clinical."""
     if profile != "auto":
         return profile
-    said = f"{document.source} {document.id} {document.url}".lower()
+    said = f"{document.source} {urllib.parse.urlsplit(document.url).hostname or ''}".lower()
     kinds = {"encyclopedia": ("wikipedia", "jaquad"), "literature": ("aozora",), "textbook": ("textbook",),
              "web": ("oscar", "common_crawl", "commoncrawl", "mc4", "cc100")}
     return next((kind for kind, names in kinds.items() if any(name in said for name in names)), "clinical")
+
+
+SEPARATOR, CHARACTERS = "\x1f", "characters"  # of a label's parts; the last part of those that count characters
+
+
+def count(step: PipelineStep, *label: str, characters: int) -> None:
+    """Counts a document under `label`; datatrove keeps no number of updates where it equals their sum."""
+    step.stat_update(SEPARATOR.join(label))
+    step.stat_update(SEPARATOR.join((*label, CHARACTERS)), value=characters)
 
 
 class Read(PipelineStep):
@@ -52,19 +63,19 @@ class Read(PipelineStep):
 
     def run(self, data: None = None, rank: int = 0, world_size: int = 1) -> Items:
         index, path, part, parts = self.tasks[rank]
-        source, parent = self.config.sets()[index], os.getppid()
+        source, parent = self.config.sets()[index], multiprocess.parent_process()
         documents = sources.read_part(self.config, Path(path), part, parts)
         while True:
             with self.track_time():
                 document = next(documents, None)
             if document is None:
                 return
-            if os.getppid() != parent:
+            if parent and not parent.is_alive():
                 os._exit(1)  # the run was killed: its successor must find nobody at work
             document = sources.claimed(document, source)
-            self.stat_update(f"in|{document.source}", value=len(document.text))
+            count(self, "in", document.source, characters=len(document.text))
             if name := licenses.forbidden(document.license, self.config.forbidden_licenses):
-                self.stat_update(f"drop|license_{name}|{document.source}", value=len(document.text))
+                count(self, "drop", f"license_{name}", document.source, characters=len(document.text))
                 continue
             yield Item(text=document.text, id=document.id, metadata={
                 "document": document, "profile": profile_of(document, source.profile)})
@@ -76,7 +87,7 @@ class Clean(BaseFilter):
 
     def filter(self, doc: Item) -> bool:
         document, before = doc.metadata["document"], len(doc.text)
-        self.stat_update(f"in|{document.source}", value=before)
+        count(self, "in", document.source, characters=before)
         try:
             doc.text = cleaning.clean(doc.text, doc.metadata["profile"])
         except ValueError:
@@ -84,7 +95,7 @@ class Clean(BaseFilter):
         else:
             reason = "empty"
         if not doc.text:
-            self.stat_update(f"drop|{reason}|{document.source}", value=before)
+            count(self, "drop", reason, document.source, characters=before)
             return False
         doc.metadata["page"] = Page(doc.text, _morphology(), document.warnings)
         return True
@@ -113,10 +124,10 @@ class Rule(BaseFilter):
 
     def filter(self, doc: Item) -> bool:
         source = doc.metadata["document"].source
-        self.stat_update(f"in|{source}", value=len(doc.text))
+        count(self, "in", source, characters=len(doc.text))
         reason = self.rule(doc.metadata["page"], PROFILES[doc.metadata["profile"]], *self.arguments)
         if reason:
-            self.stat_update(f"drop|{reason}|{source}", value=len(doc.text))
+            count(self, "drop", reason, source, characters=len(doc.text))
             self.dropped.add(doc, reason)
         return not reason
 
@@ -142,12 +153,12 @@ class Decontaminate(BaseFilter):
 
     def filter(self, doc: Item) -> bool:
         source = doc.metadata["document"].source
-        self.stat_update(f"in|{source}", value=len(doc.text))
+        count(self, "in", source, characters=len(doc.text))
         self.index = self.index or contamination.Index.load(self.path)
         benchmark = self.index.find(doc.text)
         if benchmark:
-            self.stat_update(f"drop|contaminated|{source}", value=len(doc.text))
-            self.stat_update(f"benchmark|{benchmark}")
+            count(self, "drop", "contaminated", source, characters=len(doc.text))
+            count(self, "benchmark", benchmark, characters=len(doc.text))
             self.dropped.add(doc, "contaminated", benchmark)
         return not benchmark
 
@@ -166,8 +177,8 @@ class Mask(PipelineStep):
             with self.track_time():
                 names = PROFILES[doc.metadata["profile"]].mask_names
                 doc.text, found = privacy.mask(doc.text, doc.metadata["page"].tagged, names, facilities)
-                for kind, count in found.items():
-                    self.stat_update(f"masked|{kind}", value=count)
+                for kind, number in found.items():
+                    self.stat_update(SEPARATOR.join(("masked", kind)), value=number)
             yield doc
 
 
@@ -186,11 +197,11 @@ class Score(BaseFilter):
         kept = []
         for doc, score in zip(batch, self.scorer([doc.text for doc in batch])):
             source = doc.metadata["document"].source
-            self.stat_update(f"in|{source}", value=len(doc.text))
+            count(self, "in", source, characters=len(doc.text))
             doc.metadata["quality"] = float(score)
             kept.append(bool(score >= self.threshold))
             if not kept[-1]:
-                self.stat_update(f"drop|low_quality|{source}", value=len(doc.text))
+                count(self, "drop", "low_quality", source, characters=len(doc.text))
                 self.dropped.add(doc, "low_quality")
         return kept
 
@@ -198,8 +209,8 @@ class Score(BaseFilter):
 class Dropped:
     """The first dropped documents of each reason and task, personal information masked."""
 
-    def __init__(self, folder: Path, most: int):
-        self.folder, self.most = folder, most
+    def __init__(self, folder: Path, most: int, facilities: list[str]):
+        self.folder, self.most, self.facilities = folder, most, facilities
         self._rows, self._seen = [], Counter()
 
     def add(self, doc: Item, reason: str, benchmark: str = "") -> None:
@@ -207,7 +218,7 @@ class Dropped:
         if self._seen[reason] > self.most:
             return
         document, text = doc.metadata["document"], doc.text[:_SAMPLE_CHARACTERS]
-        text, _ = privacy.mask(text, _morphology().tag(text))
+        text, _ = privacy.mask(text, _morphology().tag(text), facilities=privacy.facility_list(self.facilities))
         row = {"id": document.id, "text": text, "source": document.source, "license": document.license,
                "url": document.url, "reason": reason, "benchmark": benchmark}
         self._rows.append(row)
@@ -257,9 +268,9 @@ class DropDuplicates(BaseFilter):
 
     def filter(self, doc: Item) -> bool:
         reason, source = DUPLICATES.get(int(doc.metadata.pop("reason"))), doc.metadata["source"]
-        self.stat_update(f"in|{source}", value=len(doc.text))
+        count(self, "in", source, characters=len(doc.text))
         if reason:
-            self.stat_update(f"drop|{reason}|{source}", value=len(doc.text))
+            count(self, "drop", reason, source, characters=len(doc.text))
         return not reason
 
 
@@ -282,8 +293,9 @@ class Write(PipelineStep):
                     writers[split] = array_record_module.ArrayRecordWriter(str(aside[split]), "group_size:1")
                 writers[split].write(features.serialize_example({**doc.metadata, "text": doc.text}))
                 lengths[split] += 1
-                self.stat_update(f"out|{doc.metadata['source']}", value=len(doc.text))
-                self.stat_update(f"split|{split}|{doc.metadata['license']}", value=len(doc.text.encode()))
+                count(self, "out", doc.metadata["source"], characters=len(doc.text))
+                count(self, "license", doc.metadata["license"], characters=len(doc.text))
+                self.stat_update("bytes", value=len(doc.text.encode()))
         for split, writer in writers.items():
             writer.close()
             aside[split].rename(self.folder / f"{split}-{rank:05d}.array_record")
@@ -304,7 +316,7 @@ def _morphology() -> Morphology:
 def curation(config: sources.CorpusConfig, folder: Path, tasks: list, language: filters.Grammar, facilities: list[str],
              scorer: Callable | None) -> list:
     """The steps from reading to keeping, in order."""
-    dropped = Dropped(folder / "dropped", most=100)
+    dropped = Dropped(folder / "dropped", most=100, facilities=facilities)
     steps = [Read(config, tasks), Clean()]
     steps += [Rule(rule, dropped) for rule in filters.WHOLE_PAGE] + [Strip()]
     steps += [Rule(rule, dropped) for rule in filters.CHEAP if rule not in filters.WHOLE_PAGE]

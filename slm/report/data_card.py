@@ -40,7 +40,7 @@ the licence of its source. Documents whose source is `textbooks` or begins with 
 clinically verified. Nothing in this corpus is medical advice.""",
         "## By source\n\n" + table(
             ["source", "documents in", "out", "characters in", "out", "weight"],
-            [[name, f"{part['documents_in']:,}", f"{part['documents_out']:,}", f"{part['characters_in']:,}",
+            [[_cell(name), f"{part['documents_in']:,}", f"{part['documents_out']:,}", f"{part['characters_in']:,}",
               f"{part['characters_out']:,}", f"{config.weights.get(name, 1):g}"]
              for name, part in report["by_source"].items()]),
         "## By step\n\n" + table(
@@ -60,8 +60,9 @@ clinically verified. Nothing in this corpus is medical advice.""",
             "Not looked for: no benchmark was named (corpus.benchmarks)." if not config.benchmarks else
             "No document held an item of the benchmarks named." if not report["contaminated"] else
             "Documents that held an item were dropped.\n\n" + table(
-                ["benchmark", "documents"], [[name, f"{count:,}"] for name, count in report["contaminated"].items()])),
-        "## Licences\n\n" + table(["licence", "documents"], [[name, f"{count:,}"] for name, count in
+                ["benchmark", "documents"],
+                [[_cell(name), f"{count:,}"] for name, count in report["contaminated"].items()])),
+        "## Licences\n\n" + table(["licence", "documents"], [[_cell(name), f"{count:,}"] for name, count in
                                                              sorted(report["licenses"].items())]),
         "## Limits\n\nRules and masks are measured in docs/LOG.md of the project; what they miss stays in the text. "
         "Personal information in free prose without a title, label or age beside it is not found. Documents of public "

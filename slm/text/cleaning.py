@@ -8,7 +8,7 @@ from slm.text.normalize import normalize
 _END_MATTER = re.compile(r"^\W{0,4}(?:脚注|注釈|注|出典|参考文献|関連文献|文献|外部リンク|関連項目)\W{0,4}$",
                          re.MULTILINE)
 _EMPTY_BRACKETS = re.compile(r"\([\s、,;:・/]*\)|「」|『』")
-_WIKI_LINE = re.compile(r"^(?:Category|カテゴリ|ファイル|File|画像|thumb\||\[\[).*\n?", re.MULTILINE)
+_WIKI_LINE = re.compile(r"^(?:(?:Category|カテゴリ|ファイル|File|画像):|thumb\||\[\[).*\n?", re.MULTILINE)
 _AOZORA_HEADER = re.compile(r"^-{20,}\n【テキスト中に現れる記号について】.*?^-{20,}\n", re.MULTILINE | re.DOTALL)
 _AOZORA_FOOTER = re.compile(r"\n底本:.*\Z", re.DOTALL)
 _AOZORA_NOTE = re.compile(r"\[#[^\]\n]*\]")

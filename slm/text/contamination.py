@@ -2,7 +2,7 @@
 
 Only letters and digits count, and the labels of a list (a. b. …, 1. 2. …) do not. A text is contaminated if a run of
 it is a run of a benchmark's: so many 13-grams in a row that are in some item and are no stock phrase ("次のうち正しい
-のはどれか"), or most of a shorter item.
+のはどれか"), or a good part of a shorter item.
 """
 
 import functools
@@ -54,8 +54,8 @@ class Index:
         for text, name in texts.items():
             own = np.unique(_grams(text))
             telling = ~_isin(own, stock)
-            # An item with few 13-grams of its own is found by most of them, a longer one by a run.
-            need = min(_RUN, max(_LEAST, int(np.ceil(_SHARE * telling.sum()))))
+            # An item with few 13-grams of its own is found by a share of them, a longer one by a run.
+            need = min(_RUN, max(min(_LEAST, int(telling.sum())), int(np.ceil(_SHARE * telling.sum()))))
             grams.append(own)
             needs.append(np.where(telling, need, 0).astype(np.uint8))
             owners.append(np.full(len(own), name, np.uint8))
@@ -81,7 +81,7 @@ class Index:
             return None
         places = np.minimum(np.searchsorted(self._grams, grams), len(self._grams) - 1)
         known = self._grams[places] == grams
-        if known.sum() < _LEAST:
+        if not known.any():
             return None
         needs = np.where(known, self._needs[places], 0)
         # Runs of known 13-grams; a stock phrase holds a run together and counts nothing.

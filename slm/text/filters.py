@@ -26,7 +26,7 @@ _ELLIPSIS = re.compile(r"(?:…|\.\.\.|・・・)(?:続きを読む|もっと見
 _MOJIBAKE = re.compile("[\ufffd\u0080-\u009f]|[縺繧繝][\u0080-\uffff]|ã[\u0080-\u00bf]|â€|Ã.")
 _MARKUP = re.compile(
     r"</?(?:div|span|p|br|a|table|tr|td|li|ul|img|script|style|font|h[1-6])\b[^>]{0,200}>|&(?:nbsp|lt|gt|amp|quot|#\d+);"
-    r"|\{\{[^}]*\}\}|function\s*\(|var\s+\w+\s*=|@media\b|[{;]\s*[\w-]+\s*:\s*[^;{}]{1,40};")
+    r"|\{\{[^{}]{0,500}\}\}|function\s*\(|var\s+\w+\s*=|@media\b|[{;]\s*[\w-]+\s*:\s*[^;{}]{1,40};")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _too_many(hits: int, limit: float, page: Page) -> bool:
 
 def words(page: Page, profile: Profile) -> str | None:
     """Adult and gambling words that begin and end at a morpheme's border, at least two different ones."""
-    found = [match for match in _BAD_WORDS.finditer(page.text)]
+    found = list(_BAD_WORDS.finditer(page.text))
     if not _too_many(len(found), profile.words, page):
         return None
     allowed = [match.span() for match in _ALLOWED_WORDS.finditer(page.text)]
@@ -294,7 +294,7 @@ class Grammar:
 
 
 # ipadic's particles, auxiliaries, dependent and suffix verbs, symbols, dependent adjectives.
-_FUNCTION_WORDS = {str(tag) for tag in (5, 6, 7, 8, 9, 10, *range(13, 26), 25, 32, 33)}
+_FUNCTION_WORDS = {str(tag) for tag in (5, 6, 7, 8, 9, 10, *range(13, 26), 32, 33)}
 
 
 def _words(morphemes: list[str], tags: list[str]) -> list[str]:

@@ -26,7 +26,7 @@ def mask(text: str, tagged: tuple[list[str], list[str]], persons: bool = True,
     Args:
       tagged: `Morphology.tag(text)`.
       persons: also names, dates of birth, addresses and places of care: not for text about public persons and places.
-      facilities: `facility_list(…)`, places to mask wherever they stand.
+      facilities: `facility_list(…)`, places to mask with `persons` wherever they stand.
     """
     found = [*identifiers.numbers(text, persons), *spans.table_cells(text)]
     if persons:

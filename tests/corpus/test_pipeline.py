@@ -1,6 +1,7 @@
 """The corpus pipeline, whole: every document accounted for, any number of processes the same, killed runs go on."""
 
 import dataclasses
+import fcntl
 import itertools
 import json
 import os
@@ -15,7 +16,8 @@ import numpy as np
 import pyarrow
 import pytest
 
-from slm.corpus import curation_report, dataset, duplicates, pipeline, sample
+from slm.corpus import curation_report, dataset, duplicates, pipeline, sample, steps
+from slm.corpus.readers import Document
 from slm.corpus.recipes import NCVC
 from slm.corpus.sources import CorpusConfig, SourceConfig
 from slm.report import data_card
@@ -36,7 +38,7 @@ def rows():
     yield {"id": "longer", "text": PROSE[1] + "以上が要点である。", "source": "wikipedia", "license": "CC-BY-SA-4.0"}
     yield {"id": "spam", "text": SPAM, "source": "notes", "license": "CC-BY-4.0"}
     yield {"id": "exam", "text": f"問題を一つ紹介する。{ITEM}考えてみてほしい。", "source": "notes", "license": "CC-BY-4.0"}
-    yield {"id": "empty", "text": " \n", "source": "notes", "license": "CC-BY-4.0"}
+    yield {"id": "empty", "text": "", "source": "notes", "license": "CC-BY-4.0"}
     yield {"id": "broken", "text": "肺炎\ud800の治療", "source": "notes", "license": "CC-BY-4.0"}
     yield {"id": "nc", "text": PROSE[22], "source": "notes", "license": "CC BY-NC 4.0"}
     yield {"id": "private", "text": "患者氏名:山田太郎様、電話 03-5321-1111。" + PROSE[23], "source": "notes",
@@ -86,8 +88,8 @@ def test_every_document_is_accounted_for(corpus):
     [benchmark] = report["contaminated"]
     assert benchmark.endswith("/bench.jsonl")
     assert report["contaminated_documents"] == [{"id": "exam", "source": "notes", "benchmark": benchmark}]
-    steps = [step for step in report["steps"] if "documents_in" in step]
-    assert all(after["documents_in"] == before["documents_out"] for before, after in itertools.pairwise(steps))
+    counted = [step for step in report["steps"] if "documents_in" in step]
+    assert all(after["documents_in"] == before["documents_out"] for before, after in itertools.pairwise(counted))
     assert {"documents_in", "documents_out", "characters_in", "characters_out", "dropped", "masked", "contaminated",
             "by_source", "seconds"} <= set(json.loads((folder / "report.json").read_text(encoding="utf-8")))
 
@@ -286,6 +288,62 @@ def test_a_bad_line_is_named_and_nothing_looks_whole(tmp_path, monkeypatch):
 def test_options_of_the_executor_are_checked(config, tmp_path, monkeypatch, arguments, message):
     with pytest.raises(ValueError, match=message):
         made(dataclasses.replace(config, **arguments), tmp_path / "made", monkeypatch)
+
+
+def test_a_run_killed_while_it_clears_up_goes_on(corpus, config, tmp_path, monkeypatch):
+    """Shards half renamed, then the report written and the folders half removed."""
+    monkeypatch.setattr(pipeline, "_PART_BYTES", 60_000)
+    monkeypatch.setattr(dataset, "write_report", lambda *_: 1 / 0)
+    folder = tmp_path / "made"
+    folder.mkdir()
+    with pytest.raises(ZeroDivisionError):
+        pipeline.run(config, folder)
+    assert list(folder.glob("corpus-*")) and (folder / "stages").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(pipeline, "_PART_BYTES", 60_000)
+    rmtree, removed = pipeline.shutil.rmtree, []
+
+    def stop_after_two(path, **options):
+        removed.append(path)
+        if len(removed) == 3:
+            raise KeyboardInterrupt
+        rmtree(path, **options)
+    monkeypatch.setattr(pipeline.shutil, "rmtree", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(config, folder)
+    monkeypatch.setattr(pipeline.shutil, "rmtree", rmtree)
+    report = pipeline.run(config, folder)
+    assert report["documents_out"] == corpus[1]["documents_out"] and content(folder) == content(corpus[0])
+    assert not (folder / "stages").exists()
+
+
+def test_a_killed_run_lets_go_of_its_product(config, tmp_path, monkeypatch):
+    """datatrove's manager process outlives a kill -9 of the run, and must not keep its lock."""
+    code = ("import os, signal; from slm import jobs; from slm.corpus import steps\nfrom slm.corpus.sources import "
+            "CorpusConfig\ndef run(self, data, rank=0, world_size=1):\n    os.kill(os.getpid(), signal.SIGKILL)\n    "
+            f"yield\nsteps.Keep.run = run\njobs.corpus(CorpusConfig(**{vars(config)!r}))")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL,
+                               start_new_session=True)
+    try:
+        assert process.wait(60) == -signal.SIGKILL  # of the run alone
+        [making] = (tmp_path / "runs" / "products").glob("corpus-*.making")
+        lock = os.open(making, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(lock)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("source, url, expected", [
+    ("wikipedia", "", "encyclopedia"), ("notes", "https://ja.wikipedia.org/wiki/X", "encyclopedia"),
+    ("aozora_modern", "", "literature"), ("oscar-2301", "https://example.jp/", "web"), ("textbooks", "", "textbook"),
+    ("notes", "", "clinical"), ("notes", "https://intra.hospital.jp/wikipedia/12", "clinical"),
+])
+def test_what_does_not_say_that_it_is_public_is_clinical(source, url, expected):
+    document = Document(id="/home/oscar/textbook/notes.jsonl, line 1", text="", source=source, url=url)
+    assert steps.profile_of(document, "auto") == expected
+    assert steps.profile_of(document, "web") == "web"
 
 
 @pytest.mark.slow  # half a minute: every task is a process of its own

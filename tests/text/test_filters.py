@@ -119,6 +119,7 @@ def test_warnings_of_the_source():
 
 @pytest.mark.parametrize("profile, text, expected", [
     ("encyclopedia", "肺炎()は感染症である。\n== 脚注 ==\n1. 文献", "肺炎は感染症である。"),
+    ("encyclopedia", "画像診断とは、画像による診断である。\nファイル:a.png\nカテゴリ:医学", "画像診断とは、画像による診断である。"),
     ("literature", "山《やま》の上。\n\n底本:「全集」\n入力:某", "山の上。"),
     ("literature", "|東京《とうきょう》へ行く[#「行く」に傍点]。", "東京へ行く。"),
     ("clinical", "体温 38.5℃  \n\n\n\n咳あり。\n参考文献\n1)", "体温 38.5°C\n\n咳あり。\n参考文献\n1)"),
