@@ -34,10 +34,12 @@ def rows(patterns: str) -> Iterator[tuple[str, str]]:
 
 def _read(path: Path) -> Iterator[list[str]]:
     if path.suffix == ".csv":
-        csv.field_size_limit(_LONGEST_FIELD)
         with open(path, encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file):
-                yield list(_texts(row))
+            before = csv.field_size_limit(_LONGEST_FIELD)  # of the whole process
+            try:
+                yield from [list(_texts(row)) for row in csv.DictReader(file)]
+            finally:
+                csv.field_size_limit(before)
     elif path.suffix in (".jsonl", ".json"):
         with open(path, encoding="utf-8-sig") as file:
             for line in file:
