@@ -71,31 +71,26 @@ class Signatures(MinhashDedupSignature):
             return np.min(np.array(parts, np.uint64), axis=0).tolist()
 
 
-def _open_many_files() -> None:
+class _OpensManyFiles:
     """datatrove opens a file of every task at once."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard) if soft != resource.RLIM_INFINITY else (soft, hard))
-
-
-class Pairs(MinhashDedupBuckets):
-    """datatrove's second stage: a class of ours, so that a process that runs it has this module, which quiets it."""
-    name = "pairs"
 
     def run(self, data: None = None, rank: int = 0, world_size: int = 1):
-        _open_many_files()
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         return super().run(data, rank, world_size)
+
+
+class Pairs(_OpensManyFiles, MinhashDedupBuckets):
+    """datatrove's second stage: a class of ours, so that a process that runs it has this module, which quiets it."""
+    name = "pairs"
 
     def __init__(self, signatures: Path, folder: Path):
         super().__init__(str(signatures), str(folder), config=CONFIG, lines_to_buffer=_LINES)
 
 
-class Clusters(MinhashDedupCluster):
+class Clusters(_OpensManyFiles, MinhashDedupCluster):
     """datatrove's third stage: which documents are nearly the same."""
     name = "clusters"
-
-    def run(self, data: None = None, rank: int = 0, world_size: int = 1):
-        _open_many_files()
-        return super().run(data, rank, world_size)
 
     def __init__(self, pairs: Path, folder: Path):
         super().__init__(str(pairs), str(folder), config=CONFIG, save_cluster_id=True, lines_to_buffer=_LINES)

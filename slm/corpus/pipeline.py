@@ -53,9 +53,9 @@ def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.nda
         index = contamination.Index.build(benchmark_rows.rows(config.benchmarks))
         index.save(folder / "benchmarks.writing.npz")
         (folder / "benchmarks.writing.npz").rename(folder / "benchmarks.npz")
-    facilities = [entry.surface for entry in lexicon.load(config.facilities)] if config.facilities else []
+    places = [entry.surface for entry in lexicon.load(config.facilities)] if config.facilities else []
     minhash, kept, removed, shards = (folder / name for name in ("minhash", "kept", "removed", "shards"))
-    curation = steps.curation(config, folder, tasks, language, facilities, scorer)
+    curation = steps.curation(config, folder, tasks, language, places, scorer)
     if config.near_duplicates:
         run_stage("curate", [*curation, duplicates.Signatures(minhash / "signatures")], sizes)
         # datatrove reads these folders even where nothing was kept.
@@ -122,8 +122,8 @@ class _Stages:
             if self._config.executor == "slurm":
                 _wait(executor)
         if left := executor.get_incomplete_ranks():
-            raise RuntimeError(f"{len(left)} of {len(sizes)} tasks of the step {name!r} failed (first: {left[0]}): see "
-                               f" the logs in {self._folder / name}; the same command goes on")
+            raise RuntimeError(f"{len(left)} of {len(sizes)} tasks of the step {name!r} failed (first: {left[0]}): "
+                               f"see {self._folder / name / 'slurm_logs'}; the same command goes on")
 
     def _executor(self, pipeline: list, tasks: int, logs: Path) -> PipelineExecutor:
         config = self._config

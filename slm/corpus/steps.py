@@ -4,8 +4,10 @@ A step counts documents under labels (in, SOURCE), (drop, REASON, SOURCE), …, 
 datatrove's own statistics.
 """
 
+import functools
 import json
 import os
+import re
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -167,16 +169,15 @@ class Mask(PipelineStep):
     """Personal information becomes placeholders."""
     type, name = "MASK", "mask"
 
-    def __init__(self, facilities: list[str]):
+    def __init__(self, facilities: re.Pattern | None):
         super().__init__()
         self.facilities = facilities
 
     def run(self, data: Items, rank: int = 0, world_size: int = 1) -> Items:
-        facilities = privacy.facility_list(self.facilities)
         for doc in data:
             with self.track_time():
                 names = PROFILES[doc.metadata["profile"]].mask_names
-                doc.text, found = privacy.mask(doc.text, doc.metadata["page"].tagged, names, facilities)
+                doc.text, found = privacy.mask(doc.text, doc.metadata["page"].tagged, names, self.facilities)
                 for kind, number in found.items():
                     self.stat_update(SEPARATOR.join(("masked", kind)), value=number)
             yield doc
@@ -209,7 +210,7 @@ class Score(BaseFilter):
 class Dropped:
     """The first dropped documents of each reason and task, personal information masked."""
 
-    def __init__(self, folder: Path, most: int, facilities: list[str]):
+    def __init__(self, folder: Path, most: int, facilities: re.Pattern | None):
         self.folder, self.most, self.facilities = folder, most, facilities
         self._rows, self._seen = [], Counter()
 
@@ -218,7 +219,7 @@ class Dropped:
         if self._seen[reason] > self.most:
             return
         document, text = doc.metadata["document"], doc.text[:_SAMPLE_CHARACTERS]
-        text, _ = privacy.mask(text, _morphology().tag(text), facilities=privacy.facility_list(self.facilities))
+        text, _ = privacy.mask(text, _morphology().tag(text), facilities=self.facilities)
         row = {"id": document.id, "text": text, "source": document.source, "license": document.license,
                "url": document.url, "reason": reason, "benchmark": benchmark}
         self._rows.append(row)
@@ -252,7 +253,7 @@ class Keep(PipelineStep):
 
 
 class DropDuplicates(BaseFilter):
-    """Reads what `Keep` wrote and drops what `duplicates.choose` named."""
+    """Reads what `Keep` wrote and drops what `duplicates.Choose` named."""
     type, name = "RULE", "duplicates"
 
     def __init__(self, kept: Path, removed: Path):
@@ -303,19 +304,16 @@ class Write(PipelineStep):
             path.write_text(json.dumps(lengths), encoding="utf-8")
 
 
-_MORPHOLOGY: list[Morphology] = []
-
-
+@functools.cache
 def _morphology() -> Morphology:
     """ipadic, one a process: its names of persons and places are what masking reads."""
-    if not _MORPHOLOGY:
-        _MORPHOLOGY.append(Morphology())
-    return _MORPHOLOGY[0]
+    return Morphology()
 
 
-def curation(config: sources.CorpusConfig, folder: Path, tasks: list, language: filters.Grammar, facilities: list[str],
+def curation(config: sources.CorpusConfig, folder: Path, tasks: list, language: filters.Grammar, places: list[str],
              scorer: Callable | None) -> list:
-    """The steps from reading to keeping, in order."""
+    """The steps from reading to keeping, in order; `places` are of care, to mask wherever they stand."""
+    facilities = privacy.facility_list(places)
     dropped = Dropped(folder / "dropped", most=100, facilities=facilities)
     steps = [Read(config, tasks), Clean()]
     steps += [Rule(rule, dropped) for rule in filters.WHOLE_PAGE] + [Strip()]

@@ -31,7 +31,7 @@ _MARKUP = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """The numbers a kind of source is held to; 0 (or infinity for a largest value) switches a rule off.
+    """The numbers a kind of source is held to.
 
     Sources: Swallow v1 (language, letters, sentences), Gopher (repetition), llm-jp (compression).
     """
@@ -49,11 +49,11 @@ class Profile:
     boilerplate: float = 0.2  # of characters
     words: float = 1.0  # adult and gambling words a thousand characters
     advertising: float = 3.0  # phrases a thousand characters
-    noise: float = 0.05  # of characters: mojibake, markup, symbols in a row
+    noise: float = 0.05  # of characters: mojibake and markup
     grammar: float = 0.05  # least mean attraction (nats) of neighbouring words
     repelling: float = 0.17  # of neighbours: those that repel each other by more than a nat
     warnings: tuple[str, ...] = ()  # of the source about its own documents
-    mask_names: bool = True  # of persons and places of care, and dates of birth
+    mask_names: bool = True  # of persons and places of care, with dates of birth and addresses
 
 
 _LOOSE = float("inf")
@@ -180,10 +180,10 @@ def repeated_lines(page: Page, profile: Profile) -> str | None:
 
 def compression(page: Page, profile: Profile) -> str | None:
     data = page.text.encode()
-    ratio = len(zlib.compress(data, 6)) / max(1, len(data))
-    low, high = profile.compression
     if len(data) < 1000:  # too short to tell repetition from a short alphabet
         return None
+    ratio = len(zlib.compress(data, 6)) / len(data)
+    low, high = profile.compression
     return "compresses_well" if ratio < low else "compresses_badly" if ratio > high else None
 
 

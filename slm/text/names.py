@@ -131,12 +131,14 @@ def persons_and_places(text: str, morphemes: list[str], tags: list[str]) -> Iter
             joined = end < len(bare) and tags[end] in _NOUNS and bare[end]
             # A surname with its given name; behind a label; before an age; alone in brackets.
             spaced_given = tag in _PLACES and i + 2 < len(bare) and not bare[i + 1] and tags[i + 2] == _GIVEN
-            full = (tag in (_SURNAME, _GENERAL) or spaced_given) and not joined and (alone or behind_label) and starts[end] - starts[i] > 2 and (
-                any(tags[j] == _GIVEN for j in range(i + 1, end)))
+            full = ((tag in (_SURNAME, _GENERAL) or spaced_given) and not joined and (alone or behind_label)
+                    and starts[end] - starts[i] > 2 and any(tags[j] == _GIVEN for j in range(i + 1, end)))
             aged = tag == _SURNAME and alone and bool(_AGED.match(text, starts[end]))
-            marked = behind_label and (tag in _NAMES or bare[i - 1] in ("", ":", "/")) and bool(_STOP.match(text, starts[end]))
+            marked = (behind_label and (tag in _NAMES or bare[i - 1] in ("", ":", "/"))
+                      and bool(_STOP.match(text, starts[end])))
             # A surname that stands for itself: 回診:岡本, 鈴木が対応, 穿刺 山田.
-            standing = (tag == _SURNAME and starts[end] - starts[i] > 1 and _KANJI.search(bare[i]) and bool(_BEFORE.match(text[:starts[i]][-1:]))
+            standing = (tag == _SURNAME and starts[end] - starts[i] > 1 and _KANJI.search(bare[i])
+                        and bool(_BEFORE.match(text[max(0, starts[i] - 1):starts[i]]))
                         and bool(_STANDS.match(text, starts[end])))
             bracketed = tag == _SURNAME and i > 0 and bare[i - 1] == "(" and end < len(bare) and bare[end] in ")、,"
             if not (full or aged or marked or bracketed or standing):

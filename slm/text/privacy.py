@@ -28,8 +28,9 @@ def mask(text: str, tagged: tuple[list[str], list[str]], persons: bool = True,
       persons: also names, dates of birth, addresses and places of care: not for text about public persons and places.
       facilities: `facility_list(…)`, places to mask with `persons` wherever they stand.
     """
-    found = [*identifiers.numbers(text, persons), *spans.table_cells(text)]
+    found = [*identifiers.numbers(text, persons)]
     if persons:
+        found += spans.table_cells(text)
         found += [*identifiers.births(text), *identifiers.births_by_sex(text)]
         found += [*names.labelled(text), *names.persons_and_places(text, *tagged)]
         found += list(names.readings(text, found))
