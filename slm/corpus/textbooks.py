@@ -314,13 +314,14 @@ def run(config: TextbooksConfig, workdir: Path, contaminated: Callable[[str], bo
     else:
         backend = Generator(config.seed)
     entries = topics(config)
-    total, keys = planned(config, entries), collections.defaultdict(list)
+    total, keys, names = planned(config, entries), collections.defaultdict(list), []
     workdir.mkdir(parents=True, exist_ok=True)
     with Items(workdir / "items.jsonl") as items:
         for item in plan(config, entries):
-            keys[item.topic.surface].append(key(backend, item))
-        there = sum(name in items.places for names in keys.values() for name in names)
-        missing = (item for item in plan(config, entries) if key(backend, item) not in items.places)
+            names.append(key(backend, item))
+            keys[item.topic.surface].append(names[-1])
+        there = sum(name in items.places for name in names)
+        missing = (item for item, name in zip(plan(config, entries), names) if name not in items.places)
         wanted = min(config.dry_run_items, total - there) if config.dry_run else total
         if config.dry_run:
             missing = itertools.islice(missing, config.dry_run_items)

@@ -1,5 +1,6 @@
 import gzip
 
+import openpyxl
 import pytest
 
 from slm.corpus import lexicon
@@ -22,7 +23,6 @@ def table(rows, separator=","):
 
 
 def sheet(path, rows):
-    openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     book.active.append(["説明だけの表"])
     for row in rows:

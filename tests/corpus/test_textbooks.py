@@ -17,7 +17,6 @@ from slm.corpus.lexicon import Entry
 from slm.corpus.textbook_prompts import Item
 from slm.corpus.textbooks import GatesConfig, TextbooksConfig
 
-openai = pytest.importorskip("openai")
 try:
     import httpx2 as httpx
 except ImportError:  # openai before its version 3
