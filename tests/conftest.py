@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import jax
 import pytest
 
 from slm.corpus import dataset, sample, vocabulary
@@ -13,6 +14,8 @@ from slm.data import segmented, stream
 from slm.text import tokenizer
 from slm.text.morphology import compile_dictionary
 from slm.text.tokenizer import Tokenizer
+
+jax.config.update("jax_num_cpu_devices", 8)  # pretended ones, for meshes; what does not ask for them runs on the first
 
 
 @pytest.fixture(scope="session")

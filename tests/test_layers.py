@@ -15,7 +15,8 @@ LAYERS = [
     {"slm.jobs"},
     {"slm.train", "slm.report", "slm.quality"},
     {"slm.generate", "slm.data", "slm.corpus"},
-    {"slm.checkpoint", "slm.model"},
+    {"slm.checkpoint", "slm.sharding"},
+    {"slm.model"},
     {"slm.text"},
     {"slm.config", "slm.memory"},
 ]

@@ -8,38 +8,60 @@ import functools
 import jax
 import jax.numpy as jnp
 
-_BLOCK = 128  # queries computed together
+from slm.model import axes, flash
+from slm.model.axes import BATCH, TENSOR
+
+_BLOCK, _SPLASH_BLOCK = 128, 512  # queries computed together, where the config leaves it open
 _HIDDEN = -1e30  # finite: a row that sees nothing (padding) averages over everything instead of giving NaN
 
 
-def attend(q_BTNH, k_BSKH, v_BSKH, *, q_positions_BT, k_positions_BS, q_segments_BT, k_segments_BS,
-           aligned: bool) -> jax.Array:
+def attend(q_BNTH, k_BKSH, v_BKSH, *, q_positions_BT, k_positions_BS, q_segments_BT, k_segments_BS,
+           aligned: bool, implementation: str = "xla", block: int = 0) -> jax.Array:
     """Softmax attention; a query sees the keys of its segment at its own position and before.
 
     Args:
-      aligned: queries and keys are the same tokens, so that S = T and the keys behind a block of queries are never
-        multiplied.
+      aligned: queries and keys are the same tokens in the order of their positions, so that S = T and the keys behind
+        a block of queries are never multiplied.
+      implementation: xla, splash (TPU), cudnn (NVIDIA), or auto: what is the fastest here. Keys that are not aligned
+        (a cache) are always for xla.
+      block: queries computed together; 0: the implementation's own.
 
     Returns:
-      [B, T, N, H] in the dtype of `q_BTNH`. Scores are computed in float32.
+      [B, N, T, H] in the dtype of `q_BNTH`. Scores are computed in float32.
     """
-    B, T, N, H = q_BTNH.shape
-    K = k_BSKH.shape[2]
-    q_BKGTH = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4)
-    places = q_positions_BT, k_positions_BS, q_segments_BT, k_segments_BS
-    out_BKGTH = _attention(q_BKGTH, k_BSKH.transpose(0, 2, 1, 3), v_BSKH.transpose(0, 2, 1, 3), places, aligned)
-    return out_BKGTH.transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+    if implementation == "auto":
+        implementation = {"tpu": "splash", "gpu": "cudnn"}.get(jax.default_backend(), "xla")
+    heads, rows = (BATCH, TENSOR, None, None), (BATCH, None)
+    if aligned and implementation != "xla":
+        def kernel(q, k, v, segments):
+            if implementation == "cudnn":
+                return flash.cudnn(q, k, v, segments)
+            return flash.splash(q, k, v, segments, block=block or _SPLASH_BLOCK)
+        return axes.along(kernel, (heads, heads, heads, rows), heads)(q_BNTH, k_BKSH, v_BKSH, q_segments_BT)
+
+    def plain(q, k, v, *places):
+        return _xla(q, k, v, places, aligned, block or _BLOCK)
+    return axes.along(plain, (heads, heads, heads, rows, rows, rows, rows), heads)(
+        q_BNTH, k_BKSH, v_BKSH, q_positions_BT, k_positions_BS, q_segments_BT, k_segments_BS)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attention(q_BKGTH, k_BKSH, v_BKSH, places, aligned: bool):
-    return _forward(q_BKGTH, k_BKSH, v_BKSH, places, aligned)[0]
+def _xla(q_BNTH, k_BKSH, v_BKSH, places, aligned: bool, block: int) -> jax.Array:
+    B, N, T, H = q_BNTH.shape
+    K = k_BKSH.shape[1]
+    q_BKGTH = (q_BNTH * H**-0.5).reshape(B, K, N // K, T, H)
+    out_BKGTH = _attention(q_BKGTH, k_BKSH, v_BKSH, places, aligned, block)
+    return out_BKGTH.reshape(B, N, T, H)
 
 
-def _forward(q_BKGTH, k_BKSH, v_BKSH, places, aligned: bool):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _attention(q_BKGTH, k_BKSH, v_BKSH, places, aligned: bool, block: int):
+    return _forward(q_BKGTH, k_BKSH, v_BKSH, places, aligned, block)[0]
+
+
+def _forward(q_BKGTH, k_BKSH, v_BKSH, places, aligned: bool, block: int):
     """Keeps the exponentials, which the gradient needs, undivided: their divisor goes into smaller arrays."""
     outs, saved = [], []
-    for queries, keys in _blocks(q_BKGTH.shape[3], k_BKSH.shape[2], aligned):
+    for queries, keys in _blocks(q_BKGTH.shape[3], k_BKSH.shape[2], aligned, block):
         q = q_BKGTH[:, :, :, queries]
         scores = _by_group(jnp.einsum("BKRH,BKSH->BKRS", _rows(q), k_BKSH[:, :, keys],
                                       preferred_element_type=jnp.float32), q)
@@ -54,11 +76,11 @@ def _forward(q_BKGTH, k_BKSH, v_BKSH, places, aligned: bool):
     return out_BKGTH, (q_BKGTH, k_BKSH, v_BKSH, out_BKGTH, saved)
 
 
-def _backward(aligned: bool, kept, d_out_BKGTH):
+def _backward(aligned: bool, block: int, kept, d_out_BKGTH):
     q_BKGTH, k_BKSH, v_BKSH, out_BKGTH, saved = kept
     delta = jnp.sum(d_out_BKGTH.astype(jnp.float32) * out_BKGTH, axis=-1, keepdims=True)
     d_q, d_k, d_v = [], jnp.zeros_like(k_BKSH), jnp.zeros_like(v_BKSH)
-    blocks = _blocks(q_BKGTH.shape[3], k_BKSH.shape[2], aligned)
+    blocks = _blocks(q_BKGTH.shape[3], k_BKSH.shape[2], aligned, block)
     for (queries, keys), (exponentials, divisor) in zip(blocks, saved):
         q = q_BKGTH[:, :, :, queries]
         d_out = _rows((d_out_BKGTH[:, :, :, queries] * divisor).astype(q.dtype))
@@ -73,8 +95,8 @@ def _backward(aligned: bool, kept, d_out_BKGTH):
 _attention.defvjp(_forward, _backward)
 
 
-def _blocks(length: int, keys: int, aligned: bool) -> list[tuple[slice, slice]]:
-    ends = [min(start + _BLOCK, length) for start in range(0, length, _BLOCK)]
+def _blocks(length: int, keys: int, aligned: bool, block: int) -> list[tuple[slice, slice]]:
+    ends = [min(start + block, length) for start in range(0, length, block)]
     return [(slice(start, end), slice(0, end if aligned else keys)) for start, end in zip([0, *ends], ends)]
 
 

@@ -9,8 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.experimental.layout import Layout, with_layout_constraint
 
+from slm.model import axes
+from slm.model.axes import BATCH, DATA, FSDP, TENSOR
 from slm.model.layers import Block, RMSNorm, matrix, rope_angles
 from slm.model.presets import ModelConfig
 
@@ -44,18 +48,21 @@ def hidden_states(params: Params, config: ModelConfig, tokens_BT, segments_BT, p
       tokens_BT: int32 ids.
       segments_BT: which tokens see each other (with a cache: not looked at, a row is one document).
       positions_BT: from 0 in each segment.
-      cache: {keys, values: [L, B, S, K, H]} from `empty_cache` or an earlier call.
+      cache: {keys, values: [L, B, K, S, H]} from `empty_cache` or an earlier call.
 
     Returns:
       Normed hidden states [B, T, D] in the compute dtype, and the cache with these tokens in it.
     """
     block, final_norm = _modules(config)
-    x_BTD = params["embedding"][tokens_BT].astype(config.compute_dtype)
+    x_BTD = _embed(params["embedding"], tokens_BT, config.compute_dtype)
     angles = rope_angles(positions_BT, config)
     where = {"segments": segments_BT, "positions": positions_BT}
 
     def one_block(x_BTD, weights, layer_cache):
-        return block(weights)(x_BTD, angles, where, layer_cache)
+        x_BTD, layer_cache = block(weights)(x_BTD, angles, where, layer_cache)
+        # Kept row by row: a layer's attention would like it otherwise, and each layer would then turn it around twice.
+        x_BTD = with_layout_constraint(axes.place(x_BTD, BATCH, None, None), Layout(major_to_minor=(0, 1, 2)))
+        return x_BTD, layer_cache
 
     if config.remat != "none":
         one_block = jax.checkpoint(one_block, policy=_REMAT[config.remat])
@@ -70,6 +77,42 @@ def hidden_states(params: Params, config: ModelConfig, tokens_BT, segments_BT, p
     return final_norm(params["final_norm"])(x_BTD), cache
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _embed(embedding_VD, tokens_BT, dtype) -> jax.Array:
+    """The tokens' rows of the table, in `dtype`; a device looks up what its part of the vocabulary holds.
+
+    The gradient is added up in float32 on each device, then over all of them in `dtype`, as those of the matrices are.
+    """
+    def part(table_VD, tokens_BT):
+        table_VD = axes.gather(table_VD.astype(dtype), FSDP, 1)
+        rows, here = _own_rows(tokens_BT, table_VD.shape[0])
+        return axes.total(jnp.where(here, table_VD[rows], 0), TENSOR)
+    return axes.along(part, ((TENSOR, FSDP), (BATCH, None)), (BATCH, None, None))(embedding_VD, tokens_BT)
+
+
+def _embed_backward(dtype, kept, d_BTD):
+    embedding_VD, tokens_BT = kept
+
+    def part(table_VD, tokens_BT, d_BTD):
+        rows, here = _own_rows(tokens_BT, table_VD.shape[0])
+        d_VD = jnp.zeros((table_VD.shape[0], d_BTD.shape[-1]), jnp.float32)
+        d_VD = d_VD.at[rows].add(jnp.where(here, d_BTD, 0).astype(jnp.float32))
+        return axes.scatter(axes.total(d_VD.astype(dtype), DATA), FSDP, 1).astype(jnp.float32)
+    d_VD = axes.along(part, ((TENSOR, FSDP), (BATCH, None), (BATCH, None, None)), (TENSOR, FSDP))(
+        embedding_VD, tokens_BT, d_BTD)
+    return d_VD, np.zeros(tokens_BT.shape, jax.dtypes.float0)
+
+
+_embed.defvjp(lambda embedding, tokens, dtype: (_embed(embedding, tokens, dtype), (embedding, tokens)), _embed_backward)
+
+
+def _own_rows(tokens_BT, size: int):
+    """Where tokens stand in this device's part of the vocabulary, and which of them do."""
+    rows_BT = tokens_BT - axes.index(TENSOR) * size
+    here_BT = (rows_BT >= 0) & (rows_BT < size)
+    return jnp.where(here_BT, rows_BT, 0), here_BT[..., None]
+
+
 def logits(params: Params, hidden: jax.Array) -> jax.Array:
     """Float32 scores [..., V] of hidden states [..., D]."""
     return jnp.dot(hidden, params["head"].astype(hidden.dtype), preferred_element_type=jnp.float32)
@@ -77,7 +120,7 @@ def logits(params: Params, hidden: jax.Array) -> jax.Array:
 
 def empty_cache(config: ModelConfig, batch: int, length: int) -> Cache:
     """Room for `length` tokens a row."""
-    shape = (config.layers, batch, length, config.kv_heads, config.head_size)
+    shape = (config.layers, batch, config.kv_heads, length, config.head_size)
     return {"keys": jnp.zeros(shape, config.compute_dtype), "values": jnp.zeros(shape, config.compute_dtype)}
 
 

@@ -8,20 +8,23 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from slm.model import attention
+from slm.model import attention, axes
+from slm.model.axes import FSDP, TENSOR
 from slm.model.presets import ModelConfig
 
 _DEVIATION = 0.02
+_COLUMNS, _ROWS = (FSDP, TENSOR), (TENSOR, FSDP)  # how a matrix [in, out] is stored: its outputs or its inputs cut
 
 
 def matrix(rngs: nnx.Rngs, shape: tuple[int, ...], scale: float = 1.0) -> nnx.Param:
     return nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32) * _DEVIATION * scale)
 
 
-def project(x_BTX, weight: nnx.Param) -> jax.Array:
+def project(x_BTX, weight: nnx.Param, stored: tuple) -> jax.Array:
     """x · W in the dtype of x, over flat tokens: XLA's CPU gradient of the three-dimensional product is slower."""
     flat = x_BTX.reshape(-1, x_BTX.shape[-1])
-    return jnp.dot(flat, weight[...].astype(flat.dtype)).reshape(*x_BTX.shape[:-1], -1)
+    used = tuple(None if axis == FSDP else axis for axis in stored)
+    return jnp.dot(flat, axes.gathered(weight[...], flat.dtype, stored, used)).reshape(*x_BTX.shape[:-1], -1)
 
 
 class RMSNorm(nnx.Module):
@@ -38,17 +41,17 @@ class RMSNorm(nnx.Module):
 
 
 def rope_angles(positions_BT, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine, [B, T, 1, H/2] in float32, of rotary embeddings (Su et al. 2021)."""
+    """Cosine and sine, [B, 1, T, H/2] in float32, of rotary embeddings (Su et al. 2021)."""
     half = config.head_size // 2
     frequencies = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions_BT[:, :, None, None].astype(jnp.float32) * frequencies
+    angles = positions_BT[:, None, :, None].astype(jnp.float32) * frequencies
     return jnp.cos(angles), jnp.sin(angles)
 
 
-def rotate(x_BTNH, angles) -> jax.Array:
+def rotate(x_BNTH, angles) -> jax.Array:
     """Turns the pairs (h, h + H/2): the half-split layout of Hugging Face's Llama."""
-    cosine, sine = (angle.astype(x_BTNH.dtype) for angle in angles)
-    first, second = jnp.split(x_BTNH, 2, axis=-1)
+    cosine, sine = (angle.astype(x_BNTH.dtype) for angle in angles)
+    first, second = jnp.split(x_BNTH, 2, axis=-1)
     return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
 
@@ -64,25 +67,26 @@ class Attention(nnx.Module):
         self.output = matrix(rngs, (queries, config.width), (2 * config.layers) ** -0.5)
 
     def __call__(self, x_BTD, angles, where: dict, cache: dict | None):
-        """Returns the output [B, T, D] and this layer's cache {keys, values: [B, S, K, H]} with T tokens written."""
+        """Returns the output [B, T, D] and this layer's cache {keys, values: [B, K, S, H]} with T tokens written."""
         B, T, _ = x_BTD.shape
-        q, k, v = (project(x_BTD, w).reshape(B, T, -1, self.config.head_size)
+        q, k, v = (project(x_BTD, w, _COLUMNS).reshape(B, T, -1, self.config.head_size).swapaxes(1, 2)
                    for w in (self.query, self.key, self.value))
         q, k = rotate(q, angles), rotate(k, angles)
         positions, segments = where["positions"], where["segments"]
         if cache is None:
             out = attention.attend(q, k, v, q_positions_BT=positions, k_positions_BS=positions,
-                                   q_segments_BT=segments, k_segments_BS=segments, aligned=True)
+                                   q_segments_BT=segments, k_segments_BS=segments, aligned=True,
+                                   implementation=self.config.attention, block=self.config.attention_block)
         else:
             # The slot of a token is its position, so that what was never written lies in its future.
             rows = jnp.arange(B)[:, None]
-            cache = {"keys": cache["keys"].at[rows, positions].set(k),
-                     "values": cache["values"].at[rows, positions].set(v)}
-            slots = jnp.broadcast_to(jnp.arange(cache["keys"].shape[1]), cache["keys"].shape[:2])
+            cache = {"keys": cache["keys"].at[rows, :, positions].set(k.swapaxes(1, 2)),
+                     "values": cache["values"].at[rows, :, positions].set(v.swapaxes(1, 2))}
+            slots = jnp.broadcast_to(jnp.arange(cache["keys"].shape[2]), (B, cache["keys"].shape[2]))
             out = attention.attend(q, cache["keys"], cache["values"], q_positions_BT=positions, k_positions_BS=slots,
                                    q_segments_BT=jnp.ones_like(positions), k_segments_BS=jnp.ones_like(slots),
                                    aligned=False)
-        return project(out.reshape(B, T, -1), self.output), cache
+        return project(out.swapaxes(1, 2).reshape(B, T, -1), self.output, _ROWS), cache
 
 
 @jax.custom_vjp
@@ -108,9 +112,9 @@ class MLP(nnx.Module):
         self.down = matrix(rngs, (config.mlp_width, config.width), (2 * config.layers) ** -0.5)
 
     def __call__(self, x_BTD):
-        up = project(x_BTD, self.up)
-        hidden = silu(up) if self.gate is None else silu(project(x_BTD, self.gate)) * up
-        return project(hidden, self.down)
+        up = project(x_BTD, self.up, _COLUMNS)
+        hidden = silu(up) if self.gate is None else silu(project(x_BTD, self.gate, _COLUMNS)) * up
+        return project(hidden, self.down, _ROWS)
 
 
 class Block(nnx.Module):

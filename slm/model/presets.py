@@ -25,7 +25,9 @@ class ModelConfig:
     # How it is computed; no weight depends on these.
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     scan_layers: bool = False
-    remat: Literal["none", "full", "dots"] = "none"
+    remat: Literal["none", "dots", "full"] = "none"  # what the gradient computes again
+    attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
+    attention_block: int = 0  # queries computed together; 0: the implementation's own
 
     def __post_init__(self):
         if self.query_heads % self.kv_heads:
@@ -36,7 +38,7 @@ class ModelConfig:
 
 
 PRESETS = {
-    "debug": ModelConfig("debug", vocabulary_size=3072, layers=2, width=64, query_heads=4, kv_heads=2, head_size=16,
+    "debug": ModelConfig("debug", vocabulary_size=3072, layers=2, width=64, query_heads=8, kv_heads=4, head_size=8,
                          mlp_width=256, context=128),
     "laptop": ModelConfig("laptop"),
     "small": ModelConfig("small", vocabulary_size=32_768, layers=12, width=768, query_heads=12, kv_heads=4,

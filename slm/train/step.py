@@ -1,12 +1,16 @@
 """Pure steps: (state, batch) → (state, metrics)."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from slm import sharding
 from slm.model import decoder
 from slm.model.presets import ModelConfig
 from slm.train import objective
@@ -25,6 +29,29 @@ class StepConfig:
     # A step is skipped when its gradient norm is this many times the running one, or not finite. 0: never for size.
     spike_factor: float = 20.0
     spike_after: int = 50  # steps before the running norm is trusted
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a training runs, compiled for a mesh; call its functions where the mesh is set (`jax.set_mesh`)."""
+    abstract: State  # the shapes of the state, with their shardings
+    initial: Callable[[jax.Array], State]  # key → state
+    train: Callable[[State, dict], tuple[State, dict]]  # the old state's memory becomes the new one's
+    evaluate: Callable[[Any, dict], tuple[jax.Array, jax.Array]]  # (parameters, batch) → (Σ nll, Σ weight)
+
+
+def program(config: StepConfig, model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> Program:
+    make = functools.partial(initial_state, model, optimizer)
+    shapes = jax.eval_shape(make, jax.random.key(0))
+    state = sharding.shardings(shapes, mesh)
+    batch, everywhere = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    return Program(
+        abstract=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, state),
+        initial=jax.jit(make, out_shardings=state),
+        train=jax.jit(functools.partial(train, config=config, model=model, optimizer=optimizer), donate_argnums=0,
+                      in_shardings=(state, batch), out_shardings=(state, everywhere)),
+        evaluate=jax.jit(functools.partial(evaluate, config=config, model=model),
+                         in_shardings=(state["params"], batch), out_shardings=everywhere))
 
 
 def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, key: jax.Array) -> State:
@@ -71,7 +98,8 @@ def _gradients(params, batch, config: StepConfig, model: ModelConfig) -> tuple[A
     if config.accumulation == 1:
         (_, (nll, weight)), gradients = differentiate(params, batch)
     else:
-        parts = jax.tree.map(lambda x: x.reshape(config.accumulation, -1, *x.shape[1:]), batch)
+        # Each device's rows are dealt out to the parts, so that no row changes its device.
+        parts = jax.tree.map(lambda x: x.reshape(-1, config.accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
 
         def add(total, batch):
             (_, sums), gradients = differentiate(params, batch)

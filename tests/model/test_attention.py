@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from slm.model import flash
 from slm.model.attention import attend
 
 B, N, K, H = 2, 4, 2, 16
@@ -10,20 +11,25 @@ B, N, K, H = 2, 4, 2, 16
 
 def inputs(length, keys=None):
     names = jax.random.split(jax.random.key(length), 4)
-    q = jax.random.normal(names[0], (B, length, N, H))
-    k, v = (jax.random.normal(name, (B, keys or length, K, H)) for name in names[1:3])
+    q = jax.random.normal(names[0], (B, N, length, H))
+    k, v = (jax.random.normal(name, (B, K, keys or length, H)) for name in names[1:3])
     return q, k, v, jax.random.normal(names[3], q.shape)
 
 
 def reference(q, k, v, visible):
-    return jax.nn.dot_product_attention(q, k, v, mask=visible[:, None])
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    return jax.nn.dot_product_attention(q, k, v, mask=visible[:, None]).swapaxes(1, 2)
+
+
+def packed(length):
+    segments = jnp.asarray(np.sort(np.random.default_rng(0).integers(1, 4, (B, length)), axis=1))
+    return segments, jnp.broadcast_to(jnp.arange(length), (B, length))
 
 
 @pytest.mark.parametrize("length", [5, 128, 300])
 def test_packed_rows_equal_jax_own_attention_forward_and_backward(length):
     q, k, v, cotangent = inputs(length)
-    segments = jnp.asarray(np.sort(np.random.default_rng(0).integers(1, 4, (B, length)), axis=1))
-    positions = jnp.broadcast_to(jnp.arange(length), (B, length))
+    segments, positions = packed(length)
     visible = (segments[:, :, None] == segments[:, None]) & (positions[:, :, None] >= positions[:, None])
 
     def ours(q, k, v):
@@ -35,6 +41,30 @@ def test_packed_rows_equal_jax_own_attention_forward_and_backward(length):
     np.testing.assert_allclose(out, expected, atol=2e-6)
     for one, two in zip(gradient(cotangent), expected_gradient(cotangent)):
         np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [128, 256])
+def test_splash_equals_xla_on_packed_rows_forward_and_backward(block):
+    q, k, v, cotangent = inputs(256)
+    segments, positions = packed(256)
+
+    def plain(q, k, v):
+        return attend(q, k, v, q_positions_BT=positions, k_positions_BS=positions, q_segments_BT=segments,
+                      k_segments_BS=segments, aligned=True)
+
+    out, gradient = jax.vjp(lambda *x: flash.splash(*x, segments, block=block, interpret=True), q, k, v)
+    expected, expected_gradient = jax.vjp(plain, q, k, v)
+    np.testing.assert_allclose(out, expected, atol=5e-6)
+    for one, two in zip(gradient(cotangent), expected_gradient(cotangent)):
+        np.testing.assert_allclose(one, two, atol=2e-5)
+
+
+def test_kernels_refuse_what_they_cannot_do():
+    q, k, v, _ = inputs(192)
+    with pytest.raises(ValueError, match=r"rows of 192 tokens into blocks of 128: make rows.row_length a multiple"):
+        flash.splash(q, k, v, packed(192)[0], block=128)
+    with pytest.raises(ValueError, match=r"cuDNN's attention takes bfloat16 .* this model has float32 and 16"):
+        flash.cudnn(q, k, v, packed(192)[0])
 
 
 def test_keys_of_a_cache_are_seen_up_to_the_position():

@@ -1,0 +1,86 @@
+"""The mesh axes as the model sees them; where no mesh is set, all of this does nothing.
+
+Batches are cut along `data` and `fsdp`, heads, MLP and vocabulary along `tensor`. Parameters are stored in parts
+along `fsdp` (ZeRO 3; Rajbhandari et al. 2020) and gathered in the compute dtype where they are used.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+from jax.sharding import PartitionSpec
+
+DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
+BATCH = (DATA, FSDP)
+
+
+def _mesh():
+    """The mesh set with `jax.set_mesh`; None where there is one device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh if mesh.size > 1 and not mesh.empty else None
+
+
+def place(x: jax.Array, *spec) -> jax.Array:
+    """Tells the compiler how `x` is laid over the mesh, an entry a dimension."""
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec)) if _mesh() else x
+
+
+def along(function: Callable, inputs: tuple, outputs) -> Callable:
+    """`function`, run on each device with its part of the arguments; specs are tuples, an entry a dimension.
+
+    Within it `total`, `highest`, `gather`, `scatter` and `index` speak between devices.
+    """
+    if not _mesh():
+        return function
+    inputs, outputs = (jax.tree.map(lambda spec: PartitionSpec(*spec), specs, is_leaf=_is_spec)
+                       for specs in (inputs, outputs))
+    return jax.shard_map(function, in_specs=inputs, out_specs=outputs, check_vma=False)
+
+
+def _is_spec(specs) -> bool:
+    return isinstance(specs, tuple) and all(
+        entry is None or isinstance(entry, str) or entry == BATCH for entry in specs)
+
+
+def total(x, axes):
+    """The sum over `axes`, on each of their devices."""
+    return jax.lax.psum(x, axes) if _mesh() else x
+
+
+def highest(x, axes):
+    return jax.lax.pmax(x, axes) if _mesh() else x
+
+
+def gather(x, axis: str, dimension: int):
+    """The parts that the devices of `axis` hold, one behind the other."""
+    return jax.lax.all_gather(x, axis, axis=dimension, tiled=True) if _mesh() else x
+
+
+def scatter(x, axis: str, dimension: int):
+    """The sum over `axis`, of which each device keeps its part."""
+    return jax.lax.psum_scatter(x, axis, scatter_dimension=dimension, tiled=True) if _mesh() else x
+
+
+def index(axis: str):
+    return jax.lax.axis_index(axis) if _mesh() else 0
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def gathered(weight, dtype, stored: tuple, used: tuple) -> jax.Array:
+    """`weight` in `dtype`, gathered from how it is `stored` to how it is `used`.
+
+    Cast before it travels. The gradient is summed straight into the stored parts: the transpose of a plain constraint
+    would first make it whole on each device.
+    """
+    return place(place(weight.astype(dtype), *stored), *used)
+
+
+def _gathered(weight, dtype, stored, used):
+    return gathered(weight, dtype, stored, used), None
+
+
+def _sum_into_parts(dtype, stored, used, _, gradient):
+    return (place(gradient, *stored).astype(jax.numpy.float32),)
+
+
+gathered.defvjp(_gathered, _sum_into_parts)

@@ -1,0 +1,141 @@
+"""The mesh (data, fsdp, tensor), and which part of each parameter, optimizer state and batch a device holds."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from slm.model.axes import BATCH, DATA, FSDP, TENSOR
+from slm.model.presets import ModelConfig
+
+AXES = (DATA, FSDP, TENSOR)
+
+# Path of a parameter, or the end of a path in the optimizer's state → a mesh axis for each dimension.
+RULES: Mapping[str, tuple] = {
+    r"embedding": (TENSOR, FSDP),
+    r"blocks/attention/(query|key|value)": (None, FSDP, TENSOR),
+    r"blocks/attention/output": (None, TENSOR, FSDP),
+    r"blocks/mlp/(gate|up)": (None, FSDP, TENSOR),
+    r"blocks/mlp/down": (None, TENSOR, FSDP),
+    r"blocks/(attention|mlp)_norm/scale": (None, None),
+    r"final_norm/scale": (None,),
+    r"head": (FSDP, TENSOR),
+    r"optimizer/muon": (None,),  # the coefficients of its iteration
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis; 0: chosen for the devices there are."""
+    data: int = 0  # copies of the parameters, each with rows of its own
+    fsdp: int = 0  # parts the parameters are stored in, each with rows of its own
+    tensor: int = 1  # parts that heads, MLP and vocabulary are computed in
+
+    def __post_init__(self):
+        for name in AXES:
+            if getattr(self, name) < (1 if name == TENSOR else 0):
+                raise ValueError(f"mesh.{name}={getattr(self, name)}: give at least 1"
+                                 + (", or 0 to have it chosen" if name != TENSOR else ""))
+
+
+def mesh_shape(config: MeshConfig, devices: int, model: ModelConfig) -> tuple[int, int, int]:
+    """(data, fsdp, tensor) for `devices` devices: parameters in as many parts as their axes allow.
+
+    Raises:
+      ValueError: the axes do not make up the devices, or the model cannot be cut along them.
+    """
+    fixed = config.tensor * max(config.data, 1) * max(config.fsdp, 1)
+    free = 0 in (config.data, config.fsdp)
+    if devices % fixed or (not free and fixed != devices):
+        raise ValueError(f"a mesh of data={config.data} × fsdp={config.fsdp} × tensor={config.tensor} does not fit "
+                         f"{devices} devices: their product must be the number of devices (0: chosen)")
+    left = devices // fixed
+    fsdp = config.fsdp or (left if config.data else max(
+        part for part in range(1, left + 1) if left % part == 0 and model.width % part == 0))
+    shape = (config.data or devices // (config.tensor * fsdp), fsdp, config.tensor)
+    for name, size in (("query_heads", model.query_heads), ("kv_heads", model.kv_heads),
+                       ("mlp_width", model.mlp_width), ("vocabulary_size", model.vocabulary_size)):
+        if size % config.tensor:
+            raise ValueError(f"model.{name}={size} cannot be shared by mesh.tensor={config.tensor}: choose a divisor")
+    if model.width % fsdp:
+        raise ValueError(f"model.width={model.width} cannot be stored in mesh.fsdp={fsdp} parts: choose a divisor")
+    return shape
+
+
+def make_mesh(shape: Sequence[int], devices: Sequence | None = None) -> Mesh:
+    """A mesh over `devices` (None: all of this run), neighbours on the axes that speak most."""
+    laid = mesh_utils.create_device_mesh(tuple(shape), jax.devices() if devices is None else devices,
+                                         allow_split_physical_axes=True)
+    return Mesh(laid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def shardings(tree: Any, mesh: Mesh, rules: Mapping[str, tuple] = RULES) -> Any:
+    """The sharding of each leaf of a training state (arrays or their shapes), by its path.
+
+    Numbers are on every device.
+
+    Raises:
+      ValueError: no rule or two rules for a leaf, an axis named twice, or a dimension that its axis does not divide.
+    """
+    def one(path, leaf):
+        keys = [str(entry.key) for entry in path if isinstance(entry, jax.tree_util.DictKey)]
+        return NamedSharding(mesh, _spec("/".join(keys), leaf.shape, mesh.shape, rules))
+    return jax.tree.map_with_path(one, tree)
+
+
+def _spec(path: str, shape: tuple[int, ...], sizes: Mapping[str, int], rules: Mapping[str, tuple]) -> PartitionSpec:
+    if not shape:
+        return PartitionSpec()
+    matching = [rule for rule in rules if re.search(f"(^|/){rule}$", path)]
+    if len(matching) != 1:
+        raise ValueError(f"{path} {shape} matches {' and '.join(map(repr, matching)) or 'no'} sharding rule"
+                         f"{'s' if len(matching) > 1 else ''}: each parameter needs exactly one in slm/sharding.py")
+    spec = rules[matching[0]]
+    named = [axis for axis in spec if axis]
+    if len(spec) != len(shape) or len(set(named)) < len(named):
+        raise ValueError(f"the sharding rule {matching[0]!r} is {spec}, {path} has shape {shape}: give each dimension "
+                         "an axis of its own, or None")
+    for dimension, axis in zip(shape, spec):
+        if axis and dimension % sizes[axis]:
+            raise ValueError(f"{path} {shape} cannot be cut into mesh.{axis}={sizes[axis]} parts along its dimension "
+                             f"of {dimension}: choose a divisor")
+    return PartitionSpec(*spec)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Of arrays [B, T]."""
+    return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def refuse_ragged(batch_rows: int, accumulation: int, shape: Sequence[int]) -> None:
+    """Raises a `ValueError` unless each device gets the same number of rows of each part of a batch."""
+    shares = shape[0] * shape[1] * accumulation
+    if batch_rows % shares:
+        raise ValueError(f"rows.batch_rows={batch_rows} cannot be shared by data={shape[0]} × fsdp={shape[1]} devices "
+                         f"in step.accumulation={accumulation} parts: make it a multiple of {shares}")
+
+
+def share_of_process(mesh: Mesh, batch_rows: int) -> tuple[int, int]:
+    """(share, shares): which share of each batch this process reads; processes along `tensor` read the same."""
+    spans = batch_sharding(mesh).addressable_devices_indices_map((batch_rows,)).values()
+    starts = {span[0].start or 0 for span in spans}
+    size = batch_rows // (mesh.shape[DATA] * mesh.shape[FSDP]) * len(starts)
+    if min(starts) % size or max(starts) - min(starts) >= size:
+        raise ValueError(f"the rows of this process are not together in a batch on the mesh {dict(mesh.shape)}: "
+                         "choose axes that the number of devices a process divides")
+    return min(starts) // size, batch_rows // size
+
+
+def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process' rows of a batch as arrays of the whole batch."""
+    sharding = batch_sharding(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
