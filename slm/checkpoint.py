@@ -1,5 +1,6 @@
 """Orbax checkpoints: parameters, optimizer, step, data position, fingerprints; kept by number and by best."""
 
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,16 +8,21 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 METRIC = "validation_bits_per_byte"
 
 
 class Checkpoints:
-    """The checkpoints of one workdir."""
+    """The checkpoints of one run, which all its processes save and restore together."""
 
-    def __init__(self, folder: Path, keep: int = 2):
-        """Keeps the newest `keep`, and the one with the lowest validation bits per byte."""
+    def __init__(self, folder: Path | str, keep: int = 2):
+        """Keeps the newest `keep`, and the one with the lowest validation bits per byte.
+
+        Args:
+          folder: local, or gs://BUCKET/… .
+        """
         policies = preservation_policy
         options = ocp.CheckpointManagerOptions(
             cleanup_tmp_directories=True,  # what a killed run left half-written
@@ -24,7 +30,7 @@ class Checkpoints:
                 policies.LatestN(keep),
                 policies.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1,
                                keep_checkpoints_without_metrics=False)]))
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._manager = ocp.CheckpointManager(_absolute(folder), options=options)
 
     def save(self, step: int, state: Any, about: Mapping[str, Any], bits_per_byte: float | None) -> None:
         """Saves in the background.
@@ -45,7 +51,10 @@ class Checkpoints:
         return self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
 
     def restore(self, step: int, like: Any) -> Any:
-        """The state at `step`, with the shapes, dtypes and shardings of `like` (arrays or their shapes)."""
+        """The state at `step`, with the shapes, dtypes and shardings of `like` (arrays or their shapes).
+
+        They need not be the shardings that it was saved with: any mesh and any number of processes can go on.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
 
@@ -55,14 +64,15 @@ class Checkpoints:
 
 
 def read_params(workdir: Path, step: int | None, like: Any) -> Any:
-    """Parameters alone, from the newest checkpoint of a training workdir or from `step`.
+    """Parameters alone, from the newest checkpoint of a training workdir or from `step`; on one device.
 
     Raises:
       FileNotFoundError: no checkpoint there.
     """
     step = _step(workdir, step)
     path = _folder(workdir) / str(step) / "state"
-    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"params": like})
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # whatever mesh it was saved on
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), {"params": like})
     with ocp.PyTreeCheckpointer() as checkpointer:
         return checkpointer.restore(path, args=ocp.args.PyTreeRestore(
             item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target),
@@ -75,8 +85,21 @@ def read_about(workdir: Path, step: int | None = None) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _folder(workdir: Path) -> Path:
-    return (Path(workdir) / "checkpoints").absolute()
+def _folder(workdir: Path) -> epath.Path:
+    """Where a workdir's checkpoints are: in it, or where its config says."""
+    config = Path(workdir) / "config.json"
+    elsewhere = ""
+    if config.exists():
+        elsewhere = json.loads(config.read_text(encoding="utf-8"))["config"].get("train", {}).get("checkpoints", "")
+    return _absolute(elsewhere or Path(workdir) / "checkpoints")
+
+
+def _absolute(folder: Path | str) -> epath.Path:
+    if str(folder).startswith("gs://"):
+        if not importlib.util.find_spec("gcsfs"):
+            raise RuntimeError(f"{folder} is in Google Cloud Storage, which needs gcsfs: pip install 'slm[gcs]'")
+        return epath.Path(folder)
+    return epath.Path(Path(folder).absolute())
 
 
 def _step(workdir: Path, step: int | None) -> int:

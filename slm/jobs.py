@@ -31,6 +31,8 @@ class Job:
     config: str  # MODULE:CLASS, imported only when the job runs
     run: Callable[[Any, Path, float], dict]
     goes_on: bool = False  # the same command again goes on where it stopped; others begin anew
+    # What `--prepare` does, for a job that several processes run: makes the products they need, and returns the folder.
+    prepare: Callable[[Any], Path] | None = None
 
     def config_class(self) -> type:
         module, name = self.config.split(":")
@@ -40,14 +42,29 @@ class Job:
 def run(name: str, config: Any, workdir: Path, started: float) -> dict:
     """Runs a job in its workdir, which then holds `config.json`, `result.json` and what the job makes."""
     job = JOBS[name]
-    if job.goes_on:
-        _refuse_other(workdir, config)
-    workdir.mkdir(parents=True, exist_ok=True)
-    _write_json(workdir / CONFIG_FILE, {"config": dataclasses.asdict(config), "versions": _versions(),
-                                        "revision": _revision(), "command": sys.argv})
+    first = True
+    if job.prepare:
+        from slm import distributed
+        distributed.initialize()
+        first = distributed.is_first()
+    if first:
+        if job.goes_on:
+            _refuse_other(workdir, config)
+        workdir.mkdir(parents=True, exist_ok=True)
+        _write_json(workdir / CONFIG_FILE, {"config": dataclasses.asdict(config), "versions": _versions(),
+                                            "revision": _revision(), "command": sys.argv})
     result = job.run(config, workdir, started)
-    _write_json(workdir / RESULT_FILE, result)
+    if first:
+        _write_json(workdir / RESULT_FILE, result)
     return result
+
+
+def prepare(name: str, config: Any) -> Path:
+    """Makes what the processes of a run will need, on one machine, and returns the folder to give them."""
+    job = JOBS[name]
+    if not job.prepare:
+        raise ValueError(f"configs/{name}.py has nothing to prepare: run it without --prepare")
+    return job.prepare(config)
 
 
 # Jobs ---------------------------------------------------------------------------------------------------------
@@ -98,19 +115,35 @@ def _tokenizer(config, workdir: Path, started: float) -> dict:
 
 
 def _pretrain(config, workdir: Path, started: float) -> dict:
+    from slm import distributed
     from slm.train import pretrain
-    tokenizer_folder = tokenizer(config.tokenizer, config.corpus)
-    stream_folder = stream(config.tokenizer, config.corpus)
-    if not (workdir / "tokenizer").exists():  # beside the checkpoints, so that a workdir can be carried away whole
+    made = {}
+    if config.stream:
+        stream_folder = Path(config.stream)
+    elif distributed.processes() > 1:
+        raise ValueError(f"{distributed.processes()} processes do not make a token stream together: make it on one "
+                         f"machine with python -m slm.main --config=configs/{config.job}.py:{config.variant} --prepare "
+                         "and the same settings, copy the folder it prints to every host, and give it as "
+                         "--config.stream=FOLDER")
+    else:
+        stream_folder = _prepare_pretrain(config)
+        made = {"corpus": str(corpus(config.corpus)), "tokenizer": str(tokenizer(config.tokenizer, config.corpus))}
+    # Beside the checkpoints, so that a workdir can be carried away whole.
+    if distributed.is_first() and stream_folder.exists() and not (workdir / "tokenizer").exists():
         aside = workdir / "tokenizer.writing"
-        shutil.copytree(tokenizer_folder, aside, dirs_exist_ok=True)
+        shutil.copytree(stream_folder / "tokenizer", aside, dirs_exist_ok=True)
         aside.rename(workdir / "tokenizer")
     result = pretrain.run(config, workdir, stream_folder, started)
-    result |= {"corpus": str(corpus(config.corpus)), "tokenizer": str(tokenizer_folder), "stream": str(stream_folder),
-               "checkpoints": str(workdir / "checkpoints")}
-    print(f"validation bits per byte {result['validation_bits_per_byte']:.4f} after {result['steps']} steps; "
-          f"try python -m slm.main --config=configs/generate.py --config.checkpoint={workdir}")
+    result |= made | {"stream": str(stream_folder),
+                      "checkpoints": config.train.checkpoints or str(workdir / "checkpoints")}
+    if distributed.is_first():
+        print(f"validation bits per byte {result['validation_bits_per_byte']:.4f} after {result['steps']} steps; "
+              f"try python -m slm.main --config=configs/generate.py --config.checkpoint={workdir}")
     return result
+
+
+def _prepare_pretrain(config) -> Path:
+    return stream(config.tokenizer, config.corpus)
 
 
 def _generate(config, workdir: Path, started: float) -> dict:
@@ -125,7 +158,8 @@ JOBS = {
                    _quality),
     "tokenizer": Job("corpus → Unigram over morphemes, with a table that compares it", "slm.corpus.comparison:"
                      "TokenizerJobConfig", _tokenizer),
-    "pretrain": Job("corpus → base model", "slm.train.pretrain:PretrainConfig", _pretrain, goes_on=True),
+    "pretrain": Job("corpus → base model", "slm.train.pretrain:PretrainConfig", _pretrain, goes_on=True,
+                    prepare=_prepare_pretrain),
     "generate": Job("checkpoint and prompts → text", "slm.generate:GenerateConfig", _generate),
 }
 
@@ -221,7 +255,7 @@ def stream(config, corpus_config) -> Path:
 
     def build(folder: Path):
         tokens.write(shards, tokenizer_folder, folder)
-    return _product("stream", [shards.name, tokenizer_folder.name], build)
+    return _product("stream", [shards.name, tokenizer_folder.name, tokens.VERSION], build)
 
 
 _LOCKS: set[int] = set()
@@ -263,8 +297,10 @@ def _product(kind: str, ingredients: list, build: Callable[[Path], Any]) -> Path
 
 # Workdirs -----------------------------------------------------------------------------------------------------
 
-# What may change from one run to the next in the same workdir.
-_FREE = ("config.train.", "config.corpus.workers", "config.corpus.executor")
+# What may change from one run to the next in the same workdir: how it is computed, and where what it reads lies (a
+# checkpoint knows its stream's fingerprint).
+_FREE = ("config.train.", "config.corpus.workers", "config.corpus.executor", "config.mesh", "config.stream",
+         "config.step.accumulation", "config.model.remat", "config.model.scan_layers", "config.model.attention")
 
 
 def _refuse_other(workdir: Path, config: Any) -> None:

@@ -1,9 +1,11 @@
 """`python -m slm.main --config=configs/JOB.py[:VARIANT[,key=value…]] [--config.field=value …] [--workdir=DIR]`"""
 
+import importlib.util
 import os
 import sys
 import time
 
+from slm import distributed
 from slm.memory import keep_freed_memory
 
 STARTED = time.perf_counter()
@@ -11,6 +13,9 @@ keep_freed_memory()  # before any library starts threads, which would bring heap
 # Compiled steps are kept for the next run; jax reads this when it is first imported.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath("runs/products/compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+if importlib.util.find_spec("libtpu") and not distributed.tpu_is_here() and not importlib.util.find_spec(
+        "jax_cuda12_plugin"):
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # libtpu is here for planning, and complains of the missing TPU
 
 from pathlib import Path  # noqa: E402
 
@@ -22,6 +27,8 @@ from slm import jobs  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "what to run: configs/JOB.py:VARIANT", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept (default: runs/JOB-VARIANT)")
+_PREPARE = flags.DEFINE_bool("prepare", False, "only make what the run needs, and print the folder to give to its "
+                             "processes (as --config.stream)")
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "show where an error came from")
 
 
@@ -31,6 +38,9 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it renames
     job = jobs.JOBS[_CONFIG.value.job]
     config = configs.freeze(job.config_class(), _CONFIG.value)
+    if _PREPARE.value:
+        print(jobs.prepare(config.job, config))
+        return
     jobs.run(config.job, config, Path(_WORKDIR.value or f"runs/{config.job}-{config.variant}"), STARTED)
 
 
@@ -56,6 +66,8 @@ def run() -> None:
     except (ValueError, OSError, KeyError, AttributeError, TypeError, RuntimeError) as error:
         if "--traceback" in sys.argv:
             raise
+        if "jax" in sys.modules and distributed.processes() > 1:
+            distributed.end_with(error)
         sys.exit(f"error: {' '.join(str(error).split())}")
 
 

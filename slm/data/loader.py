@@ -48,7 +48,7 @@ class Rows(grain.RandomAccessDataSource):
 
 
 def training(rows: Mapping[str, Rows], batch_rows: int, seed: int, mixture: Mapping[str, float] | None = None,
-             process: int = 0, processes: int = 1) -> grain.MapDataset:
+             share: int = 0, shares: int = 1) -> grain.MapDataset:
     """Batches without end: element `step` is the batch of that step, on any number of processes.
 
     Args:
@@ -56,13 +56,13 @@ def training(rows: Mapping[str, Rows], batch_rows: int, seed: int, mixture: Mapp
       batch_rows: rows of a step over all processes.
       seed: of the global shuffle, which is another in each epoch.
       mixture: {source: weight}; None reads every row once an epoch.
-      process, processes: this process takes its share of each batch.
+      share, shares: this process takes its share of each batch.
 
     Raises:
       ValueError: rows that the processes cannot share, or a mixture of other sources.
     """
-    if batch_rows % processes:
-        raise ValueError(f"a batch of {batch_rows} rows cannot be shared by {processes} processes: make it a multiple")
+    if batch_rows % shares:
+        raise ValueError(f"a batch of {batch_rows} rows cannot be shared by {shares} processes: make it a multiple")
     if mixture:
         if set(mixture) != set(rows):
             raise ValueError(f"the mixture weighs {sorted(mixture)}, the corpus has {sorted(rows)}: name each source")
@@ -71,9 +71,9 @@ def training(rows: Mapping[str, Rows], batch_rows: int, seed: int, mixture: Mapp
     else:
         sources = [grain.MapDataset.source(rows[name]) for name in sorted(rows)]
         dataset = grain.MapDataset.concatenate(sources).seed(seed).shuffle().repeat()
-    if processes > 1:
-        dataset = dataset[process::processes]
-    return dataset.batch(batch_rows // processes)
+    if shares > 1:
+        dataset = dataset[share::shares]
+    return dataset.batch(batch_rows // shares)
 
 
 def epochs(rows: Mapping[str, Rows], total_rows: int, mixture: Mapping[str, float] | None = None) -> dict[str, float]:
@@ -91,11 +91,19 @@ def iterate(dataset: grain.MapDataset, start: int, ahead: int = 2) -> Iterator[B
     return iterator
 
 
-def validation(rows: Rows, batch_rows: int, limit: int | None = None) -> Iterator[Batch]:
-    """A source's rows in order, each once, in batches; the last is filled with rows that weigh nothing."""
+def validation(rows: Rows, batch_rows: int, limit: int | None = None, share: int = 0,
+               shares: int = 1) -> Iterator[Batch]:
+    """A source's rows in order, each once, in batches; the last is filled with rows that weigh nothing.
+
+    Args:
+      limit: rows to read; None: all.
+      share, shares: this process takes its share of each batch.
+    """
     number = len(rows) if limit is None else min(limit, len(rows))
+    blank = {name: np.zeros_like(value) for name, value in rows[0].items()} if number else {}
+    own = batch_rows // shares
     for start in range(0, number, batch_rows):
-        batch = [rows[index] for index in range(start, min(start + batch_rows, number))]
-        blank = {name: np.zeros_like(value) for name, value in batch[0].items()}
-        batch += [blank] * (batch_rows - len(batch))
+        first = start + share * own
+        batch = [rows[index] for index in range(first, min(first + own, number))]
+        batch += [blank] * (own - len(batch))
         yield {name: np.stack([row[name] for row in batch]) for name in blank}

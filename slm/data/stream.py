@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import re
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,13 +20,18 @@ from slm.corpus.dataset import SPLITS
 from slm.data import parallel, segmented
 from slm.text.tokenizer import Tokenizer
 
-MANIFEST_FILE = "manifest.json"
+MANIFEST_FILE, TOKENIZER = "manifest.json", "tokenizer"
+VERSION = 2  # raise it when the same text and tokenizer make another folder
 _BLOCK = 4096  # tokens a record
 _DOCUMENTS = 65536  # documents a record of offsets
 
 
 def write(segmented_folder: Path, tokenizer_folder: Path, folder: Path, processes: int = 0) -> None:
-    """Encodes every segmented shard; shards that are there are kept, so that a killed run goes on."""
+    """Encodes every segmented shard; shards that are there are kept, so that a killed run goes on.
+
+    The tokenizer is copied to `folder`/tokenizer: the folder is all that a training reads.
+    """
+    shutil.copytree(tokenizer_folder, folder / TOKENIZER, dirs_exist_ok=True)
     tokenizer = Tokenizer.load(tokenizer_folder)
     cut_with = json.loads((segmented_folder / segmented.MANIFEST_FILE).read_text())["dictionary"]
     if cut_with != tokenizer.morphology.fingerprint:
@@ -127,7 +133,21 @@ def _read_offsets(path: Path) -> np.ndarray:
 
 
 def read_manifest(folder: Path) -> dict:
-    return json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    """What the stream of `folder` holds.
+
+    Raises:
+      FileNotFoundError: there is none.
+    """
+    path = folder / MANIFEST_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no token stream ({path} is missing): name the folder that --prepare "
+                                "printed, staged to this machine whole")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def fingerprint(folder: Path) -> str:
+    """The same wherever the stream is copied to."""
+    return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()[:16]
 
 
 def streams(folder: Path, split: str) -> dict[str, Stream]:

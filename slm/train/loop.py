@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 
+from slm import distributed
 from slm.checkpoint import Checkpoints
-from slm.train.telemetry import METRICS_FILE, Telemetry, cut_back
+from slm.train.telemetry import Telemetry, cut_back
 
 VALIDATION_FILE = "validation.jsonl"
 
@@ -25,6 +26,7 @@ class LoopConfig:
     console_seconds: float = 10.0
     tensorboard: bool = True
     peak_tflops: float = 0.0  # of one device; 0: its maker's figure where it is known
+    checkpoints: str = ""  # a folder or gs://BUCKET/… that all processes reach; empty: in the workdir
 
     def __post_init__(self):
         for name in ("steps", "evaluate_every", "save_every", "keep"):
@@ -54,23 +56,29 @@ def run(config: LoopConfig, workdir: Path, *, initial: Callable[[], Any], abstra
       about: what a checkpoint of a step records beside the state.
       started: `time.perf_counter()` when the process began its work.
 
+    Of several processes the first writes the files; each calls this with functions of all devices.
+
     Raises:
       ValueError: the checkpoint was made with other data, tokenizer or model.
+      SystemExit: told to end (SIGTERM): saved, and the same command goes on.
     """
-    checkpoints = Checkpoints(workdir / "checkpoints", config.keep)
+    checkpoints = Checkpoints(config.checkpoints or workdir / "checkpoints", config.keep)
     start = checkpoints.latest() or 0
     if start > config.steps:
         raise ValueError(f"{workdir} has been trained for {start} steps, more than train.steps={config.steps}: raise "
                          "it, or choose another --workdir")
+    first = distributed.is_first()
     if start:
         _refuse_other(workdir, checkpoints.about(start), about(start))
-        print(f"going on from step {start} of {workdir}", flush=True)
+        if first:
+            print(f"going on from step {start} of {workdir}", flush=True)
         state = checkpoints.restore(start, abstract)
     else:
         state = initial()
-    validations = _Validations(workdir / VALIDATION_FILE, start)
-    telemetry = Telemetry(workdir, start, config.steps, tokens_a_step, flops_a_token, config.peak_tflops,
-                          config.console_seconds, config.tensorboard)
+    validations = _Validations(workdir / VALIDATION_FILE if first else None, start)
+    telemetry = Telemetry(workdir if first else None, start, config.steps, tokens_a_step, flops_a_token,
+                          config.peak_tflops, config.console_seconds, config.tensorboard)
+    preemption = distributed.Preemption()
     first_step_seconds = None
     # An accelerator is kept busy by reading the metrics of step t once step t + 1 is on its way. A CPU computes
     # while it dispatches: there, reading late would only credit the time to the wrong step.
@@ -87,13 +95,15 @@ def run(config: LoopConfig, workdir: Path, *, initial: Callable[[], Any], abstra
         if number == start + 1:
             jax.block_until_ready(metrics)
             first_step_seconds = time.perf_counter() - started
-            print(f"first step after {first_step_seconds:.1f} s", flush=True)
+            if first:
+                print(f"first step after {first_step_seconds:.1f} s", flush=True)
         if pending:
             report(*pending)
         pending = (number, metrics)
         last = number == config.steps
         to_evaluate = last or number % config.evaluate_every == 0
-        to_save = last or number % config.save_every == 0
+        to_end = not last and preemption.reached(number)
+        to_save = last or to_end or number % config.save_every == 0
         if to_evaluate or to_save or not late:
             report(*pending)
             pending = None
@@ -105,24 +115,34 @@ def run(config: LoopConfig, workdir: Path, *, initial: Callable[[], Any], abstra
                 checkpoints.save(number, state, about(number), validations.at(number))
         if to_evaluate or to_save:
             telemetry.resume_clock()
+        if to_end:
+            break
+    else:
+        to_end = False
     checkpoints.close()
     telemetry.close()
+    preemption.close()
+    if to_end:
+        if first:
+            print(f"told to end: saved step {number} of {config.steps}; the same command goes on", flush=True)
+        raise SystemExit(distributed.PREEMPTED)
     if not validations.lines:  # an old run that is already done, from before its first evaluation
         validations.add(start, evaluate(state, True))
-    return Outcome(validations.lines, cut_back(workdir / METRICS_FILE, config.steps), first_step_seconds)
+    return Outcome(validations.lines, telemetry.lines(), first_step_seconds)
 
 
 class _Validations:
-    """`validation.jsonl`, cut back to the step that training goes on from."""
+    """`validation.jsonl`, cut back to the step that training goes on from; without a path it is only remembered."""
 
-    def __init__(self, path: Path, start: int):
+    def __init__(self, path: Path | None, start: int):
         self._path = path
-        self.lines = cut_back(path, start)
+        self.lines = cut_back(path, start) if path else []
 
     def add(self, step: int, result: dict) -> None:
         self.lines.append({"step": step, **result})
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(self.lines[-1], ensure_ascii=False) + "\n")
+        if self._path:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(self.lines[-1], ensure_ascii=False) + "\n")
 
     def at(self, step: int) -> float | None:
         line = self.lines[-1] if self.lines else {}

@@ -1,19 +1,21 @@
 """Pretraining: a token stream in, a base model out."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from slm import distributed, sharding
 from slm.corpus.sources import CorpusConfig
 from slm.corpus.vocabulary import VocabularyConfig
 from slm.data import loader, stream
 from slm.model import presets
 from slm.model.presets import ModelConfig
+from slm.sharding import MeshConfig
 from slm.train import loop, optimizer, step
 from slm.train.loop import LoopConfig
 from slm.train.optimizer import OptimizerConfig
@@ -37,7 +39,9 @@ class PretrainConfig:
     seed: int = 0
     corpus: CorpusConfig = CorpusConfig()
     tokenizer: VocabularyConfig = VocabularyConfig()
+    stream: str = ""  # a token stream that --prepare made; empty: made here, which only one process can
     model: ModelConfig = ModelConfig()
+    mesh: MeshConfig = MeshConfig()
     rows: RowsConfig = RowsConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     step: StepConfig = StepConfig()
@@ -62,25 +66,27 @@ class PretrainConfig:
 def run(config: PretrainConfig, workdir: Path, stream_folder: Path, started: float) -> dict:
     """Trains, or goes on training; returns what `result.json` holds."""
     manifest = stream.read_manifest(stream_folder)
+    if manifest["vocabulary_size"] > config.model.vocabulary_size:
+        raise ValueError(f"{stream_folder} has tokens of a vocabulary of {manifest['vocabulary_size']}, the model has "
+                         f"model.vocabulary_size={config.model.vocabulary_size}: set it to the stream's")
     sets = {split: stream.streams(stream_folder, split) for split in ("train", "validation")}
     rows = {split: {source: loader.Rows(tokens, config.rows.row_length, manifest["end_of_document"])
                     for source, tokens in sets[split].items()} for split in sets}
     mixture = _mixture(config.rows.mixture) or _weighted(config.corpus.weights, rows["train"])
+    mesh = choose_mesh(config, jax.device_count())
+    share, shares = sharding.share_of_process(mesh, config.rows.batch_rows)
     total_rows = config.train.steps * config.rows.batch_rows
-    print(_about_run(config, loader.epochs(rows["train"], total_rows, mixture), sets["train"]), flush=True)
+    if distributed.is_first():
+        print(_about_run(config, mesh, loader.epochs(rows["train"], total_rows, mixture), sets["train"]), flush=True)
 
     transformation = optimizer.build(config.optimizer, config.train.steps)
-    key = jax.random.key(config.seed)
-    make_state = functools.partial(step.initial_state, config.model, transformation)
-    train_step = jax.jit(lambda state, batch: step.train(state, batch, config.step, config.model, transformation),
-                         donate_argnums=0)
-    evaluate_batch = jax.jit(lambda params, batch: step.evaluate(params, batch, config.step, config.model))
+    program = step.program(config.step, config.model, transformation, mesh)
 
     def evaluate(state, limit: int | None) -> dict:
         by_source = {}
         for source, validation_rows in rows["validation"].items():
-            sums = [evaluate_batch(state["params"], batch)
-                    for batch in loader.validation(validation_rows, config.rows.batch_rows, limit)]
+            batches = loader.validation(validation_rows, config.rows.batch_rows, limit, share, shares)
+            sums = [program.evaluate(state["params"], sharding.to_devices(batch, mesh)) for batch in batches]
             nll, tokens = np.sum(jax.device_get(sums), axis=0, dtype=np.float64)
             # Of a part of the rows, the bytes are taken in proportion to the tokens.
             size = sets["validation"][source].bytes * tokens / len(sets["validation"][source])
@@ -89,35 +95,46 @@ def run(config: PretrainConfig, workdir: Path, stream_folder: Path, started: flo
         return {"loss": nll / tokens, "bits_per_byte": nll / math.log(2) / size,
                 "bits_per_byte_by_source": {source: n / math.log(2) / b for source, (n, _, b) in by_source.items()}}
 
-    outcome = loop.run(
-        config.train, workdir,
-        initial=lambda: jax.jit(make_state)(key), abstract=jax.eval_shape(make_state, key), step=train_step,
-        batches=lambda start: loader.iterate(
-            loader.training(rows["train"], config.rows.batch_rows, config.seed, mixture), start),
-        learning_rate=optimizer.schedule(config.optimizer, config.train.steps, config.optimizer.learning_rate),
-        evaluate=lambda state, last: evaluate(state, None if last else config.rows.validation_rows or None),
-        about=lambda number: {"step": number, "next_row": number * config.rows.batch_rows, "stream": stream_folder.name,
-                              "tokenizer": manifest["tokenizer"], "config": dataclasses.asdict(config)},
-        tokens_a_step=config.rows.batch_rows * config.rows.row_length,
-        flops_a_token=presets.flops_per_token(config.model, config.rows.row_length), started=started)
+    with jax.set_mesh(mesh):
+        outcome = loop.run(
+            config.train, workdir, initial=lambda: program.initial(jax.random.key(config.seed)),
+            abstract=program.abstract,
+            step=lambda state, batch: program.train(state, sharding.to_devices(batch, mesh)),
+            batches=lambda start: loader.iterate(
+                loader.training(rows["train"], config.rows.batch_rows, config.seed, mixture, share, shares), start),
+            learning_rate=optimizer.schedule(config.optimizer, config.train.steps, config.optimizer.learning_rate),
+            evaluate=lambda state, last: evaluate(state, None if last else config.rows.validation_rows or None),
+            about=lambda number: {"step": number, "next_row": number * config.rows.batch_rows,
+                                  "stream": stream.fingerprint(stream_folder), "tokenizer": manifest["tokenizer"],
+                                  "config": dataclasses.asdict(config)},
+            tokens_a_step=config.rows.batch_rows * config.rows.row_length,
+            flops_a_token=presets.flops_per_token(config.model, config.rows.row_length), started=started)
     return _result(config, outcome)
+
+
+def choose_mesh(config: PretrainConfig, devices: int, of: Sequence | None = None) -> Mesh:
+    """The mesh of a run on `devices` devices (`of`: these), where its batches can be shared by them."""
+    shape = sharding.mesh_shape(config.mesh, devices, config.model)
+    sharding.refuse_ragged(config.rows.batch_rows, config.step.accumulation, shape)
+    return sharding.make_mesh(shape, of)
 
 
 def _result(config: PretrainConfig, outcome: loop.Outcome) -> dict:
     tokens_a_step = config.rows.batch_rows * config.rows.row_length
+    # Of a run that moved to another machine, the metrics of its earlier steps may be missing.
     seconds = sum(tokens_a_step / line["tokens_per_second"] for line in outcome.metrics)
     recent = [line["loss"] for line in outcome.metrics[-100:]]
     first, last = outcome.validations[0], outcome.validations[-1]
     return {
-        "steps": len(outcome.metrics), "tokens": len(outcome.metrics) * tokens_a_step,
+        "steps": config.train.steps, "tokens": config.train.steps * tokens_a_step,
         "parameters": presets.parameter_count(config.model),
-        "tokens_per_second": len(outcome.metrics) * tokens_a_step / seconds, "train_seconds": seconds,
-        "train_loss": sum(recent) / len(recent), "validation_loss": last["loss"],
-        "validation_bits_per_byte": last["bits_per_byte"],
+        "tokens_per_second": len(outcome.metrics) * tokens_a_step / seconds if seconds else None,
+        "train_seconds": seconds, "train_loss": sum(recent) / len(recent) if recent else None,
+        "validation_loss": last["loss"], "validation_bits_per_byte": last["bits_per_byte"],
         "validation_bits_per_byte_by_source": last["bits_per_byte_by_source"],
         "first_validation_bits_per_byte": first["bits_per_byte"],
         "seconds_to_first_step": outcome.seconds_to_first_step,
-        "skipped_steps": outcome.metrics[-1]["skipped_steps"]}
+        "skipped_steps": outcome.metrics[-1]["skipped_steps"] if outcome.metrics else None}
 
 
 def _weighted(weights: Mapping[str, float], rows: Mapping[str, loader.Rows]) -> dict[str, float] | None:
@@ -136,10 +153,11 @@ def _mixture(text: str) -> dict[str, float] | None:
         raise ValueError(f"rows.mixture={text!r}: expected SOURCE=WEIGHT[,SOURCE=WEIGHT…]") from None
 
 
-def _about_run(config: PretrainConfig, epochs: dict[str, float], sets: dict) -> str:
+def _about_run(config: PretrainConfig, mesh: Mesh, epochs: dict[str, float], sets: dict) -> str:
     model, rows = config.model, config.rows
     lines = [f"{model.preset}: {presets.parameter_count(model):,} parameters, "
              f"{presets.flops_per_token(model, rows.row_length):.3g} FLOPs a token; {config.train.steps} steps of "
-             f"{rows.batch_rows} × {rows.row_length} tokens on {jax.device_count()} {jax.devices()[0].device_kind}"]
+             f"{rows.batch_rows} × {rows.row_length} tokens on {jax.device_count()} {jax.devices()[0].device_kind}"
+             + (f" ({' × '.join(f'{axis} {size}' for axis, size in mesh.shape.items())})" if mesh.size > 1 else "")]
     lines += [f"  {source}: {len(sets[source]):,} tokens, {epoch:.2f} epochs" for source, epoch in epochs.items()]
     return "\n".join(lines)

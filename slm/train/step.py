@@ -17,6 +17,8 @@ from slm.train import objective
 
 State = dict[str, Any]
 
+# The compiler would cut products that wait for a gather into loops of small ones, and keep all their pieces.
+_TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 _NORM_MEMORY = 0.98  # of the running gradient norm that a spike is measured against
 
 
@@ -45,13 +47,14 @@ def program(config: StepConfig, model: ModelConfig, optimizer: optax.GradientTra
     shapes = jax.eval_shape(make, jax.random.key(0))
     state = sharding.shardings(shapes, mesh)
     batch, everywhere = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    options = _TPU_OPTIONS if mesh.devices.flat[0].platform == "tpu" else None
     return Program(
         abstract=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, state),
         initial=jax.jit(make, out_shardings=state),
         train=jax.jit(functools.partial(train, config=config, model=model, optimizer=optimizer), donate_argnums=0,
-                      in_shardings=(state, batch), out_shardings=(state, everywhere)),
+                      in_shardings=(state, batch), out_shardings=(state, everywhere), compiler_options=options),
         evaluate=jax.jit(functools.partial(evaluate, config=config, model=model),
-                         in_shardings=(state["params"], batch), out_shardings=everywhere))
+                         in_shardings=(state["params"], batch), out_shardings=everywhere, compiler_options=options))
 
 
 def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, key: jax.Array) -> State:

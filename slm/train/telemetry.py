@@ -19,15 +19,18 @@ _MEMORY = 0.95  # of the loss and speed on the console
 class Telemetry:
     """Writes the metrics of a run's steps.
 
-    Opening it in an old workdir cuts `metrics.jsonl` back to the step that training goes on from.
+    Opening it in an old workdir cuts `metrics.jsonl` back to the step that training goes on from. Without a workdir it
+    is silent: of several processes, one speaks.
     """
 
-    def __init__(self, workdir: Path, start: int, steps: int, tokens_a_step: int, flops_a_token: float,
+    def __init__(self, workdir: Path | None, start: int, steps: int, tokens_a_step: int, flops_a_token: float,
                  peak_tflops: float, console_seconds: float, tensorboard: bool):
-        cut_back(workdir / METRICS_FILE, start)
-        self._file = open(workdir / METRICS_FILE, "a", encoding="utf-8")  # noqa: SIM115
-        self._board = None
-        if tensorboard:
+        self._path = workdir / METRICS_FILE if workdir else None
+        self._file = self._board = None
+        if workdir:
+            cut_back(self._path, start)
+            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        if workdir and tensorboard:
             import tensorboardX  # late: only where it is wanted
             self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=start)
         self._steps, self._tokens_a_step, self._flops_a_token = steps, tokens_a_step, flops_a_token
@@ -39,6 +42,8 @@ class Telemetry:
 
     def step(self, step: int, loss: float, learning_rate: float, grad_norm: float, skipped: int) -> None:
         """Records step `step` (counted from 1), called once each step has ended."""
+        if not self._file:
+            return
         now = time.perf_counter()
         speed = self._tokens_a_step / (now - self._last)
         self._last = now
@@ -58,6 +63,8 @@ class Telemetry:
 
     def evaluation(self, step: int, result: dict) -> None:
         """Records a validation on the console and in TensorBoard; its lines are in `validation.jsonl`."""
+        if not self._file:
+            return
         print(f"step {step}/{self._steps}  validation loss {result['loss']:.4f}  bits per byte "
               f"{result['bits_per_byte']:.4f}", flush=True)
         self._write_board(step, {f"validation/{name}": value for name, value in result.items()
@@ -67,8 +74,13 @@ class Telemetry:
         """What was done since the last step was not training."""
         self._last = time.perf_counter()
 
+    def lines(self) -> list[dict]:
+        """The metrics of every step so far, earlier runs included."""
+        return cut_back(self._path, self._steps) if self._path else []
+
     def close(self) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
         if self._board:
             self._board.close()
 
