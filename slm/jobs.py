@@ -146,6 +146,11 @@ def _prepare_pretrain(config) -> Path:
     return stream(config.tokenizer, config.corpus)
 
 
+def _plan(config, workdir: Path, started: float) -> dict:
+    from slm.train import plan
+    return plan.run(config, workdir)
+
+
 def _generate(config, workdir: Path, started: float) -> dict:
     from slm import generate
     return generate.run(config, workdir)
@@ -160,6 +165,8 @@ JOBS = {
                      "TokenizerJobConfig", _tokenizer),
     "pretrain": Job("corpus → base model", "slm.train.pretrain:PretrainConfig", _pretrain, goes_on=True,
                     prepare=_prepare_pretrain),
+    "plan": Job("preset and pod → does it fit, how long, how much; before renting", "slm.train.plan:PlanConfig",
+                _plan),
     "generate": Job("checkpoint and prompts → text", "slm.generate:GenerateConfig", _generate),
 }
 

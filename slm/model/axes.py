@@ -61,6 +61,11 @@ def scatter(x, axis: str, dimension: int):
     return jax.lax.psum_scatter(x, axis, scatter_dimension=dimension, tiled=True) if _mesh() else x
 
 
+def widened(x, dtype) -> jax.Array:
+    """A sum over devices in a wider dtype. In an accumulation's loop, libtpu 0.0.52 fails where the two can be swapped."""
+    return (jax.lax.optimization_barrier(x) if _mesh() else x).astype(dtype)
+
+
 def index(axis: str):
     return jax.lax.axis_index(axis) if _mesh() else 0
 

@@ -60,9 +60,7 @@ def hidden_states(params: Params, config: ModelConfig, tokens_BT, segments_BT, p
 
     def one_block(x_BTD, weights, layer_cache):
         x_BTD, layer_cache = block(weights)(x_BTD, angles, where, layer_cache)
-        # Kept row by row: a layer's attention would like it otherwise, and each layer would then turn it around twice.
-        x_BTD = with_layout_constraint(axes.place(x_BTD, BATCH, None, None), Layout(major_to_minor=(0, 1, 2)))
-        return x_BTD, layer_cache
+        return _in_rows(x_BTD), layer_cache
 
     if config.remat != "none":
         one_block = jax.checkpoint(one_block, policy=_REMAT[config.remat])
@@ -97,10 +95,10 @@ def _embed_backward(dtype, kept, d_BTD):
         rows, here = _own_rows(tokens_BT, table_VD.shape[0])
         d_VD = jnp.zeros((table_VD.shape[0], d_BTD.shape[-1]), jnp.float32)
         d_VD = d_VD.at[rows].add(jnp.where(here, d_BTD, 0).astype(jnp.float32))
-        return axes.scatter(axes.total(d_VD.astype(dtype), DATA), FSDP, 1).astype(jnp.float32)
+        return axes.scatter(axes.total(d_VD.astype(dtype), DATA), FSDP, 1)
     d_VD = axes.along(part, ((TENSOR, FSDP), (BATCH, None), (BATCH, None, None)), (TENSOR, FSDP))(
         embedding_VD, tokens_BT, d_BTD)
-    return d_VD, np.zeros(tokens_BT.shape, jax.dtypes.float0)
+    return axes.widened(d_VD, embedding_VD.dtype), np.zeros(tokens_BT.shape, jax.dtypes.float0)
 
 
 _embed.defvjp(lambda embedding, tokens, dtype: (_embed(embedding, tokens, dtype), (embedding, tokens)), _embed_backward)
@@ -111,6 +109,13 @@ def _own_rows(tokens_BT, size: int):
     rows_BT = tokens_BT - axes.index(TENSOR) * size
     here_BT = (rows_BT >= 0) & (rows_BT < size)
     return jnp.where(here_BT, rows_BT, 0), here_BT[..., None]
+
+
+def _in_rows(x_BTD) -> jax.Array:
+    """Keeps a layer's result row by row: TPUs would lay it out as attention likes, and turn it around in each layer."""
+    rows = (BATCH, None, None)
+    # On each device's part: asked of the whole, GPUs would gather it first.
+    return axes.along(lambda x: with_layout_constraint(x, Layout(major_to_minor=(0, 1, 2))), (rows,), rows)(x_BTD)
 
 
 def logits(params: Params, hidden: jax.Array) -> jax.Array:

@@ -106,6 +106,11 @@ class Module:
                  for name in op.operands if name in constants]
         return -(-bounds[0] // (steps[0] if steps else 1))
 
+    def cycles(self) -> int:
+        """Of a step, by the compiler; collectives and kernels, of which it says nothing, are not in it."""
+        return sum(operation.cycles * times for operation, times in self._runs
+                   if operation.opcode.removesuffix("-start") not in COLLECTIVES)
+
     def flops(self) -> float:
         """Of matrix products in a step, those in fusions included; kernels (custom calls) are not."""
         return sum(times * self._flops(operation) for operation, times in self._runs)
@@ -131,27 +136,33 @@ class Module:
         return 2.0 * left[of_left.index("b")] * math.prod(right[of_right.index(label)] for label in "io") * taps
 
     def collectives(self) -> list[Collective]:
-        made = []
+        made, seen = [], set()
         for operation, times in self._runs:
             kind = operation.opcode.removesuffix("-start")
-            inside = [operation]
-            if operation.opcode == "fusion" and "all-reduce-scatter" in operation.attribute("calls"):
-                # How TPUs scatter a sum: the fusion's inputs are summed, each device keeps its part.
-                inside = [op for op in self._computations[operation.attribute("calls")] if op.opcode in COLLECTIVES]
-                kind = "reduce-scatter"
-            elif kind not in COLLECTIVES:
-                continue
-            for one in inside:
-                made.append(self._collective(kind, one, times, operation.opcode.endswith("-start")))
+            if kind in COLLECTIVES:
+                made.append(self._collective(kind, operation, times, operation.opcode.endswith("-start")))
+            elif operation.opcode == "fusion":
+                for one in self._computations[operation.attribute("calls")]:
+                    if one.opcode not in COLLECTIVES:
+                        continue
+                    # TPUs write a sum of which each device keeps its part as a fusion of that name; other fusions do a
+                    # collective beside a product, one collective in several of them, which share its channel.
+                    scatters = "all-reduce-scatter" in operation.attribute("calls")
+                    channel = one.attribute("channel_id")
+                    if scatters or channel is None or channel not in seen:
+                        made.append(self._collective("reduce-scatter" if scatters else one.opcode, one, times,
+                                                     not scatters))
+                    seen.add(channel)
         return made
 
     def _collective(self, kind: str, operation: Operation, times: int, started: bool) -> Collective:
         found = arrays(operation.result)
-        if started and kind in ("all-gather", "collective-permute"):
-            found = found[len(found) // 2:] if len(found) > 1 else found  # (operands, results)
+        if started and kind != "all-reduce" and len(found) > 1:  # (operands, results): the larger of both
+            half = len(found) // 2
+            found = max(found[:half], found[half:2 * half], key=_size)
         devices = self._group(operation)
-        size = sum(_BYTES.get(dtype, 4) * math.prod(shape) for dtype, shape in found)
-        if kind == "reduce-scatter" and operation.opcode == "reduce-scatter":
+        size = _size(found)
+        if operation.opcode == "reduce-scatter" and not started:
             size *= devices
         return Collective(kind, tuple(dtype for dtype, _ in found), max((s for _, s in found), key=math.prod),
                           float(size * times), devices, started)
@@ -165,6 +176,10 @@ class Module:
         if counted := re.search(r"replica_groups=\[(\d+),(\d+)\]", operation.rest):
             return int(counted[2])
         return self._devices or 2
+
+
+def _size(found: list[tuple[str, tuple[int, ...]]]) -> int:
+    return sum(_BYTES[dtype] * math.prod(shape) for dtype, shape in found)
 
 
 def _taps(size: int, window: int, place: int, text: str) -> int:

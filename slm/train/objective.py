@@ -75,7 +75,7 @@ def _forward(hidden_BTD, head_DV, targets_BT, weights_BT, z_loss, chunk):
 
     objective, nll, d_hidden, d_head = axes.along(part, _INPUTS, ((), (), (BATCH, None, None), (FSDP, TENSOR)))(
         hidden_BTD, head_DV, targets_BT, weights_BT)
-    return (objective, nll), (d_hidden, d_head.astype(head_DV.dtype), targets_BT, weights_BT)
+    return (objective, nll), (d_hidden, axes.widened(d_head, head_DV.dtype), targets_BT, weights_BT)
 
 
 def _backward(z_loss, chunk, saved, gradients):

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import jax
 
-METRICS_FILE = "metrics.jsonl"
+from slm.train.hardware import PEAK_TFLOPS
 
-# Peak dense bf16 TFLOP/s of one device, as its maker states it; MFU is a share of this.
-PEAK_TFLOPS = {"TPU v4": 275, "TPU v5 lite": 197, "TPU v5": 459, "TPU v6 lite": 918, "NVIDIA H100 80GB HBM3": 989,
-               "NVIDIA A100-SXM4-80GB": 312, "NVIDIA A100-SXM4-40GB": 312}
+METRICS_FILE = "metrics.jsonl"
 
 _MEMORY = 0.95  # of the loss and speed on the console
 
