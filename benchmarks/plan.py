@@ -1,6 +1,6 @@
 """The plan table of docs/LOG.md: several settings for each pod, and the fastest that fits. About a minute a setting.
 
-    .venv/bin/python -m benchmarks.plan                      # all of them; what is in runs/plans.jsonl is not done again
+    .venv/bin/python -m benchmarks.plan                  # all of them; what runs/plans.jsonl holds is not done again
     .venv/bin/python -m benchmarks.plan --only=v5e --preset=slm_1b
 
 Everything it says of time is a prediction.

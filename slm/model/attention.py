@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from slm.model import axes, flash
 from slm.model.axes import BATCH, TENSOR
 
-_BLOCK, _SPLASH_BLOCK = 128, 512  # queries computed together, where the config leaves it open
+XLA_BLOCK, SPLASH_BLOCK = 128, 512  # queries computed together, where the config leaves it open
 _HIDDEN = -1e30  # finite: a row that sees nothing (padding) averages over everything instead of giving NaN
 
 
@@ -30,19 +30,27 @@ def attend(q_BNTH, k_BKSH, v_BKSH, *, q_positions_BT, k_positions_BS, q_segments
       [B, N, T, H] in the dtype of `q_BNTH`. Scores are computed in float32.
     """
     if implementation == "auto":
-        implementation = {"tpu": "splash", "gpu": "cudnn"}.get(jax.default_backend(), "xla")
+        implementation = choose(jax.default_backend(), q_BNTH.shape[2], q_BNTH.dtype, block)
     heads, rows = (BATCH, TENSOR, None, None), (BATCH, None)
     if aligned and implementation != "xla":
         def kernel(q, k, v, segments):
             if implementation == "cudnn":
                 return flash.cudnn(q, k, v, segments)
-            return flash.splash(q, k, v, segments, block=block or _SPLASH_BLOCK)
+            return flash.splash(q, k, v, segments, block=block or SPLASH_BLOCK)
         return axes.along(kernel, (heads, heads, heads, rows), heads)(q_BNTH, k_BKSH, v_BKSH, q_segments_BT)
 
     def plain(q, k, v, *places):
-        return _xla(q, k, v, places, aligned, block or _BLOCK)
+        return _xla(q, k, v, places, aligned, block or XLA_BLOCK)
     return axes.along(plain, (heads, heads, heads, rows, rows, rows, rows), heads)(
         q_BNTH, k_BKSH, v_BKSH, q_positions_BT, k_positions_BS, q_segments_BT, k_segments_BS)
+
+
+def choose(platform: str, length: int, dtype, block: int = 0) -> str:
+    """What "auto" stands for: the kernel of the platform (tpu, gpu, cpu) where it can do such rows, else xla."""
+    size = min(block or SPLASH_BLOCK, length)
+    if platform == "tpu" and size % 128 == 0 and length % size == 0:
+        return "splash"
+    return "cudnn" if platform == "gpu" and jnp.dtype(dtype) != jnp.float32 else "xla"
 
 
 def _xla(q_BNTH, k_BKSH, v_BKSH, places, aligned: bool, block: int) -> jax.Array:

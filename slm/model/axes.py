@@ -62,7 +62,7 @@ def scatter(x, axis: str, dimension: int):
 
 
 def widened(x, dtype) -> jax.Array:
-    """A sum over devices in a wider dtype. In an accumulation's loop, libtpu 0.0.52 fails where the two can be swapped."""
+    """A sum over devices in a wider dtype; libtpu 0.0.52 fails in a loop of sums where the two can be swapped."""
     return (jax.lax.optimization_barrier(x) if _mesh() else x).astype(dtype)
 
 

@@ -17,13 +17,13 @@ import jax
 import numpy as np
 
 from slm import sharding
-from slm.model import presets
+from slm.model import attention, presets
 from slm.train import costs, hardware, hlo, optimizer, pretrain, step
 from slm.train.hardware import Topology
 from slm.train.pretrain import PretrainConfig
 
 _GIB = 2**30
-_SPLASH_BACKWARD, _CUDNN_BACKWARD = 7, 5  # products of a block
+_BACKWARD = {"splash": 7, "cudnn": 5, "xla": 4}  # products of a block of attention, for its gradient
 # libtpu looks for a TPU's neighbours, and says so when there are none.
 _QUIET = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_ACCELERATOR_TYPE": "v4-8",
           "TPU_WORKER_HOSTNAMES": "localhost", "TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3"}
@@ -106,15 +106,20 @@ def settings(config: PlanConfig) -> Iterator[tuple[Topology, PretrainConfig]]:
 def plan(recipe: PretrainConfig, topology: Topology, price: float = 0.0) -> dict[str, Any]:
     """What a run of `recipe` on `topology` needs and how long it would take."""
     chip, model = topology.chip, recipe.model
-    model = dataclasses.replace(model, attention="splash" if topology.is_tpu else "cudnn")
+    if model.attention == "auto":
+        model = dataclasses.replace(model, attention=attention.choose(
+            "tpu" if topology.is_tpu else "gpu", recipe.rows.row_length, model.compute_dtype, model.attention_block))
     recipe = dataclasses.replace(recipe, model=model)
     shape = sharding.mesh_shape(recipe.mesh, topology.devices, model)
     sharding.refuse_ragged(recipe.rows.batch_rows, recipe.step.accumulation, shape)
     rows, length = recipe.rows.batch_rows, recipe.rows.row_length
     tokens = rows * length / (shape[0] * shape[1])
     counted = costs.products(model, tokens) / shape[2]
-    kernels = costs.kernels(model, rows, length, model.attention_block or 512,
-                            _SPLASH_BACKWARD if topology.is_tpu else _CUDNN_BACKWARD) / topology.devices
+    usual = attention.XLA_BLOCK if model.attention == "xla" else attention.SPLASH_BLOCK
+    kernels = costs.kernels(model, rows, length, model.attention_block or usual,
+                            _BACKWARD[model.attention]) / topology.devices
+    if model.attention == "xla":  # no kernel: its products are among the others
+        counted, kernels = counted + kernels, 0.0
     compiled = Compiled.of(recipe, topology)
     stored = presets.parameter_count(model) / (shape[1] * shape[2])
     traffic = costs.traffic(model, shape, recipe.step.accumulation, tokens)
@@ -131,15 +136,16 @@ def plan(recipe: PretrainConfig, topology: Topology, price: float = 0.0) -> dict
     else:
         method = "analytic"
         compute = costs.seconds(model, chip, counted, tokens, shape, stored)
-    attention = kernels * costs.padding(model, chip) / (chip.tflops * 1e12 * costs.KERNEL_SHARE)
+    in_kernels = kernels * costs.padding(model, chip) / (chip.tflops * 1e12 * costs.KERNEL_SHARE)
     waiting = (traffic.received - hidden) / (chip.links_gb_per_second * costs.LINKS_SHARE)
-    predicted = compute + attention + waiting
+    predicted = compute + in_kernels + waiting
     useful = presets.flops_per_token(model, length) * rows * length / topology.devices
     all_tokens = recipe.train.steps * rows * length
     hours = recipe.train.steps * predicted / 3600
     return {
         "topology": topology.name, "devices": topology.devices, "mesh": list(shape), "batch_rows": rows,
-        "accumulation": recipe.step.accumulation, "row_length": length, "remat": model.remat, "method": method,
+        "accumulation": recipe.step.accumulation, "row_length": length, "remat": model.remat,
+        "attention": model.attention, "method": method,
         "fits": compiled.total_gib <= chip.memory_gib, "memory_gib": chip.memory_gib,
         "arguments_gib": compiled.arguments_gib, "temporaries_gib": compiled.temporaries_gib,
         "memory_from": compiled.source, "parameters_gib": stored * 4 / _GIB,
@@ -147,7 +153,7 @@ def plan(recipe: PretrainConfig, topology: Topology, price: float = 0.0) -> dict
         "flops_per_device": products + kernels, "analytic_flops_per_device": counted + kernels,
         "model_flops_per_device": useful,
         "collective_gb_per_device": traffic.received, "collective_payload_gb_per_device": traffic.payload,
-        "compute_seconds": compute, "attention_seconds": attention, "collective_seconds": waiting,
+        "compute_seconds": compute, "attention_seconds": in_kernels, "collective_seconds": waiting,
         "predicted_step_seconds": predicted, "mfu_bound": useful / (predicted * chip.tflops * 1e12),
         "tokens": all_tokens, "steps": recipe.train.steps, "hours_for_run": hours,
         "device_hours": hours * topology.devices, "cost": hours * topology.devices * price if price else None}
