@@ -58,6 +58,10 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
 
+    def wait(self) -> None:
+        """Until what is being saved is whole."""
+        self._manager.wait_until_finished()
+
     def close(self) -> None:
         """Waits for saves under way."""
         self._manager.close()

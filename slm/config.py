@@ -1,6 +1,7 @@
 """ConfigDict → frozen dataclasses: converts, and refuses unknown keys and wrong types."""
 
 import dataclasses
+import json
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -104,3 +105,23 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if type(value) is not hint:
         raise ValueError(f"{path}={value!r} is a {type(value).__name__}, expected {hint.__name__}")
     return value
+
+
+# What may change from one run to the next in the same workdir: how much, how fast and where it is computed, and where
+# what it reads lies (a checkpoint knows its stream's fingerprint).
+_FREE = ("config.train.", "config.corpus.workers", "config.corpus.executor", "config.mesh", "config.stream",
+         "config.step.accumulation", "config.model.remat", "config.model.scan_layers", "config.model.attention")
+_BOUND = ("config.train.checkpoints",)
+
+
+def differences(old: Any, new: Any) -> dict[str, tuple]:
+    """{name: (old, new)} of the settings, as plain dicts, that may not change between runs in one workdir."""
+    found = _differences(json.loads(json.dumps(old)), json.loads(json.dumps(new)), "config")  # tuples as JSON's lists
+    return {name: pair for name, pair in found.items() if not name.startswith(_FREE) or name.startswith(_BOUND)}
+
+
+def _differences(old: Any, new: Any, path: str) -> dict[str, tuple]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {name: pair for key in sorted({*old, *new})
+                for name, pair in _differences(old.get(key), new.get(key), f"{path}.{key}").items()}
+    return {} if old == new else {path: (old, new)}

@@ -7,16 +7,20 @@ import importlib.util
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import NoReturn
 
 PREEMPTED = 75  # exit code (EX_TEMPFAIL): saved, start the same command again
 _HEARTBEAT_SECONDS = 25  # of silence, after which a process counts as dead
+_LOST = ("Gloo", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "Connection", "heartbeat", "NCCL")
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 def tpu_is_here() -> bool:
-    return any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
+    """Whether this machine has a TPU; newer ones are devices of Google's behind VFIO, as are others of other makers."""
+    google = any(path.read_text().strip() == "0x1ae0" for path in Path("/sys/bus/pci/devices").glob("*/vendor"))
+    return any(Path("/dev").glob("accel[0-9]*")) or (google and any(Path("/dev/vfio").glob("[0-9]*")))
 
 
 def initialize() -> None:
@@ -43,7 +47,13 @@ def initialize() -> None:
     elif not (tpu_is_here() and importlib.util.find_spec("libtpu") and os.environ.get("JAX_PLATFORMS") != "cpu"):
         return
     import jax
-    jax.distributed.initialize(**chosen, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS, shutdown_timeout_seconds=60)
+    if jax.distributed.is_initialized():  # a second run in a notebook
+        return
+    try:
+        jax.distributed.initialize(**chosen, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS, shutdown_timeout_seconds=60)
+    except ValueError:
+        if chosen:
+            raise  # else: a TPU machine on its own, of which nothing tells the neighbours
 
 
 def processes() -> int:
@@ -61,8 +71,8 @@ class Preemption:
     """Notices SIGTERM, with which schedulers announce that a machine is about to be taken away."""
 
     def __init__(self):
-        self._asked = False
-        if processes() == 1:  # else jax listens
+        self._asked, self._before = False, None
+        if processes() == 1 and threading.current_thread() is threading.main_thread():  # of several, jax listens
             self._before = signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, *_) -> None:
@@ -76,7 +86,7 @@ class Preemption:
         return multihost_utils.reached_preemption_sync_point(step)
 
     def close(self) -> None:
-        if processes() == 1:
+        if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
 
@@ -84,7 +94,7 @@ def end_with(error: Exception) -> NoReturn:
     """Ends one of several processes at once, with a sentence: a polite end would wait for those that are gone."""
     import jax
     said = " ".join(str(error).split())
-    if isinstance(error, jax.errors.JaxRuntimeError):
+    if isinstance(error, jax.errors.JaxRuntimeError) and any(sign in said for sign in _LOST):
         said = (f"process {jax.process_index()} of {jax.process_count()} lost the others ({said[:200]}): start all "
                 "processes again, they go on from the last checkpoint")
     print(f"error: {said}", file=sys.stderr, flush=True)

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from slm import config as configs
+
 PRODUCTS = Path("runs", "products")
 CONFIG_FILE, RESULT_FILE = "config.json", "result.json"
 
@@ -304,30 +306,15 @@ def _product(kind: str, ingredients: list, build: Callable[[Path], Any]) -> Path
 
 # Workdirs -----------------------------------------------------------------------------------------------------
 
-# What may change from one run to the next in the same workdir: how it is computed, and where what it reads lies (a
-# checkpoint knows its stream's fingerprint).
-_FREE = ("config.train.", "config.corpus.workers", "config.corpus.executor", "config.mesh", "config.stream",
-         "config.step.accumulation", "config.model.remat", "config.model.scan_layers", "config.model.attention")
-
-
 def _refuse_other(workdir: Path, config: Any) -> None:
     """Raises a `ValueError` where the workdir holds results of another config."""
     path = workdir / CONFIG_FILE
     if not path.exists() or list(workdir.iterdir()) == [path]:
         return
     there = json.loads(path.read_text(encoding="utf-8"))["config"]
-    here = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples as the lists that JSON makes of them
-    for name, (old, new) in _differences(there, here, "config").items():
-        if not name.startswith(_FREE):
-            raise ValueError(f"{workdir} holds a run with {name}={old!r}, this one has {new!r}: give another "
-                             "--workdir, or the old setting to go on")
-
-
-def _differences(old: Any, new: Any, path: str) -> dict[str, tuple]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return {name: pair for key in sorted({*old, *new})
-                for name, pair in _differences(old.get(key), new.get(key), f"{path}.{key}").items()}
-    return {} if old == new else {path: (old, new)}
+    for name, (old, new) in configs.differences(there, dataclasses.asdict(config)).items():
+        raise ValueError(f"{workdir} holds a run with {name}={old!r}, this one has {new!r}: give another --workdir, or "
+                         "the old setting to go on")
 
 
 def _versions() -> dict[str, str]:

@@ -13,8 +13,7 @@ keep_freed_memory()  # before any library starts threads, which would bring heap
 # Compiled steps are kept for the next run; jax reads this when it is first imported.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath("runs/products/compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-if importlib.util.find_spec("libtpu") and not distributed.tpu_is_here() and not importlib.util.find_spec(
-        "jax_cuda12_plugin"):
+if importlib.util.find_spec("libtpu") and not distributed.tpu_is_here() and not importlib.util.find_spec("jax_plugins"):
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # libtpu is here for planning, and complains of the missing TPU
 
 from pathlib import Path  # noqa: E402

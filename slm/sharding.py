@@ -1,6 +1,7 @@
 """The mesh (data, fsdp, tensor), and which part of each parameter, optimizer state and batch a device holds."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -124,18 +125,44 @@ def refuse_ragged(batch_rows: int, accumulation: int, shape: Sequence[int]) -> N
                          f"in step.accumulation={accumulation} parts: make it a multiple of {shares}")
 
 
-def share_of_process(mesh: Mesh, batch_rows: int) -> tuple[int, int]:
-    """(share, shares): which share of each batch this process reads; processes along `tensor` read the same."""
-    spans = batch_sharding(mesh).addressable_devices_indices_map((batch_rows,)).values()
-    starts = {span[0].start or 0 for span in spans}
-    size = batch_rows // (mesh.shape[DATA] * mesh.shape[FSDP]) * len(starts)
-    if min(starts) % size or max(starts) - min(starts) >= size:
-        raise ValueError(f"the rows of this process are not together in a batch on the mesh {dict(mesh.shape)}: "
-                         "choose axes that the number of devices a process divides")
-    return min(starts) // size, batch_rows // size
+def share_of_process(mesh: Mesh, batch_rows: int, process: int | None = None) -> tuple[int, int]:
+    """(share, shares): which share of each batch a process (None: this one) reads.
+
+    Processes whose devices need the same rows, along `tensor`, have the same share. The rows of a share need not lie
+    together in the batch: on a torus, the devices of a host do not.
+
+    Raises:
+      ValueError: some of the rows of a process are also another's, which has others besides.
+    """
+    starts: dict[int, set[int]] = {}
+    for device, (rows,) in batch_sharding(mesh).devices_indices_map((batch_rows,)).items():
+        starts.setdefault(device.process_index, set()).add(rows.start or 0)
+    shares = sorted({tuple(sorted(own)) for own in starts.values()})
+    if sum(map(len, shares)) != mesh.shape[DATA] * mesh.shape[FSDP] or len({len(own) for own in shares}) > 1:
+        raise ValueError(f"the mesh {dict(mesh.shape)} makes processes share some rows and not others: mesh.tensor is "
+                         "to be a divisor or a multiple of the devices of a process")
+    own = starts[jax.process_index() if process is None else process]
+    return shares.index(tuple(sorted(own))), len(shares)
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process' rows of a batch as arrays of the whole batch."""
+    """The rows of this process' share of a batch, as arrays of the whole batch."""
     sharding = batch_sharding(mesh)
-    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+    own = next(iter(batch.values())).shape[0]
+    parts = mesh.shape[DATA] * mesh.shape[FSDP]
+    places = _places(mesh, parts)
+    size = own // len(places)
+
+    def whole(rows: np.ndarray) -> jax.Array:
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            place = places[(index[0].start or 0) // size] * size
+            return rows[place:place + size]
+        return jax.make_array_from_callback((size * parts, *rows.shape[1:]), sharding, part)
+    return {name: whole(rows) for name, rows in batch.items()}
+
+
+@functools.lru_cache(maxsize=8)
+def _places(mesh: Mesh, parts: int) -> dict[int, int]:
+    """Parts of a batch that this process' devices hold → their place among them."""
+    spans = batch_sharding(mesh).addressable_devices_indices_map((parts,)).values()
+    return {part: place for place, part in enumerate(sorted({span[0].start or 0 for span in spans}))}

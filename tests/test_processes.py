@@ -104,7 +104,8 @@ def test_eight_devices_then_two_then_one_equal_one_run_throughout(folder, stream
         process = start(folder, *DEBUG, stream, "--workdir=runs/moved", devices=devices)
         wait_for(workdir, steps, process)
         process.send_signal(signal.SIGTERM)
-        out, _ = finish(process, code=75)[0]  # EX_TEMPFAIL: the scheduler starts it again
+        out, err = finish(process, code=75)[0]  # EX_TEMPFAIL: the scheduler starts it again
+        assert "rematerialization" not in err  # the partitioner's word for moving an array whole
         saved = len(lines(workdir))
         assert f"told to end: saved step {saved} of {STEPS}; the same command goes on" in out
         assert max(int(path.name) for path in (workdir / "checkpoints").iterdir()) == saved >= steps

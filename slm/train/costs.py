@@ -13,7 +13,7 @@ from slm.train.hardware import Chip
 PRODUCTS_SHARE = 0.88  # of the peak, in large matrix products
 KERNEL_SHARE = 0.75  # of the peak, in attention kernels, heads padded to the width of the unit that multiplies
 MEMORY_SHARE = 0.8  # of the memory's speed, in everything else
-LINKS_SHARE = 0.5  # of all links together
+LINKS_SHARE = 0.75  # of the links of the device that has the fewest
 
 _WIDTHS_MOVED = 120  # arrays [tokens, width] in the compute dtype that a layer's other operations read or write
 
@@ -88,11 +88,14 @@ def seconds(model: ModelConfig, chip: Chip, product_flops: float, tokens: int, s
         chip.memory_gb_per_second * 1e9 * MEMORY_SHARE)
 
 
-def temporaries(model: ModelConfig, tokens: int, shape: tuple[int, int, int]) -> float:
-    """GiB a device, roughly: kept layers, one layer at work, gradients."""
+def temporaries(model: ModelConfig, tokens: int, length: int, shape: tuple[int, int, int]) -> float:
+    """GiB a device, roughly: kept layers, one layer at work, gradients; of xla's attention, its scores."""
     size = 2 if model.compute_dtype == "bfloat16" else 4
     kept = {"full": 1, "dots": 6 + 2 * model.mlp_width / model.width, "none": 14 + 4 * model.mlp_width / model.width}
     layer = tokens * size * (8 * model.width + 4 * model.mlp_width / shape[2])
     gradients = parameter_count(model) * 4 / (shape[1] * shape[2])
     tables = 4 * model.vocabulary_size * model.width / shape[2] * 1.5
+    if model.attention == "xla":  # half of them are in the future; one layer's, in float32 besides, or all layers'
+        scores = tokens * length / 2 * model.query_heads / shape[2]
+        layer += scores * (size * (model.layers if model.remat == "none" else 1) + 4)
     return (tokens * model.width * size * model.layers * kept[model.remat] + layer + gradients + tables) / 2**30

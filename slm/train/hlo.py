@@ -76,18 +76,15 @@ class Module:
         self._entry = entry
         self._runs = list(self._walk(entry, 1))
 
-    def operations(self) -> Iterator[tuple[Operation, int]]:
-        """(operation, how often it runs in a step), in the order of the schedule; fusions are one operation."""
-        return iter(self._runs)
-
-    def _walk(self, computation: str, times: int) -> Iterator[tuple[Operation, int]]:
+    def _walk(self, computation: str, times: int) -> Iterator[tuple[Operation, int, str]]:
+        """(operation, how often it runs in a step, where it is written), in order; fusions are one operation."""
         for operation in self._computations[computation]:
             if operation.opcode == "while":
                 yield from self._walk(operation.attribute("body"), times * self._trips(operation))
             elif operation.opcode in ("call", "conditional"):
                 yield from self._walk(operation.attribute("to_apply"), times)
             else:
-                yield operation, times
+                yield operation, times, computation
 
     def _trips(self, loop: Operation) -> int:
         """The bound of a loop that counts from 0, over the step by which its body counts."""
@@ -108,18 +105,18 @@ class Module:
 
     def cycles(self) -> int:
         """Of a step, by the compiler; collectives and kernels, of which it says nothing, are not in it."""
-        return sum(operation.cycles * times for operation, times in self._runs
+        return sum(operation.cycles * times for operation, times, _ in self._runs
                    if operation.opcode.removesuffix("-start") not in COLLECTIVES)
 
     def flops(self) -> float:
         """Of matrix products in a step, those in fusions included; kernels (custom calls) are not."""
-        return sum(times * self._flops(operation) for operation, times in self._runs)
+        return sum(times * self._flops(operation, computation) for operation, times, computation in self._runs)
 
-    def _flops(self, operation: Operation) -> float:
+    def _flops(self, operation: Operation, computation: str) -> float:
         if operation.opcode == "fusion":
-            inside = self._computations[operation.attribute("calls")]
-            return sum(self._flops(one) if one.opcode == "fusion" else self._product(one, inside) for one in inside)
-        return 0.0
+            inside = operation.attribute("calls")
+            return sum(self._flops(one, inside) for one in self._computations[inside])
+        return self._product(operation, self._computations[computation])
 
     def _product(self, operation: Operation, computation: list[Operation]) -> float:
         if operation.opcode not in ("convolution", "dot"):
@@ -137,7 +134,7 @@ class Module:
 
     def collectives(self) -> list[Collective]:
         made, seen = [], set()
-        for operation, times in self._runs:
+        for operation, times, _ in self._runs:
             kind = operation.opcode.removesuffix("-start")
             if kind in COLLECTIVES:
                 made.append(self._collective(kind, operation, times, operation.opcode.endswith("-start")))
@@ -158,6 +155,7 @@ class Module:
     def _collective(self, kind: str, operation: Operation, times: int, started: bool) -> Collective:
         found = arrays(operation.result)
         if started and kind != "all-reduce" and len(found) > 1:  # (operands, results): the larger of both
+            found = [(dtype, shape) for dtype, shape in found if shape or dtype not in ("u32", "s32")]
             half = len(found) // 2
             found = max(found[:half], found[half:2 * half], key=_size)
         devices = self._group(operation)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from slm import config as configs
 from slm import distributed
 from slm.checkpoint import Checkpoints
 from slm.train.telemetry import Telemetry, cut_back
@@ -62,6 +63,16 @@ def run(config: LoopConfig, workdir: Path, *, initial: Callable[[], Any], abstra
       ValueError: the checkpoint was made with other data, tokenizer or model.
       SystemExit: told to end (SIGTERM): saved, and the same command goes on.
     """
+    preemption = distributed.Preemption()  # first: what follows may take long
+    try:
+        return _run(config, workdir, preemption, initial, abstract, step, batches, learning_rate, evaluate, about,
+                    tokens_a_step, flops_a_token, started)
+    finally:
+        preemption.close()
+
+
+def _run(config, workdir, preemption, initial, abstract, step, batches, learning_rate, evaluate, about, tokens_a_step,
+         flops_a_token, started) -> Outcome:
     checkpoints = Checkpoints(config.checkpoints or workdir / "checkpoints", config.keep)
     start = checkpoints.latest() or 0
     if start > config.steps:
@@ -78,7 +89,6 @@ def run(config: LoopConfig, workdir: Path, *, initial: Callable[[], Any], abstra
     validations = _Validations(workdir / VALIDATION_FILE if first else None, start)
     telemetry = Telemetry(workdir if first else None, start, config.steps, tokens_a_step, flops_a_token,
                           config.peak_tflops, config.console_seconds, config.tensorboard)
-    preemption = distributed.Preemption()
     first_step_seconds = None
     # An accelerator is kept busy by reading the metrics of step t once step t + 1 is on its way. A CPU computes
     # while it dispatches: there, reading late would only credit the time to the wrong step.
@@ -107,11 +117,14 @@ def run(config: LoopConfig, workdir: Path, *, initial: Callable[[], Any], abstra
         if to_evaluate or to_save or not late:
             report(*pending)
             pending = None
+            if to_end:  # at once: an evaluation may take longer than the time that is left
+                checkpoints.save(number, state, about(number), None)
+                checkpoints.wait()
             if to_evaluate:
                 result = evaluate(state, last)
                 validations.add(number, result)
                 telemetry.evaluation(number, result)
-            if to_save:
+            if to_save and not to_end:
                 checkpoints.save(number, state, about(number), validations.at(number))
         if to_evaluate or to_save:
             telemetry.resume_clock()
@@ -121,13 +134,15 @@ def run(config: LoopConfig, workdir: Path, *, initial: Callable[[], Any], abstra
         to_end = False
     checkpoints.close()
     telemetry.close()
-    preemption.close()
     if to_end:
         if first:
             print(f"told to end: saved step {number} of {config.steps}; the same command goes on", flush=True)
         raise SystemExit(distributed.PREEMPTED)
-    if not validations.lines:  # an old run that is already done, from before its first evaluation
-        validations.add(start, evaluate(state, True))
+    # A run that was done before: all processes must agree to evaluate, and only the first has read what there is.
+    if start == config.steps and (distributed.processes() > 1 or not validations.lines):
+        result = evaluate(state, True)
+        if not validations.lines:
+            validations.add(start, result)
     return Outcome(validations.lines, telemetry.lines(), first_step_seconds)
 
 
@@ -154,3 +169,6 @@ def _refuse_other(workdir: Path, saved: dict, here: dict) -> None:
         if saved[name] != here[name]:
             raise ValueError(f"the checkpoint in {workdir} was trained on {name} {saved[name]}, this run has "
                              f"{here[name]}: choose another --workdir, or bring back the old data")
+    for name, (old, new) in configs.differences(saved["config"], here["config"]).items():
+        raise ValueError(f"the checkpoint of {workdir} is of a run with {name}={old!r}, this one has {new!r}: give "
+                         "another --workdir and --config.train.checkpoints, or the old setting to go on")

@@ -59,7 +59,7 @@ def run(config: PlanConfig, workdir: Path) -> dict:
     """Prints the plan, or a table of plans; returns what `result.json` holds."""
     jax.config.update("jax_platforms", "cpu")  # whatever this machine has, the step is compiled for another
     plans = []
-    for topology, recipe in settings(config):
+    for topology, recipe in list(settings(config)):  # a mistake in the last is found before the first is compiled
         found = plan(recipe, topology, config.price)
         plans.append(found)
         print(describe(found, recipe, topology), flush=True)
@@ -81,9 +81,12 @@ def settings(config: PlanConfig) -> Iterator[tuple[Topology, PretrainConfig]]:
     """
     def parts(name: str, kind=str) -> list:
         try:
-            return [kind(part) for part in re.split(r"[/,]", getattr(config, name)) if part] or [None]
+            found = [kind(part) for part in re.split(r"[/,]", getattr(config, name)) if part] or [None]
         except ValueError:
-            raise ValueError(f"{name}={getattr(config, name)!r}: expected numbers, separated by /") from None
+            found = [0]
+        if kind is int and any(part is not None and part < 1 for part in found):
+            raise ValueError(f"{name}={getattr(config, name)!r}: expected numbers from 1, separated by /")
+        return found
 
     lists = [parts("topology"), parts("batch", int), parts("accumulation", int), parts("remat"), parts("mesh")]
     for name, batch, accumulation, remat, mesh in itertools.product(*lists):
@@ -94,13 +97,19 @@ def settings(config: PlanConfig) -> Iterator[tuple[Topology, PretrainConfig]]:
             raise ValueError(f"mesh={mesh!r}: expected DATAxFSDPxTENSOR, as 1x16x1")
         if mesh:
             sizes = sharding.MeshConfig(*map(int, mesh.split("x")))
-        yield hardware.topology(name), dataclasses.replace(
+        topology = hardware.topology(name)
+        asked = dataclasses.replace(
             recipe, mesh=sizes, model=dataclasses.replace(model, remat=remat or model.remat),
             rows=dataclasses.replace(recipe.rows, batch_rows=batch or recipe.rows.batch_rows),
             # The run's tokens stay the recipe's: other batches make more or fewer steps of them.
             train=dataclasses.replace(recipe.train, steps=-(-recipe.train.steps * recipe.rows.batch_rows
                                                             // (batch or recipe.rows.batch_rows))),
             step=dataclasses.replace(recipe.step, accumulation=accumulation or recipe.step.accumulation))
+        sharding.refuse_ragged(asked.rows.batch_rows, asked.step.accumulation,
+                               sharding.mesh_shape(asked.mesh, topology.devices, asked.model))
+        if asked.model.attention == ("cudnn" if topology.is_tpu else "splash"):
+            raise ValueError(f"model.attention={asked.model.attention} does not run on {name}: leave it at auto")
+        yield topology, asked
 
 
 def plan(recipe: PretrainConfig, topology: Topology, price: float = 0.0) -> dict[str, Any]:
@@ -111,7 +120,6 @@ def plan(recipe: PretrainConfig, topology: Topology, price: float = 0.0) -> dict
             "tpu" if topology.is_tpu else "gpu", recipe.rows.row_length, model.compute_dtype, model.attention_block))
     recipe = dataclasses.replace(recipe, model=model)
     shape = sharding.mesh_shape(recipe.mesh, topology.devices, model)
-    sharding.refuse_ragged(recipe.rows.batch_rows, recipe.step.accumulation, shape)
     rows, length = recipe.rows.batch_rows, recipe.rows.row_length
     tokens = rows * length / (shape[0] * shape[1])
     counted = costs.products(model, tokens) / shape[2]
@@ -126,18 +134,16 @@ def plan(recipe: PretrainConfig, topology: Topology, price: float = 0.0) -> dict
     if compiled.module:
         collectives = compiled.module.collectives()
         traffic = costs.Traffic(sum(c.received for c in collectives) / 1e9, sum(c.payload for c in collectives) / 1e9)
-        hidden = sum(c.received for c in collectives if c.overlapped) / 1e9
-        products = compiled.module.flops()
-    else:
-        hidden, products = 0.0, counted
     if compiled.module and topology.is_tpu:
         method = "hlo"
+        hidden = sum(c.received for c in collectives if c.overlapped) / 1e9
+        products = compiled.module.flops()
         compute = compiled.module.cycles() / chip.clock_ghz / 1e9
-    else:
-        method = "analytic"
+    else:  # what a GPU's schedule starts early says nothing of how long it then takes
+        method, hidden, products = "analytic", 0.0, counted
         compute = costs.seconds(model, chip, counted, tokens, shape, stored)
     in_kernels = kernels * costs.padding(model, chip) / (chip.tflops * 1e12 * costs.KERNEL_SHARE)
-    waiting = (traffic.received - hidden) / (chip.links_gb_per_second * costs.LINKS_SHARE)
+    waiting = (traffic.received - hidden) / (topology.gb_per_second * costs.LINKS_SHARE)
     predicted = compute + in_kernels + waiting
     useful = presets.flops_per_token(model, length) * rows * length / topology.devices
     all_tokens = recipe.train.steps * rows * length
@@ -152,7 +158,8 @@ def plan(recipe: PretrainConfig, topology: Topology, price: float = 0.0) -> dict
         "optimizer_gib": max(compiled.arguments_gib - stored * 4 / _GIB, 0),
         "flops_per_device": products + kernels, "analytic_flops_per_device": counted + kernels,
         "model_flops_per_device": useful,
-        "collective_gb_per_device": traffic.received, "collective_payload_gb_per_device": traffic.payload,
+        "collective_gb_per_device": traffic.received, "overlapped_gb_per_device": hidden,
+        "collective_payload_gb_per_device": traffic.payload,
         "compute_seconds": compute, "attention_seconds": in_kernels, "collective_seconds": waiting,
         "predicted_step_seconds": predicted, "mfu_bound": useful / (predicted * chip.tflops * 1e12),
         "tokens": all_tokens, "steps": recipe.train.steps, "hours_for_run": hours,
@@ -175,9 +182,12 @@ class Compiled:
     def of(cls, recipe: PretrainConfig, topology: Topology) -> "Compiled":
         shape = sharding.mesh_shape(recipe.mesh, topology.devices, recipe.model)
         tokens = recipe.rows.batch_rows * recipe.rows.row_length / (shape[0] * shape[1] * recipe.step.accumulation)
-        stored = presets.parameter_count(recipe.model) * 12 / (shape[1] * shape[2]) / _GIB
+        state = jax.eval_shape(lambda key: step.initial_state(recipe.model, optimizer.build(
+            recipe.optimizer, recipe.train.steps), key), jax.random.key(0))
+        stored = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) / (shape[1] * shape[2]) / _GIB
         if not topology.is_tpu and not (topology.chip.name == "h100" and _has_cuda_compiler()):
-            return cls(stored, costs.temporaries(recipe.model, int(tokens), shape), "counted", None)
+            temporaries = costs.temporaries(recipe.model, int(tokens), recipe.rows.row_length, shape)
+            return cls(stored, temporaries, "counted", None)
         try:
             compiled = lower(recipe, topology).compile()
         except jax.errors.JaxRuntimeError as error:
@@ -236,31 +246,33 @@ def _has_cuda_compiler() -> bool:
 
 def _what_would_fit(recipe: PretrainConfig, topology: Topology, price: float) -> str:
     """The first change, from the cheapest, with which it does."""
-    rows, accumulation = recipe.rows.batch_rows, recipe.step.accumulation
-    changes = [("remat=full", dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, remat="full")))]
-    full = changes[0][1]
-    shape = sharding.mesh_shape(recipe.mesh, topology.devices, recipe.model)
-    parts = accumulation * 2
-    while rows % (parts * shape[0] * shape[1]) == 0:
-        changes.append((f"remat=full,accumulation={parts}", dataclasses.replace(
-            full, step=dataclasses.replace(recipe.step, accumulation=parts))))
-        parts *= 2
-    if recipe.model.remat == "full":
-        changes = changes[1:]
-    for tensor in (2, 4):
-        with contextlib.suppress(ValueError):
-            split = dataclasses.replace(full, mesh=sharding.MeshConfig(tensor=tensor))
-            pretrain_shape = sharding.mesh_shape(split.mesh, topology.devices, split.model)
-            sharding.refuse_ragged(rows, accumulation, pretrain_shape)
-            changes.append((f"remat=full,mesh={'x'.join(map(str, pretrain_shape))}", split))
-    for name, change in changes:
-        found = plan(change, topology, price)
-        if found["fits"]:
-            return (f"It would fit with {name.removeprefix('remat=full,') if recipe.model.remat == 'full' else name}: "
-                    f"{found['arguments_gib']:.2f} + {found['temporaries_gib']:.2f} GiB, predicted step "
-                    f"{found['predicted_step_seconds']:.2f} s")
-    least = shape[0] * shape[1]
-    return f"Nothing tried makes it fit: take more devices, or fewer rows (batch={least} is the least here)"
+    def with_(mesh: sharding.MeshConfig, accumulation: int, rows: int) -> PretrainConfig:
+        return dataclasses.replace(
+            recipe, mesh=mesh, model=dataclasses.replace(recipe.model, remat="full"),
+            rows=dataclasses.replace(recipe.rows, batch_rows=rows),
+            step=dataclasses.replace(recipe.step, accumulation=accumulation))
+
+    rows, parts = recipe.rows.batch_rows, recipe.step.accumulation
+    tried = [(recipe.mesh, parts * 2**doubled, rows) for doubled in range(12)]
+    tried += [(sharding.MeshConfig(tensor=tensor), parts * 2**doubled, rows) for tensor in (1, 2, 4)
+              for doubled in (0, 2, 4)]
+    tried += [(recipe.mesh, 1, topology.devices), (sharding.MeshConfig(), 1, topology.devices)]
+    for change in tried:
+        asked = with_(*change)
+        try:
+            shape = sharding.mesh_shape(asked.mesh, topology.devices, asked.model)
+            sharding.refuse_ragged(asked.rows.batch_rows, asked.step.accumulation, shape)
+        except ValueError:
+            continue
+        if asked == recipe or not (found := plan(asked, topology, price))["fits"]:
+            continue
+        words = {"remat=full": recipe.model.remat != "full",
+                 f"mesh={'x'.join(map(str, shape))}": change[0] != recipe.mesh,
+                 f"accumulation={change[1]}": change[1] != parts, f"batch={change[2]}": change[2] != rows}
+        named = ",".join(word for word, changed in words.items() if changed)
+        return (f"It would fit with {named}: {found['arguments_gib']:.2f} + {found['temporaries_gib']:.2f} GiB, predicted "
+                f"step {found['predicted_step_seconds']:.2f} s")
+    return "No remat, mesh, accumulation or batch that was tried makes it fit: take more devices"
 
 
 def describe(found: dict, recipe: PretrainConfig, topology: Topology) -> str:
@@ -268,9 +280,11 @@ def describe(found: dict, recipe: PretrainConfig, topology: Topology) -> str:
     mesh = " × ".join(f"{axis} {size}" for axis, size in zip(sharding.AXES, found["mesh"]))
     total = found["arguments_gib"] + found["temporaries_gib"]
     spare = chip.memory_gib - total
-    timed = "the compiler's cycles" if found["method"] == "hlo" else (
-        f"a count: products at {costs.PRODUCTS_SHARE:.0%} of the peak, the rest at {costs.MEMORY_SHARE:.0%} of the "
-        "memory's speed")
+    timed = "by the compiler's cycles" if found["method"] == "hlo" else (
+        f"by a count: products assumed at {costs.PRODUCTS_SHARE:.0%} of the peak, the rest at {costs.MEMORY_SHARE:.0%} "
+        "of the memory's speed")
+    padded = ", with heads padded to the unit that multiplies" if costs.padding(recipe.model, chip) > 1 else ""
+    between = "the network between nodes" if not topology.is_tpu and topology.devices > 8 else "the links"
     room = f"fits, {spare:.2f} to spare" if spare >= 0 else f"DOES NOT FIT, {-spare:.2f} too much"
     parts = f"{found['accumulation']} part{'s' if found['accumulation'] > 1 else ''}"
     lines = [
@@ -283,17 +297,21 @@ def describe(found: dict, recipe: PretrainConfig, topology: Topology) -> str:
         f"of which the model needs {found['model_flops_per_device']:.4g}",
         f"collectives a device: {found['collective_gb_per_device']:.2f} GB received (arrays of "
         f"{found['collective_payload_gb_per_device']:.2f} GB)",
-        f"PREDICTION ({found['method']}): {found['predicted_step_seconds']:.3f} s a step, MFU at most "
-        f"{found['mfu_bound']:.1%}",
-        f"  = {found['compute_seconds']:.3f} s by {timed}",
-        f"  + {found['attention_seconds']:.3f} s in attention kernels, assumed at {costs.KERNEL_SHARE:.0%} of the peak "
-        "with heads padded to the unit that multiplies",
-        f"  + {found['collective_seconds']:.3f} s of collectives that nothing overlaps, assumed at "
-        f"{costs.LINKS_SHARE:.0%} of {chip.links_gb_per_second:g} GB/s",
+        f"PREDICTION ({found['method']}): {found['predicted_step_seconds']:.3g} s a step, MFU "
+        f"{'at most' if found['method'] == 'hlo' else 'of'} {found['mfu_bound']:.1%}",
+        f"  = {found['compute_seconds']:.3g} s {timed}",
+        f"  + {found['attention_seconds']:.3g} s in attention kernels, assumed at {costs.KERNEL_SHARE:.0%} of the peak"
+        + padded,
+        f"  + {found['collective_seconds']:.3g} s of collectives that nothing overlaps, assumed at "
+        f"{costs.LINKS_SHARE:.0%} of {topology.gb_per_second:g} GB/s, {between} of a device",
         "  left out: reading data, evaluation, checkpoints, compilation, slow or lost machines",
         f"run: {found['tokens'] / 1e9:.1f}B tokens in {found['steps']:,} steps, {found['hours_for_run']:.1f} hours "
         f"({found['hours_for_run'] / 24:.1f} days), {found['device_hours']:,.0f} device-hours"
         + (f", {found['cost']:,.0f} at the price given" if found["cost"] else "")]
+    if abs(found["flops_per_device"] / found["analytic_flops_per_device"] - 1) > 0.005:
+        lines.insert(3, "  more than counted: short of memory, the compiler computes some of it again")
+    if found["memory_from"] == "counted" and chip.name == "h100":
+        lines.insert(2, "  (pip install 'slm[plan_h100]' to have it from the GPU's compiler)")
     return "\n".join(lines)
 
 

@@ -30,6 +30,11 @@ class RowsConfig:
     mixture: str = ""  # SOURCE=WEIGHT[,SOURCE=WEIGHT…]; empty: by the corpus' weights
     validation_rows: int = 0  # of each source, at the validations on the way; 0: all. The last one reads all.
 
+    def __post_init__(self):
+        for name in ("batch_rows", "row_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"rows.{name}={getattr(self, name)}: give at least 1")
+
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:

@@ -32,6 +32,11 @@ class StepConfig:
     spike_factor: float = 20.0
     spike_after: int = 50  # steps before the running norm is trusted
 
+    def __post_init__(self):
+        for name in ("accumulation", "loss_chunk"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"step.{name}={getattr(self, name)}: give at least 1")
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:

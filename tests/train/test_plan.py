@@ -6,7 +6,9 @@ import runpy
 from pathlib import Path
 
 import pytest
+from jax.experimental import topologies
 
+from slm import sharding
 from slm.model.presets import PRESETS
 from slm.sharding import MeshConfig
 from slm.train import costs, hardware, hlo, plan
@@ -131,12 +133,32 @@ def test_topologies_by_their_names_on_the_market(name, devices, wired):
 
 
 @pytest.mark.parametrize("setting, message", [
-    ({"batch": "many"}, "batch='many': expected numbers"), ({"mesh": "4"}, "mesh='4': expected DATAxFSDPxTENSOR"),
+    ({"batch": "many"}, "batch='many': expected numbers"), ({"accumulation": "0"}, "accumulation='0': expected numbers"), ({"mesh": "4"}, "mesh='4': expected DATAxFSDPxTENSOR"),
     ({"remat": "some"}, "remat='some': choose none, dots or full"),
-    ({"batch": "100"}, "batch_rows=100 cannot be shared")])
+    ({"batch": "1024/100"}, "batch_rows=100 cannot be shared"), ({"topology": "a100-8/a100-3"}, "rows=1024 cannot be"),
+    ({"topology": "a100-8", "recipe": small(attention="splash")}, "attention=splash does not run on a100-8")])
 def test_lists_that_cannot_be_read_are_refused(tmp_path, setting, message):
     with pytest.raises(ValueError, match=message):
-        plan.run(PlanConfig(recipe=RECIPES["ncvc_slm_1"], **setting), tmp_path)
+        plan.run(PlanConfig(**{"recipe": RECIPES["ncvc_slm_1"], **setting}), tmp_path)
+
+
+@pytest.mark.parametrize("name, speed", [("v4-8", 100), ("v4-32", 150), ("v4-128", 300), ("v5e-256", 200), ("h100-8", 450),
+                                         ("h100-16", 50)])
+def test_the_links_are_those_of_the_device_that_has_the_fewest(name, speed):
+    assert hardware.topology(name).gb_per_second == speed
+
+
+@pytest.mark.parametrize("name", ["v4-8", "v4-32", "v4-128", "v5e-16", "v5e-256", "v5p-16", "v6e-16"])
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_the_hosts_of_every_pod_share_a_batch(name, tensor):
+    """Their devices are not neighbours in the mesh."""
+    topology = hardware.topology(name)
+    with plan._compiler_for(topology) as description:
+        devices = topologies.get_topology_desc(**description).devices
+    mesh = sharding.make_mesh((1, len(devices) // tensor, tensor), devices)
+    shares = {sharding.share_of_process(mesh, 1024, device.process_index) for device in devices}
+    hosts = len({device.process_index for device in devices})
+    assert {number for number, _ in shares} == set(range(hosts)) and {number for _, number in shares} == {hosts}
 
 
 TEXT = """HloModule jit_step, is_scheduled=true, num_partitions=4
