@@ -84,6 +84,8 @@ def test_two_processes_equal_one_and_survive_the_loss_of_one(folder, stream, who
     finish(*start_pair(folder, *DEBUG, stream, "--workdir=runs/pair"))
     pair = lines(folder / "runs" / "pair")
     assert_the_same(pair, whole)
+    finish(*start_pair(folder, *DEBUG, stream, "--workdir=runs/pair"))  # done already: all agree that it is
+    assert lines(folder / "runs" / "pair") == pair
 
     killed = folder / "runs" / "killed"
     first, second = start_pair(folder, *DEBUG, stream, "--workdir=runs/killed")
@@ -134,9 +136,19 @@ def test_several_processes_make_no_products(folder):
 ])
 def test_mistakes_get_one_clear_sentence(folder, stream, arguments, environment, message):
     arguments = arguments if any("stream" in one for one in arguments) else [*arguments, stream]
-    process = start(folder, *DEBUG, *arguments, "--workdir=runs/mistake", **environment)
+    process = start(folder, *DEBUG, *arguments, "--workdir=runs/mistake-" + message[:5], **environment)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 1 and message in err and "Traceback" not in err, err
+
+
+def test_the_checkpoints_of_a_run_stay_its_own(folder, stream, whole):
+    _, err = finish(start(folder, *DEBUG, stream, "--config.train.checkpoints=runs/elsewhere", "--workdir=runs/whole"),
+                    code=1)[0]
+    assert "runs/whole holds a run with config.train.checkpoints='', this one has 'runs/elsewhere'" in err
+    assert lines(folder / "runs" / "whole") == whole
+    _, err = finish(start(folder, *DEBUG, stream, "--config.train.checkpoints=runs/whole/checkpoints",
+                          "--config.optimizer.beta1=0.5", "--workdir=runs/other"), code=1)[0]
+    assert "the checkpoint of runs/other is of a run with config.optimizer.beta1=0.9, this one has 0.5" in err
 
 
 def test_a_mesh_needs_rows_for_its_devices(folder, stream):

@@ -270,8 +270,8 @@ def _what_would_fit(recipe: PretrainConfig, topology: Topology, price: float) ->
                  f"mesh={'x'.join(map(str, shape))}": change[0] != recipe.mesh,
                  f"accumulation={change[1]}": change[1] != parts, f"batch={change[2]}": change[2] != rows}
         named = ",".join(word for word, changed in words.items() if changed)
-        return (f"It would fit with {named}: {found['arguments_gib']:.2f} + {found['temporaries_gib']:.2f} GiB, predicted "
-                f"step {found['predicted_step_seconds']:.2f} s")
+        return (f"It would fit with {named}: {found['arguments_gib']:.2f} + {found['temporaries_gib']:.2f} GiB, "
+                f"predicted step {found['predicted_step_seconds']:.2f} s")
     return "No remat, mesh, accumulation or batch that was tried makes it fit: take more devices"
 
 
