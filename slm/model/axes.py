@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 
 import jax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import PartitionSpec
 
 DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
@@ -18,6 +19,11 @@ def _mesh():
     """The mesh set with `jax.set_mesh`; None where there is one device."""
     mesh = jax.sharding.get_abstract_mesh()
     return mesh if mesh.size > 1 and not mesh.empty else None
+
+
+def are_set() -> bool:
+    """Whether there are several devices to speak of."""
+    return _mesh() is not None
 
 
 def place(x: jax.Array, *spec) -> jax.Array:
@@ -35,6 +41,15 @@ def along(function: Callable, inputs: tuple, outputs) -> Callable:
     inputs, outputs = (jax.tree.map(lambda spec: PartitionSpec(*spec), specs, is_leaf=_is_spec)
                        for specs in (inputs, outputs))
     return jax.shard_map(function, in_specs=inputs, out_specs=outputs, check_vma=False)
+
+
+def in_rows(x_BTD) -> jax.Array:
+    """Keeps a layer's result row by row: TPUs would lay it out as attention likes, and turn it around in each layer."""
+    rows = (BATCH, None, None)
+    if not _mesh():
+        return x_BTD
+    # On each device's part: asked of the whole, GPUs would gather it first.
+    return along(lambda x: with_layout_constraint(x, Layout(major_to_minor=(0, 1, 2))), (rows,), rows)(x_BTD)
 
 
 def _is_spec(specs) -> bool:

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.experimental.layout import Layout, with_layout_constraint
 
 from slm.model import axes
 from slm.model.axes import BATCH, DATA, FSDP, TENSOR
@@ -60,7 +59,7 @@ def hidden_states(params: Params, config: ModelConfig, tokens_BT, segments_BT, p
 
     def one_block(x_BTD, weights, layer_cache):
         x_BTD, layer_cache = block(weights)(x_BTD, angles, where, layer_cache)
-        return _in_rows(x_BTD), layer_cache
+        return axes.in_rows(x_BTD), layer_cache
 
     if config.remat != "none":
         one_block = jax.checkpoint(one_block, policy=_REMAT[config.remat])
@@ -109,13 +108,6 @@ def _own_rows(tokens_BT, size: int):
     rows_BT = tokens_BT - axes.index(TENSOR) * size
     here_BT = (rows_BT >= 0) & (rows_BT < size)
     return jnp.where(here_BT, rows_BT, 0), here_BT[..., None]
-
-
-def _in_rows(x_BTD) -> jax.Array:
-    """Keeps a layer's result row by row: TPUs would lay it out as attention likes, and turn it around in each layer."""
-    rows = (BATCH, None, None)
-    # On each device's part: asked of the whole, GPUs would gather it first.
-    return axes.along(lambda x: with_layout_constraint(x, Layout(major_to_minor=(0, 1, 2))), (rows,), rows)(x_BTD)
 
 
 def logits(params: Params, hidden: jax.Array) -> jax.Array:

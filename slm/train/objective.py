@@ -49,7 +49,11 @@ def _chunk(hidden_BCD, targets_BC, weights_BC, head_DV, z_loss):
     log_z = largest + jnp.log(axes.total(jnp.exp(scores - largest[..., None]).sum(-1), TENSOR))
     own = axes.index(TENSOR) * head_DV.shape[1] + jnp.arange(head_DV.shape[1])
     is_target = own == targets_BC[..., None]
-    nll = log_z - axes.total(jnp.where(is_target, scores, 0).sum(-1), TENSOR)
+    if axes.are_set():  # another device may hold the target's
+        target = axes.total(jnp.where(is_target, scores, 0).sum(-1), TENSOR)
+    else:  # the same, sooner
+        target = jnp.take_along_axis(scores, targets_BC[..., None], axis=-1)[..., 0]
+    nll = log_z - target
     objective = jnp.sum(weights_BC * (nll + z_loss * jnp.square(log_z)))
     return objective, jnp.sum(weights_BC * nll), (scores, log_z, is_target)
 
