@@ -191,10 +191,14 @@ class Compiled:
         try:
             compiled = lower(recipe, topology).compile()
         except jax.errors.JaxRuntimeError as error:
-            used = re.search(r"Used ([\d.]+)G of [\d.]+G hbm", str(error))
-            if not used:
+            # The compiler refuses what does not fit, and says what it would have taken.
+            if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            return cls(stored, float(used[1]) - stored, "compiled", None)
+            if temporaries := re.search(r"temporaries \(([\d.]+)G\) exceeds", str(error)):
+                return cls(stored, float(temporaries[1]), "compiled", None)
+            if used := re.search(r"Used ([\d.]+)G of [\d.]+G hbm", str(error)):
+                return cls(stored, float(used[1]) - stored, "compiled", None)
+            raise
         memory = compiled.memory_analysis()
         arguments = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
         # Of what sparse cores do, libtpu 0.0.52 writes a text that JAX cannot read.

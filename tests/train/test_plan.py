@@ -107,6 +107,15 @@ def test_what_does_not_fit_gets_the_change_that_would(tmp_path, capsys, batch, r
     assert "DOES NOT FIT" in said and f"It would fit with {change}: " in said
 
 
+@pytest.mark.slow
+def test_what_the_tpu_compiler_refuses_gets_the_change_that_would_fit(tmp_path, capsys):
+    recipe = small(remat="none")
+    recipe = dataclasses.replace(recipe, rows=dataclasses.replace(recipe.rows, batch_rows=8192), mesh=MeshConfig())
+    found = plan.run(PlanConfig(recipe=recipe, topology="v5e-1", accumulation="1"), tmp_path)
+    assert found["fits"] is False and found["memory_from"] == "compiled" and found["temporaries_gib"] > 15.75
+    assert "It would fit with remat=full" in capsys.readouterr().out
+
+
 def test_the_count_comes_near_the_compiler_for_the_pods_it_was_set_on():
     """The compiler's cycles are those in docs/LOG.md."""
     model = PRESETS["ncvc_slm_1"]
