@@ -6,11 +6,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.sharding import PartitionSpec
 
 from slm import sharding
+from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.sharding import MeshConfig, mesh_shape
 from slm.train import optimizer, step
@@ -63,13 +63,13 @@ def test_muon_on_a_mesh_equals_one_device():
 
 
 def test_accumulated_gradients_on_a_mesh_equal_the_whole_batch_on_one_device():
-    params = step.initial_state(MODEL, optax.sgd(1), jax.random.key(0))["params"]
+    params = jax.jit(functools.partial(decoder.initialize, MODEL))(jax.random.key(0))
     mesh = sharding.make_mesh((2, 2, 2))
     with jax.set_mesh(mesh):
         placed = jax.device_put(params, sharding.shardings(params, mesh))
         gradients = jax.jit(functools.partial(step._gradients, model=MODEL, config=StepConfig(
             loss_chunk=16, accumulation=2)))(placed, sharding.to_devices(batch(0), mesh))
-    expected = step._gradients(params, batch(0), StepConfig(loss_chunk=16), MODEL)
+    expected = jax.jit(functools.partial(step._gradients, model=MODEL, config=StepConfig(loss_chunk=16)))(params, batch(0))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), gradients, expected)
 
 

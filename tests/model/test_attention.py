@@ -32,12 +32,13 @@ def test_packed_rows_equal_jax_own_attention_forward_and_backward(length):
     segments, positions = packed(length)
     visible = (segments[:, :, None] == segments[:, None]) & (positions[:, :, None] >= positions[:, None])
 
+    @jax.jit
     def ours(q, k, v):
         return attend(q, k, v, q_positions_BT=positions, k_positions_BS=positions, q_segments_BT=segments,
                       k_segments_BS=segments, aligned=True)
 
     out, gradient = jax.vjp(ours, q, k, v)
-    expected, expected_gradient = jax.vjp(lambda *x: reference(*x, visible), q, k, v)
+    expected, expected_gradient = jax.vjp(jax.jit(lambda *x: reference(*x, visible)), q, k, v)
     np.testing.assert_allclose(out, expected, atol=2e-6)
     for one, two in zip(gradient(cotangent), expected_gradient(cotangent)):
         np.testing.assert_allclose(one, two, atol=1e-5)
@@ -48,6 +49,7 @@ def test_splash_equals_xla_on_packed_rows_forward_and_backward(block):
     q, k, v, cotangent = inputs(256)
     segments, positions = packed(256)
 
+    @jax.jit
     def plain(q, k, v):
         return attend(q, k, v, q_positions_BT=positions, k_positions_BS=positions, q_segments_BT=segments,
                       k_segments_BS=segments, aligned=True)

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ def packed(seed=0, lengths=((20, 30), (50,))):
     return jnp.asarray(tokens), jnp.asarray(segments), jnp.asarray(positions)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def scores(params, config, tokens, segments, positions):
     hidden, _ = decoder.hidden_states(params, config, tokens, segments, positions)
     return decoder.logits(params, hidden)
@@ -67,6 +69,7 @@ def test_packed_equals_alone():
 def test_gradient_to_the_future_is_exactly_zero():
     tokens, segments, positions = packed(lengths=((50,),))
 
+    @jax.jit
     def at(params, t):
         x = params["embedding"][tokens]
         return jax.grad(lambda x: scores({**params, "embedding": x[0]}, CONFIG, jnp.arange(50)[None], segments,
@@ -81,6 +84,7 @@ def test_gradient_to_the_future_is_exactly_zero():
 @pytest.mark.parametrize("change", [{"scan_layers": True}, {"remat": "full"}, {"remat": "dots"},
                                     {"scan_layers": True, "remat": "full"}])
 def test_scan_and_remat_change_nothing(change):
+    @functools.partial(jax.jit, static_argnums=1)
     def loss(params, config):
         return jnp.square(scores(params, config, *packed())).mean()
 
@@ -97,8 +101,8 @@ def test_cached_equals_uncached(scan):
     whole = scores(PARAMS, config, tokens, segments, positions)
     cache, parts = decoder.empty_cache(config, 2, 64), []
     for piece in (slice(0, 17), slice(17, 18), slice(18, 50)):
-        hidden, cache = decoder.hidden_states(PARAMS, config, tokens[:, piece], segments[:, piece],
-                                              positions[:, piece], cache)
+        hidden, cache = jax.jit(decoder.hidden_states, static_argnums=1)(
+            PARAMS, config, tokens[:, piece], segments[:, piece], positions[:, piece], cache)
         parts.append(decoder.logits(PARAMS, hidden))
     np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, atol=1e-5)
 

@@ -27,12 +27,17 @@ def batch(rows=4, seed=0):
 
 def start(name="adamw", **changes):
     transformation = optimizer.build(OptimizerConfig(name=name, **changes), steps=100)
-    return step.initial_state(MODEL, transformation, jax.random.key(0)), transformation
+    return jax.jit(lambda key: step.initial_state(MODEL, transformation, key))(jax.random.key(0)), transformation
 
 
 @functools.cache
 def jitted(transformation, config):
     return jax.jit(functools.partial(step.train, config=config, model=MODEL, optimizer=transformation))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def gradients(params, config=CONFIG):
+    return step._gradients(params, batch(), config, MODEL)
 
 
 def run(state, transformation, config=CONFIG):
@@ -42,8 +47,8 @@ def run(state, transformation, config=CONFIG):
 @pytest.mark.parametrize("parts", [2, 4])
 def test_accumulated_equals_the_full_batch_with_ragged_weights(parts):
     state, _ = start()
-    full = step._gradients(state["params"], batch(), CONFIG, MODEL)
-    summed = step._gradients(state["params"], batch(), dataclasses.replace(CONFIG, accumulation=parts), MODEL)
+    full = gradients(state["params"])
+    summed = gradients(state["params"], dataclasses.replace(CONFIG, accumulation=parts))
     np.testing.assert_allclose(full[1:], summed[1:], rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), full[0], summed[0])
 
@@ -100,7 +105,7 @@ def test_muon_moves_matrices_by_its_own_rate_and_adamw_the_rest():
     assert moved["blocks"]["attention"] == {"query": True, "key": True, "value": True, "output": True}
     assert not moved["embedding"] and not moved["head"] and not moved["blocks"]["mlp_norm"]["scale"]
     update = after["params"]["blocks"]["mlp"]["up"] - state["params"]["blocks"]["mlp"]["up"]
-    gradient = step._gradients(state["params"], batch(), CONFIG, MODEL)[0]["blocks"]["mlp"]["up"]
+    gradient = gradients(state["params"])[0]["blocks"]["mlp"]["up"]
     evenness = [np.median(values) / values.max() for values in (
         np.linalg.svd(np.asarray(x[0]), compute_uv=False) for x in (update, gradient))]
     assert evenness[0] > 0.6 > 0.3 > evenness[1]  # orthogonalised, which the gradient is not
@@ -109,7 +114,7 @@ def test_muon_moves_matrices_by_its_own_rate_and_adamw_the_rest():
 def test_norms_are_not_decayed():
     state, transformation = start(learning_rate=1e-2, weight_decay=1.0, warmup_share=0.0)
     zeros = jax.tree.map(jnp.zeros_like, state["params"])
-    updates, _ = transformation.update(zeros, state["optimizer"], state["params"])
+    updates, _ = jax.jit(transformation.update)(zeros, state["optimizer"], state["params"])
     new = optax.apply_updates(state["params"], updates)
     np.testing.assert_array_equal(new["final_norm"]["scale"], 1)
     np.testing.assert_array_equal(new["blocks"]["mlp_norm"]["scale"], 1)
