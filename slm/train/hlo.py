@@ -81,7 +81,7 @@ class Module:
         for operation in self._computations[computation]:
             if operation.opcode == "while":
                 yield from self._walk(operation.attribute("body"), times * self._trips(operation))
-            elif operation.opcode in ("call", "conditional"):
+            elif operation.opcode == "call":
                 yield from self._walk(operation.attribute("to_apply"), times)
             else:
                 yield operation, times, computation
