@@ -9,17 +9,8 @@
 # pip install -e '.[cuda12]'. To outlive the terminal: nohup bash launch/gpu_node.sh … &
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-die() { printf 'error: %s\n' "$*" >&2; exit 2; }
-
-quoted() {  # the words as a shell reads them
-    local word words='' mark="'" escaped="'\\''"
-    for word; do
-        [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]] || word="'${word//$mark/$escaped}'"
-        words+=" $word"
-    done
-    printf '%s' "${words# }"
-}
+# shellcheck disable=SC1091
+source launch/common.sh
 
 config='' name='' stream='' restarts=20 dry_run=''
 while [ $# -gt 0 ]; do

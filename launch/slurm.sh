@@ -11,22 +11,10 @@
 # Before its time limit, and when it is preempted, a job saves and goes back into the queue; scancel ends it.
 # The checkout, with the .venv that `python` comes from (pip install -e '.[cuda12]'), must be on a shared disk.
 set -euo pipefail
-
-die() { printf 'error: %s\n' "$*" >&2; exit 2; }
-
-quoted() {  # the words as a shell reads them
-    local word words='' mark="'" escaped="'\\''"
-    for word; do
-        [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]] || word="'${word//$mark/$escaped}'"
-        words+=" $word"
-    done
-    printf '%s' "${words# }"
-}
-
-run() {
-    printf '$ %s\n' "$(quoted "$@")"
-    [ "$dry_run" ] || "$@"
-}
+# Slurm runs a copy of this file from elsewhere, in the folder given as --chdir.
+[ "${1:-}" = --job ] || cd "$(dirname "$0")/.."
+# shellcheck disable=SC1091
+source launch/common.sh
 
 job() {  # inside the allocation: STREAM LOCAL_DISK CPUS REQUEUES, then the command
     local stream=$1 local_disk=$2 cpus=$3 requeues=$4 code=0
@@ -55,12 +43,11 @@ job() {  # inside the allocation: STREAM LOCAL_DISK CPUS REQUEUES, then the comm
 }
 
 dry_run=''
-if [ "${1:-}" = --job ]; then  # Slurm runs a copy of this file from elsewhere, in the folder given as --chdir
+if [ "${1:-}" = --job ]; then
     shift
     job "$@"
     exit
 fi
-cd "$(dirname "$0")/.."
 
 nodes='' gpus='' partition='' config='' account='' name='' stream='' local_disk='' time=24:00:00 cpus=4 requeues=100
 while [ $# -gt 0 ]; do

@@ -12,23 +12,10 @@
 # stays, and costs, until `delete`. Needed: gcloud, logged in, and a pod that may write to the bucket.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck disable=SC1091
+source launch/common.sh
 
-die() { printf 'error: %s\n' "$*" >&2; exit 2; }
 pause() { sleep "${SLM_POLL_SECONDS:-30}"; }
-
-quoted() {  # the words as a shell reads them
-    local word words='' mark="'" escaped="'\\''"
-    for word; do
-        [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]] || word="'${word//$mark/$escaped}'"
-        words+=" $word"
-    done
-    printf '%s' "${words# }"
-}
-
-run() {
-    printf '$ %s\n' "$(quoted "$@")"
-    [ "$dry_run" ] || "$@"
-}
 
 # From outside -------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class PlanConfig:
 def run(config: PlanConfig, workdir: Path) -> dict:
     """Prints the plan, or a table of plans; returns what `result.json` holds."""
     jax.config.update("jax_platforms", "cpu")  # whatever this machine has, the step is compiled for another
+    jax.config.update("jax_enable_compilation_cache", False)  # which cannot read back what was compiled for another
     plans = []
     for topology, recipe in list(settings(config)):  # a mistake in the last is found before the first is compiled
         found = plan(recipe, topology, config.price)
