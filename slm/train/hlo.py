@@ -73,7 +73,6 @@ class Module:
                     found["name"], found["opcode"], found["result"], found["operands"]))
         if not entry:
             raise ValueError("the compiled text has no entry computation: this version of XLA writes another format")
-        self._entry = entry
         self._runs = list(self._walk(entry, 1))
 
     def _walk(self, computation: str, times: int) -> Iterator[tuple[Operation, int, str]]:
