@@ -52,7 +52,8 @@ def our_step(options, shape):
     batch = {"inputs": inputs, "targets": np.roll(inputs, -1, axis=1), "weights": np.ones(shape, np.float32),
              "segments": 1 + np.cumsum(first, axis=1, dtype=np.int32), "positions": positions.astype(np.int32)}
     transformation = optimizer.build(optimizer.OptimizerConfig(name=options.optimizer), steps=1000)
-    train = jax.jit(lambda state, batch: step.train(state, batch, step.StepConfig(), model, transformation),
+    train = jax.jit(lambda state, batch: step.train(
+        state, batch, config=step.StepConfig(), model=model, optimizer=transformation),
                     donate_argnums=0)
     state = jax.jit(lambda key: step.initial_state(model, transformation, key))(jax.random.key(0))
 

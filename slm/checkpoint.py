@@ -11,6 +11,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from slm.config import freeze
+from slm.model.presets import ModelConfig
+
 METRIC = "validation_bits_per_byte"
 
 
@@ -47,6 +50,10 @@ class Checkpoints:
         """The newest whole checkpoint's step."""
         return self._manager.latest_step()
 
+    def best(self) -> int | None:
+        """The step with the lowest validation bits per byte, of those that are kept."""
+        return self._manager.best_step()
+
     def about(self, step: int) -> dict[str, Any]:
         return self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
 
@@ -68,7 +75,9 @@ class Checkpoints:
 
 
 def read_params(workdir: Path, step: int | None, like: Any) -> Any:
-    """Parameters alone, from the newest checkpoint of a training workdir or from `step`; on one device.
+    """Parameters alone, from the newest checkpoint of a training workdir or from `step`.
+
+    They lie as the shardings of `like` say; where it has none, on one device.
 
     Raises:
       FileNotFoundError: no checkpoint there.
@@ -76,7 +85,8 @@ def read_params(workdir: Path, step: int | None, like: Any) -> Any:
     step = _step(workdir, step)
     path = _folder(workdir) / str(step) / "state"
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # whatever mesh it was saved on
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), {"params": like})
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding or here),
+                          {"params": like})
     with ocp.PyTreeCheckpointer() as checkpointer:
         return checkpointer.restore(path, args=ocp.args.PyTreeRestore(
             item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target),
@@ -87,6 +97,11 @@ def read_about(workdir: Path, step: int | None = None) -> dict[str, Any]:
     """What was saved beside the parameters: see `Checkpoints.save`."""
     path = _folder(workdir) / str(_step(workdir, step)) / "about" / "metadata"
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_model(workdir: Path) -> ModelConfig:
+    """The model that a workdir's checkpoints are of."""
+    return freeze(ModelConfig, read_about(workdir)["config"]["model"])
 
 
 def _folder(workdir: Path) -> epath.Path:

@@ -67,6 +67,15 @@ def is_first() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
+def of_first(value: int) -> int:
+    """The first process' value, for all of them."""
+    if processes() == 1:
+        return value
+    import numpy as np
+    from jax.experimental import multihost_utils
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
 class Preemption:
     """Notices SIGTERM, with which schedulers announce that a machine is about to be taken away."""
 

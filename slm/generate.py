@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from slm import checkpoint
-from slm.config import freeze
 from slm.model import decoder
 from slm.model.presets import ModelConfig
 from slm.text.tokenizer import Tokenizer
@@ -143,9 +142,8 @@ def run(config: GenerateConfig, workdir: Path) -> dict:
 
 def load(workdir: Path) -> tuple[decoder.Params, ModelConfig, Tokenizer]:
     """Parameters, model and tokenizer of a training workdir, for decoding."""
-    about = checkpoint.read_about(workdir)
     # On a CPU unrolled layers decode faster than scanned ones (three times at 1.2B, in a prototype before this code).
-    model = dataclasses.replace(freeze(ModelConfig, about["config"]["model"]), scan_layers=False, remat="none")
+    model = dataclasses.replace(checkpoint.read_model(workdir), scan_layers=False, remat="none")
     shapes = jax.eval_shape(functools.partial(decoder.initialize, model), jax.random.key(0))
     params = jax.tree.map(jnp.asarray, checkpoint.read_params(workdir, None, shapes))
     return params, model, Tokenizer.load(workdir / "tokenizer")

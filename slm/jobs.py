@@ -158,6 +158,32 @@ def _generate(config, workdir: Path, started: float) -> dict:
     return generate.run(config, workdir)
 
 
+def _sft(config, workdir: Path, started: float) -> dict:
+    from slm.train import sft
+    result = sft.run(config, workdir, started)
+    from slm import distributed
+    if distributed.is_first():
+        print(f"validation loss {result['validation_loss']:.4f}; "
+              f"try python -m slm.main --config=configs/evaluate.py --config.checkpoint={workdir}")
+    return result
+
+
+def _prepare_sft(config) -> Path:
+    """What several processes read: the benchmarks, which are downloaded once."""
+    from slm.tasks import igakuqa, jmed_llm
+    kinds = {own.kind for own in config.sets}
+    if "jmed_llm" in kinds:
+        jmed_llm.folder(config.jmed_llm)
+    if "igakuqa" in kinds:
+        igakuqa.folder(config.igakuqa)
+    return PRODUCTS
+
+
+def _evaluate(config, workdir: Path, started: float) -> dict:
+    from slm.evaluation import evaluate
+    return evaluate.run(config, workdir)
+
+
 JOBS = {
     "corpus": Job("sources → clean, private, deduplicated corpus", "slm.corpus.sources:CorpusJobConfig", _corpus),
     "textbooks": Job("lexicons → synthesised textbooks", "slm.corpus.textbooks:TextbooksConfig", _textbooks),
@@ -167,6 +193,10 @@ JOBS = {
                      "TokenizerJobConfig", _tokenizer),
     "pretrain": Job("corpus → base model", "slm.train.pretrain:PretrainConfig", _pretrain, goes_on=True,
                     prepare=_prepare_pretrain),
+    "sft": Job("base model and conversations → fine-tuned models", "slm.train.sft:SftConfig", _sft, goes_on=True,
+               prepare=_prepare_sft),
+    "evaluate": Job("model and benchmark → board, every answer kept", "slm.evaluation.evaluate:EvaluateConfig",
+                    _evaluate, goes_on=True),
     "plan": Job("preset and pod → does it fit, how long, how much; before renting", "slm.train.plan:PlanConfig",
                 _plan),
     "generate": Job("checkpoint and prompts → text", "slm.generate:GenerateConfig", _generate),

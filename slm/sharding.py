@@ -27,6 +27,11 @@ RULES: Mapping[str, tuple] = {
     r"final_norm/scale": (None,),
     r"head": (FSDP, TENSOR),
     r"optimizer/muon": (None,),  # the coefficients of its iteration
+    # Of LoRA: the side that is as long as the matrix is cut as the matrix is.
+    r"blocks/(attention|mlp)/(query|key|value|gate|up)/a": (None, FSDP, None),
+    r"blocks/(attention|mlp)/(query|key|value|gate|up)/b": (None, None, TENSOR),
+    r"blocks/(attention|mlp)/(output|down)/a": (None, TENSOR, None),
+    r"blocks/(attention|mlp)/(output|down)/b": (None, None, FSDP),
 }
 
 

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "slm"
 LAYERS = [
     {"slm.main"},
     {"slm.jobs"},
-    {"slm.train", "slm.report", "slm.quality"},
-    {"slm.generate", "slm.data", "slm.corpus"},
+    {"slm.train", "slm.evaluation", "slm.report", "slm.quality"},
+    {"slm.generate", "slm.data", "slm.corpus", "slm.tasks"},
     {"slm.checkpoint", "slm.sharding"},
     {"slm.model"},
     {"slm.text"},

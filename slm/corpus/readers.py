@@ -78,7 +78,8 @@ def _open(path: Path) -> io.BufferedIOBase:
     return open(path, "rb")
 
 
-def _read_json_lines(path: Path, part: int, parts: int) -> Iterator[Document]:
+def json_objects(path: Path, part: int = 0, parts: int = 1) -> Iterator[tuple[str, dict]]:
+    """(place, object) of each line of a JSON Lines file, plain or compressed, whose index is `part` modulo `parts`."""
     number = 0
     try:
         with _open(path) as file:
@@ -88,13 +89,18 @@ def _read_json_lines(path: Path, part: int, parts: int) -> Iterator[Document]:
                     raise ValueError(f"{path}, line {number} is longer than {LONGEST_LINE:,} bytes: JSON Lines holds "
                                      "one document a line; split the document or the file")
                 if (number - 1) % parts == part:
-                    yield _parse(line, f"{path}, line {number}", path)
+                    yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
     except _BROKEN as error:
         raise ValueError(f"{path} ends or breaks after line {number} ({error}): it was cut short or is not what its "
                          "name says; fetch it again") from None
 
 
-def _parse(line: bytes, place: str, path: Path) -> Document:
+def _read_json_lines(path: Path, part: int, parts: int) -> Iterator[Document]:
+    for place, row in json_objects(path, part, parts):
+        yield _oscar(row, place) if "warc_headers" in row else _document(row, place, path)
+
+
+def _parse(line: bytes, place: str) -> dict:
     if not line.strip():
         raise ValueError(f"{place} is empty: JSON Lines holds one object a line; remove it (grep -v '^$')")
     text = _decode(line, place)
@@ -103,8 +109,8 @@ def _parse(line: bytes, place: str, path: Path) -> Document:
     except (ValueError, RecursionError) as error:  # not JSON, a number of 5,000 digits, 100,000 brackets
         raise ValueError(f"{place} is not JSON ({error}): JSON Lines holds one object a line") from None
     if not isinstance(row, dict):
-        raise ValueError(f"{place} holds a {type(row).__name__}, not an object with a field 'text'")
-    return _oscar(row, place) if "warc_headers" in row else _document(row, place, path)
+        raise ValueError(f"{place} holds a {type(row).__name__}, not an object with named fields")
+    return row
 
 
 def _document(row: dict, place: str, path: Path) -> Document:

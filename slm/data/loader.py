@@ -76,6 +76,13 @@ def training(rows: Mapping[str, Rows], batch_rows: int, seed: int, mixture: Mapp
     return dataset.batch(batch_rows // shares)
 
 
+def weighted(weights: Mapping[str, float], rows: Mapping[str, Rows]) -> dict[str, float] | None:
+    """The mixture in which a source of weight w is read w times for each time that one of weight 1 is."""
+    if all(weight == 1 for weight in weights.values()):
+        return None
+    return {source: weights[source] * len(own) for source, own in rows.items()}
+
+
 def epochs(rows: Mapping[str, Rows], total_rows: int, mixture: Mapping[str, float] | None = None) -> dict[str, float]:
     """How often each source is read in `total_rows` rows."""
     if mixture:

@@ -26,6 +26,11 @@ END_OF_TURN = "<|end|>"
 CONTROL_SYMBOLS = (*ROLES, END_OF_TURN, *(f"<|reserved_{i}|>" for i in range(12)))
 WHITE_SPACE_SYMBOLS = ("\n", "\t")
 
+# What text/chat.py writes, for runtimes that read Jinja templates (Hugging Face, llama.cpp).
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
+CHAT_TEMPLATE = ("</s>{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+                 "{% if add_generation_prompt %}<|assistant|>{% endif %}")
+
 _CACHE_ENTRIES = 1_000_000
 
 
@@ -114,6 +119,10 @@ class Tokenizer:
         """Whether the id stands for one byte of a character that has no piece."""
         return self._pieces.is_byte(index)
 
+    def is_special(self, index: int) -> bool:
+        """Whether the id stands for no text: a control symbol, or the unknown piece."""
+        return self._pieces.is_control(index) or self._pieces.is_unknown(index)
+
 
 def save(folder: Path, model: bytes, user_dictionary: Path | None) -> str:
     """Writes a tokenizer's files into `folder`, dictionary included; returns its fingerprint."""
@@ -125,6 +134,7 @@ def save(folder: Path, model: bytes, user_dictionary: Path | None) -> str:
     (folder / MODEL_FILE).write_bytes(model)
     if user_dictionary:
         (folder / DICTIONARY_FILE).write_bytes(user_dictionary.read_bytes())
+    (folder / CHAT_TEMPLATE_FILE).write_text(CHAT_TEMPLATE, encoding="utf-8")
     (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return settings["fingerprint"]
 

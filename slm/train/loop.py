@@ -27,6 +27,7 @@ class LoopConfig:
     console_seconds: float = 10.0
     tensorboard: bool = True
     peak_tflops: float = 0.0  # of one device; 0: its maker's figure where it is known
+    patience: int = 0  # validations without a lower loss before training stops; 0: it never stops early
     checkpoints: str = ""  # a folder or gs://BUCKET/… that all processes reach; empty: in the workdir
 
     def __post_init__(self):
@@ -100,7 +101,12 @@ def _run(config, workdir, preemption, initial, abstract, step, batches, learning
         telemetry.step(number, values["loss"], float(learning_rate(number - 1)), values["grad_norm"],
                        int(values["skipped"]))
 
-    for number, batch in zip(range(start + 1, config.steps + 1), batches(start)):
+
+    def stale() -> bool:
+        return config.patience > 0 and distributed.of_first(validations.stale()) >= config.patience
+
+    ends = start if stale() else config.steps
+    for number, batch in zip(range(start + 1, ends + 1), batches(start)):
         state, metrics = step(state, batch)
         if number == start + 1:
             jax.block_until_ready(metrics)
@@ -124,11 +130,13 @@ def _run(config, workdir, preemption, initial, abstract, step, batches, learning
                 result = evaluate(state, last)
                 validations.add(number, result)
                 telemetry.evaluation(number, result)
+                last = last or stale()
+                to_save = to_save or last
             if to_save and not to_end:
                 checkpoints.save(number, state, about(number), validations.at(number))
         if to_evaluate or to_save:
             telemetry.resume_clock()
-        if to_end:
+        if to_end or last:
             break
     else:
         to_end = False
@@ -158,6 +166,11 @@ class _Validations:
         if self._path:
             with open(self._path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(self.lines[-1], ensure_ascii=False) + "\n")
+
+    def stale(self) -> int:
+        """How many validations there were since the one with the lowest loss."""
+        losses = [line["loss"] for line in self.lines]
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
     def at(self, step: int) -> float | None:
         line = self.lines[-1] if self.lines else {}

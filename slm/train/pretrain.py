@@ -1,12 +1,10 @@
 """Pretraining: a token stream in, a base model out."""
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from slm import distributed, sharding
@@ -16,7 +14,7 @@ from slm.data import loader, stream
 from slm.model import presets
 from slm.model.presets import ModelConfig
 from slm.sharding import MeshConfig
-from slm.train import loop, optimizer, step
+from slm.train import loop, optimizer, step, validation
 from slm.train.loop import LoopConfig
 from slm.train.optimizer import OptimizerConfig
 from slm.train.step import StepConfig
@@ -77,7 +75,7 @@ def run(config: PretrainConfig, workdir: Path, stream_folder: Path, started: flo
     sets = {split: stream.streams(stream_folder, split) for split in ("train", "validation")}
     rows = {split: {source: loader.Rows(tokens, config.rows.row_length, manifest["end_of_document"])
                     for source, tokens in sets[split].items()} for split in sets}
-    mixture = _mixture(config.rows.mixture) or _weighted(config.corpus.weights, rows["train"])
+    mixture = _mixture(config.rows.mixture) or loader.weighted(config.corpus.weights, rows["train"])
     mesh = choose_mesh(config, jax.device_count())
     share, shares = sharding.share_of_process(mesh, config.rows.batch_rows)
     total_rows = config.train.steps * config.rows.batch_rows
@@ -88,17 +86,10 @@ def run(config: PretrainConfig, workdir: Path, stream_folder: Path, started: flo
     program = step.program(config.step, config.model, transformation, mesh)
 
     def evaluate(state, limit: int | None) -> dict:
-        by_source = {}
-        for source, validation_rows in rows["validation"].items():
-            batches = loader.validation(validation_rows, config.rows.batch_rows, limit, share, shares)
-            sums = [program.evaluate(state["params"], sharding.to_devices(batch, mesh)) for batch in batches]
-            nll, tokens = np.sum(jax.device_get(sums), axis=0, dtype=np.float64)
-            # Of a part of the rows, the bytes are taken in proportion to the tokens.
-            size = sets["validation"][source].bytes * tokens / len(sets["validation"][source])
-            by_source[source] = (float(nll), float(tokens), float(size))
-        nll, tokens, size = map(sum, zip(*by_source.values()))
-        return {"loss": nll / tokens, "bits_per_byte": nll / math.log(2) / size,
-                "bits_per_byte_by_source": {source: n / math.log(2) / b for source, (n, _, b) in by_source.items()}}
+        return validation.measure(
+            lambda batch: program.evaluate(state["params"], sharding.to_devices(batch, mesh)), rows["validation"],
+            {source: tokens.bytes / len(tokens) for source, tokens in sets["validation"].items()},
+            config.rows.batch_rows, limit, share, shares)
 
     with jax.set_mesh(mesh):
         outcome = loop.run(
@@ -140,13 +131,6 @@ def _result(config: PretrainConfig, outcome: loop.Outcome) -> dict:
         "first_validation_bits_per_byte": first["bits_per_byte"],
         "seconds_to_first_step": outcome.seconds_to_first_step,
         "skipped_steps": outcome.metrics[-1]["skipped_steps"] if outcome.metrics else None}
-
-
-def _weighted(weights: Mapping[str, float], rows: Mapping[str, loader.Rows]) -> dict[str, float] | None:
-    """The mixture in which a source of weight w is read w times for each time that one of weight 1 is."""
-    if all(weight == 1 for weight in weights.values()):
-        return None
-    return {source: weights[source] * len(own) for source, own in rows.items()}
 
 
 def _mixture(text: str) -> dict[str, float] | None:

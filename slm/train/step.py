@@ -11,7 +11,8 @@ import optax
 from jax.sharding import Mesh
 
 from slm import sharding
-from slm.model import decoder
+from slm.model import decoder, lora
+from slm.model.lora import LoraConfig
 from slm.model.presets import ModelConfig
 from slm.train import objective
 
@@ -43,39 +44,59 @@ class Program:
     """What a training runs, compiled for a mesh; call its functions where the mesh is set (`jax.set_mesh`)."""
     abstract: State  # the shapes of the state, with their shardings
     initial: Callable[[jax.Array], State]  # key → state
-    train: Callable[[State, dict], tuple[State, dict]]  # the old state's memory becomes the new one's
-    evaluate: Callable[[Any, dict], tuple[jax.Array, jax.Array]]  # (parameters, batch) → (Σ nll, Σ weight)
+    # (state, batch, frozen parameters of LoRA) → (state, metrics); the old state's memory becomes the new one's.
+    train: Callable[..., tuple[State, dict]]
+    evaluate: Callable[..., tuple[jax.Array, jax.Array]]  # (parameters, batch, frozen) → (Σ nll, Σ weight)
 
 
-def program(config: StepConfig, model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> Program:
-    make = functools.partial(initial_state, model, optimizer)
+def program(config: StepConfig, model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh,
+            adapt: LoraConfig = lora.NONE) -> Program:
+    """The training of a model; with LoRA the state's parameters are the adapters, and the model's own are frozen."""
+    make = functools.partial(initial_state, model, optimizer, adapt=adapt)
     shapes = jax.eval_shape(make, jax.random.key(0))
     state = sharding.shardings(shapes, mesh)
     batch, everywhere = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    frozen = [model_shardings(model, mesh)] if adapt.rank else []
     options = _TPU_OPTIONS if mesh.devices.flat[0].platform == "tpu" else None
     return Program(
         abstract=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, state),
         initial=jax.jit(make, out_shardings=state),
-        train=jax.jit(functools.partial(train, config=config, model=model, optimizer=optimizer), donate_argnums=0,
-                      in_shardings=(state, batch), out_shardings=(state, everywhere), compiler_options=options),
-        evaluate=jax.jit(functools.partial(evaluate, config=config, model=model),
-                         in_shardings=(state["params"], batch), out_shardings=everywhere, compiler_options=options))
+        train=jax.jit(functools.partial(train, config=config, model=model, optimizer=optimizer, adapt=adapt),
+                      donate_argnums=0, in_shardings=(state, batch, *frozen), out_shardings=(state, everywhere),
+                      compiler_options=options),
+        evaluate=jax.jit(functools.partial(evaluate, config=config, model=model, adapt=adapt),
+                         in_shardings=(state["params"], batch, *frozen), out_shardings=everywhere,
+                         compiler_options=options))
 
 
-def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, key: jax.Array) -> State:
+def model_shardings(model: ModelConfig, mesh: Mesh) -> Any:
+    """Where the model's own parameters lie."""
+    return sharding.shardings(jax.eval_shape(functools.partial(decoder.initialize, model), jax.random.key(0)), mesh)
+
+
+def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, key: jax.Array,
+                  adapt: LoraConfig = lora.NONE) -> State:
     params = decoder.initialize(config, key)
+    if adapt.rank:
+        params = lora.initialize(params, adapt, key)
     return {"params": params, "optimizer": optimizer.init(params), "step": jnp.int32(0),
             "running_norm": jnp.float32(0), "skipped": jnp.int32(0)}
 
 
-def train(state: State, batch: dict, config: StepConfig, model: ModelConfig,
-          optimizer: optax.GradientTransformation) -> tuple[State, dict[str, jax.Array]]:
+def train(state: State, batch: dict, frozen: decoder.Params | None = None, *, config: StepConfig, model: ModelConfig,
+          optimizer: optax.GradientTransformation,
+          adapt: LoraConfig = lora.NONE) -> tuple[State, dict[str, jax.Array]]:
     """One optimizer step on `batch` (arrays [B, T]).
 
     Metrics: loss (nats a target, without z-loss), grad_norm, skipped (so far). A step that is not finite, or whose
     gradient norm spikes, leaves parameters and optimizer as they were.
     """
-    gradients, nll, weight = _gradients(state["params"], batch, config, model)
+    params, pull_back = state["params"], None
+    if adapt.rank:
+        params, pull_back = jax.vjp(lambda adapters: lora.merge(frozen, adapters, adapt), params)
+    gradients, nll, weight = _gradients(params, batch, config, model)
+    if pull_back:
+        (gradients,) = pull_back(gradients)
     loss = nll / jnp.maximum(weight, 1)
     norm = optax.global_norm(gradients)
     updates, optimizer_state = optimizer.update(gradients, state["optimizer"], state["params"])
@@ -118,7 +139,9 @@ def _gradients(params, batch, config: StepConfig, model: ModelConfig) -> tuple[A
     return jax.tree.map(lambda g: g / jnp.maximum(weight, 1), gradients), nll, weight
 
 
-def evaluate(params, batch: dict, config: StepConfig, model: ModelConfig) -> tuple[jax.Array, jax.Array]:
+def evaluate(params, batch: dict, frozen: decoder.Params | None = None, *, config: StepConfig, model: ModelConfig,
+             adapt: LoraConfig = lora.NONE) -> tuple[jax.Array, jax.Array]:
     """(Σ nll in nats, Σ weight) of a batch."""
-    _, sums = objective.sums(params, model, batch, 0.0, config.loss_chunk)
+    whole = lora.merge(frozen, params, adapt) if adapt.rank else params
+    _, sums = objective.sums(whole, model, batch, 0.0, config.loss_chunk)
     return sums

@@ -93,7 +93,7 @@ def test_a_spike_is_skipped_once_the_norm_is_known():
 
 def test_evaluation_sums_the_targets_that_count():
     state, _ = start()
-    nll, weight = step.evaluate(state["params"], batch(), CONFIG, MODEL)
+    nll, weight = step.evaluate(state["params"], batch(), config=CONFIG, model=MODEL)
     assert float(weight) == 66
     assert float(nll / weight) == pytest.approx(np.log(97), abs=0.1)
 

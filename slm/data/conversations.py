@@ -1,0 +1,124 @@
+"""Conversations → ids and loss mask, packed whole into rows."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import grain.python as grain
+import numpy as np
+
+from slm.corpus.readers import json_objects
+from slm.data.loader import Batch
+from slm.text import chat
+from slm.text.chat import Message
+from slm.text.normalize import normalize
+from slm.text.tokenizer import Tokenizer
+
+
+def read_messages(path: Path) -> Iterator[list[Message]]:
+    """The conversations of a JSON Lines file, plain or compressed, with `messages` in each line."""
+    for place, row in json_objects(path):
+        messages = row.get("messages")
+        try:
+            chat.refuse_odd(messages)
+        except ValueError as error:
+            raise ValueError(f'{place}: {error}; a line is {{"messages": [{{"role": "user", "content": …}}, …]}}'
+                             ) from None
+        if not any(message["role"] == "assistant" for message in messages):
+            raise ValueError(f"{place} has no assistant turn: there is nothing to learn from it")
+        yield _whole(messages, place)
+
+
+def read_alpaca(path: Path) -> Iterator[list[Message]]:
+    """The conversations of a JSON Lines file with Alpaca's columns: instruction, input (may be empty), output."""
+    for place, row in json_objects(path):
+        texts = [row.get("instruction"), row.get("input") or "", row.get("output")]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{place} has {', '.join(row) or 'nothing'}: Alpaca's columns are instruction, input (may "
+                             "be empty) and output, all strings")
+        request = "\n\n".join(filter(None, texts[:2]))
+        yield _whole([{"role": "user", "content": request}, {"role": "assistant", "content": texts[2]}], place)
+
+
+def _whole(messages: list[Message], place: str) -> list[Message]:
+    """The messages with nothing but role and content; half a character in them is an error of this place."""
+    for message in messages:
+        try:
+            message["content"].encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{place} has half a character (a lone surrogate) at {error.start} of a turn of the "
+                             f"{message['role']}: it was decoded wrongly; write the file again as UTF-8") from None
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def is_held_out(group: str, share: float) -> bool:
+    """Whether what belongs to `group` (a document, or the text itself) is for validation; the same in every run."""
+    digest = hashlib.sha256(normalize(group).encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+class Packed(grain.RandomAccessDataSource):
+    """Conversations, each whole in one row of T tokens; a row has the arrays of `loader.Rows`.
+
+    Weights are 1 where the target is the assistant's.
+
+    Attributes:
+      conversations, tokens, learned: how many went in; `learned` are the tokens with weight.
+      cut: how many lost the middle of their longest user turn, to fit.
+      bytes: UTF-8 bytes of the assistant's normalised text, the denominator of bits per byte.
+    """
+
+    def __init__(self, conversations: Iterable[Sequence[Message]], tokenizer: Tokenizer, row_length: int):
+        self._row_length, self._end = row_length, tokenizer.end_of_document
+        ids, said = [], []
+        self.bytes = self.cut = 0
+        for messages in conversations:
+            encoded = chat.encode(tokenizer, messages, limit=row_length + 1)  # the first id is never a target
+            ids.append(np.asarray(encoded.ids, np.uint16 if len(tokenizer) <= 2**16 else np.int32))
+            said.append(np.asarray(encoded.said, bool))
+            self.cut += encoded.cut > 0
+            self.bytes += sum(len(normalize(m["content"]).encode()) for m in messages if m["role"] == "assistant")
+        self._ids, self._said = ids, said
+        self._rows = _first_fit([len(own) - 1 for own in ids], row_length)
+        self.conversations, self.tokens = len(ids), sum(len(own) - 1 for own in ids)
+        self.learned = int(sum(own.sum() for own in said))
+
+    def digest(self) -> bytes:
+        """The same for the same conversations in the same order."""
+        parts = (own.tobytes() + said.tobytes() for own, said in zip(self._ids, self._said))
+        return hashlib.sha256(b"".join(parts)).digest()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        row = {"inputs": np.full(self._row_length, self._end, np.int32),
+               "targets": np.full(self._row_length, self._end, np.int32),
+               "segments": np.zeros(self._row_length, np.int32), "positions": np.zeros(self._row_length, np.int32),
+               "weights": np.zeros(self._row_length, np.float32)}
+        start = 0
+        for segment, number in enumerate(self._rows[int(index)], 1):
+            ids, said = self._ids[number], self._said[number]
+            place = slice(start, start + len(ids) - 1)
+            row["inputs"][place], row["targets"][place] = ids[:-1], ids[1:]
+            row["weights"][place] = said[1:]
+            row["segments"][place] = segment
+            row["positions"][place] = np.arange(len(ids) - 1)
+            start = place.stop
+        return row
+
+
+def _first_fit(lengths: Sequence[int], row_length: int, open_rows: int = 64) -> list[list[int]]:
+    """Which conversations each row holds: longest first, each into the first of the newest rows that has room."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
+        first = max(0, len(rows) - open_rows)
+        row = next((row for row in range(first, len(rows)) if room[row] >= lengths[number]), None)
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            room.append(row_length)
+        rows[row].append(number)
+        room[row] -= lengths[number]
+    return rows

@@ -1,0 +1,63 @@
+"""Which models stand for one row of the board, and what they were trained on."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from slm import checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A model, or the same training with several seeds and folds.
+
+    Attributes:
+      protocol: of JMED-LLM, P0 … CV.
+      models: {(seed, fold): workdir}; fold None: not of a cross-validation.
+      learned: tasks of JMED-LLM.
+      igakuqa_years: examinations.
+    """
+    name: str
+    protocol: str
+    models: Mapping[tuple[int, int | None], str]
+    learned: tuple[str, ...] = ()
+    igakuqa_years: tuple[str, ...] = ()
+
+
+def find(backend: str, place: str, model: str) -> Contender:
+    """The contender that a config names; where it names none, the newest fine-tuning under runs/.
+
+    Raises:
+      FileNotFoundError: there is none; the message names the command that makes one.
+    """
+    if backend != "checkpoint":
+        return Contender(model, "P0", {(0, None): model})
+    folder = Path(place) if place else _newest(Path("runs"))
+    result = folder / "result.json"
+    if result.exists() and "runs" in (about := json.loads(result.read_text(encoding="utf-8"))):
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+        models = {(own["seed"], own["fold"]): own["workdir"] for own in about["runs"]}
+        return _contender(str(folder), settings, models)
+    settings = checkpoint.read_about(folder)["config"]
+    return _contender(str(folder), settings, {(settings["seed"], settings.get("fold")): str(folder)})
+
+
+def _contender(name: str, settings: dict, models: dict) -> Contender:
+    """By the settings of its training; a pretraining has learned from no benchmark that it knows of."""
+    sets = settings.get("sets", [])
+    learned = tuple(own["name"] for own in sets if own["kind"] == "jmed_llm")
+    years = tuple(own["name"] for own in sets if own["kind"] == "igakuqa")
+    return Contender(name, settings["protocol"] if learned else "P0", models, learned, years)
+
+
+def _newest(runs: Path) -> Path:
+    found = []
+    for path in runs.glob("**/config.json"):
+        result = path.with_name("result.json")
+        if result.exists() and json.loads(path.read_text(encoding="utf-8"))["config"].get("job") == "sft":
+            found.append(result)
+    if not found:
+        raise FileNotFoundError("no fine-tuned model under runs/: make one with python -m slm.main "
+                                "--config=configs/sft.py, or name a training with --config.checkpoint=WORKDIR")
+    return max(found, key=lambda path: path.stat().st_mtime).parent

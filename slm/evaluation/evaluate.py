@@ -1,0 +1,250 @@
+"""Evaluation: a model and a benchmark in, a board and every raw answer out."""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from slm.corpus.sources import CorpusConfig
+from slm.evaluation import board, calibration, contenders, exam, floors, language_model, readouts
+from slm.evaluation.contenders import Contender
+from slm.evaluation.models import Checkpoint, Model
+from slm.evaluation.readouts import Answer
+from slm.tasks import igakuqa, jmed_llm, sample, tables
+from slm.tasks.igakuqa import IgakuQAConfig
+from slm.tasks.jmed_llm import FOLDS, JmedLlmConfig
+from slm.tasks.tables import TableConfig
+from slm.tasks.task import Item, Task
+
+ANSWERS = "answers"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """What is asked of which model, and how its answers are read."""
+    job: str = "evaluate"
+    variant: str = "jmed_llm"
+    benchmark: Literal["jmed_llm", "igakuqa", "sample", "tables", "text"] = "jmed_llm"
+    tasks: str = ""  # NAME[,NAME…] of the benchmark; empty: all
+    limit: int = 0  # rows of each task, spread over it; 0: all
+    # A fine-tuning (all its seeds and folds) or a single training; empty: the newest fine-tuning under runs/.
+    checkpoint: str = ""
+    backend: Literal["checkpoint", "openai", "hugging_face"] = "checkpoint"
+    model: str = ""  # the name at the endpoint, or the Hugging Face model's folder
+    base_url: str = ""  # of an OpenAI-compatible endpoint: the only thing that sends a question off this machine
+    choice: Literal["likelihood", "constrained", "free"] = "likelihood"
+    extraction: Literal["spans", "free"] = "spans"
+    exam: Literal["likelihood", "constrained", "free"] = "likelihood"
+    jmed_llm: JmedLlmConfig = JmedLlmConfig()
+    igakuqa: IgakuQAConfig = IgakuQAConfig()
+    tables: tuple[TableConfig, ...] = ()
+    corpus: CorpusConfig = CorpusConfig()  # of benchmark=text
+    floors: bool = True
+    resamples: int = 2000  # of the bootstrap
+    seed: int = 0
+    batch_tokens: int = 16_384  # of prompts computed together
+
+    def __post_init__(self):
+        if self.limit < 0 or self.resamples < 1 or self.batch_tokens < 1:
+            raise ValueError(f"limit={self.limit}, resamples={self.resamples}, batch_tokens={self.batch_tokens}: give "
+                             "at least 0, 1 and 1")
+        if self.backend == "openai" and not (self.model and self.base_url):
+            raise ValueError(f"backend=openai needs model and base_url (they are {self.model!r} and {self.base_url!r})")
+        if self.backend == "hugging_face" and not self.model:
+            raise ValueError("backend=hugging_face needs model: the folder of a Hugging Face model")
+        if self.backend != "checkpoint" and self.checkpoint:
+            raise ValueError(f"backend={self.backend} and checkpoint={self.checkpoint!r} fight: leave one of them out")
+        if self.benchmark == "text" and self.backend != "checkpoint":
+            raise ValueError(f"benchmark=text measures bits per byte of own checkpoints, not of backend={self.backend}")
+
+
+def run(config: EvaluateConfig, workdir: Path) -> dict:
+    """Answers, scores and prints; returns what `result.json` holds: {task: its line of the board}.
+
+    Answers that are there are kept, so that the same command goes on.
+    """
+    started = time.perf_counter()
+    contender = contenders.find(config.backend, config.checkpoint, config.model)
+    if config.benchmark == "text":
+        return language_model.run(contender, config.corpus, workdir, config.batch_tokens)
+    tasks = _tasks(config, contender)
+    answers = _ask(config, contender, tasks, workdir)
+    lines, reports = {}, {}
+    for name, task in tasks.items():
+        given, truncated = answers[name]
+        floor, majority = _baselines(config, contender, task)
+        lines[name], reports[name] = board.line(
+            task, given, contender.protocol, getattr(config, task.kind), truncated, floor, majority, config.resamples,
+            config.seed)
+        if given[0][0].log_likelihoods:
+            reports[name]["calibration"] = _calibration(task, given, workdir / f"reliability-{name}")
+        if config.benchmark == "igakuqa":
+            reports[name]["examination"] = _examination(config, given[0])
+    board.correct(reports)
+    _write(workdir / "report.json", json.dumps({
+        "model": contender.name, "protocol": contender.protocol, "seconds": time.perf_counter() - started,
+        "tasks": reports}, indent=2, ensure_ascii=False) + "\n")
+    text = board.markdown(contender.name, lines, reports, published=config.benchmark == "jmed_llm")
+    _write(workdir / "board.md", text)
+    print(text)
+    return lines
+
+
+def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
+    """What is asked; of a cross-validation, all rows of the tasks that were learned."""
+    if config.benchmark == "jmed_llm":
+        folder = jmed_llm.folder(config.jmed_llm)
+        if contender.protocol == "CV":
+            found = {name: jmed_llm.fold(folder, name) for name in contender.learned}
+        else:
+            found = dict(jmed_llm.test(folder))
+    elif config.benchmark == "igakuqa":
+        task, questions = _examinations(config)
+        found = {"igakuqa": task}
+        years = {str(question.year) for question in questions.values()} & set(contender.igakuqa_years)
+        if years:
+            raise ValueError(f"{contender.name} learned from the examinations of {', '.join(sorted(years))}: leave "
+                             "these years out with --config.igakuqa.years")
+    elif config.benchmark == "sample":
+        found = dict(sample.tasks())
+    else:
+        if not config.tables:
+            raise ValueError("benchmark=tables has no tables: name one, as configs/evaluate.py does")
+        found = {own.name: tables.task(own.name, own.kind, tables.read(own.file, own.kind), own.headline)
+                 for own in config.tables}
+    names = config.tasks.split(",") if config.tasks else list(found)
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        raise ValueError(f"{config.benchmark} has no task {', '.join(unknown)} for {contender.name}: there are "
+                         f"{', '.join(found)}")
+    if contender.protocol == "CV" and config.benchmark != "jmed_llm":
+        raise ValueError(f"{contender.name} is a cross-validation of JMED-LLM: a model of one fold is evaluated on "
+                         f"{config.benchmark} by naming its folder")
+    return {name: _limited(found[name], config.limit) for name in names}
+
+
+def _limited(task: Task, limit: int) -> Task:
+    """At most `limit` rows, spread over the task: files are sorted by tag and answer."""
+    number = len(task.items)
+    if not limit or number <= limit:
+        return task
+    return dataclasses.replace(task, items=tuple(task.items[place * number // limit] for place in range(limit)))
+
+
+def _ask(config: EvaluateConfig, contender: Contender, tasks: dict[str, Task],
+         workdir: Path) -> dict[str, tuple[list[list[Answer]], int]]:
+    """{task: (answers [seeds][rows], prompts cut)}; every answer is in a file of `answers/`."""
+    given: dict[str, dict[int, dict[str, Answer]]] = {name: {} for name in tasks}
+    truncated = dict.fromkeys(tasks, 0)
+    for (seed, fold), place in contender.models.items():
+        model: Model | None = None
+        for name, task in tasks.items():
+            items = [item for item in task.items if fold is None or jmed_llm.fold_of(item) == fold]
+            path = workdir / ANSWERS / f"{name}-seed-{seed}{'' if fold is None else f'-fold-{fold}'}.jsonl"
+            if not path.exists() and items:
+                model = model or _load(config, place)
+                before = model.truncated
+                found = readouts.answers(model, task, items, getattr(config, task.kind))
+                _write_answers(path, items, found, model.truncated - before)
+            answers, cut = _read_answers(path) if items else ({}, 0)
+            given[name].setdefault(seed, {}).update(answers)
+            truncated[name] += cut
+    return {name: ([[own[item.id] for item in task.items] for own in given[name].values()], truncated[name])
+            for name, task in tasks.items()}
+
+
+def _load(config: EvaluateConfig, place: str) -> Model:
+    if config.backend == "openai":
+        from slm.evaluation.endpoint import Endpoint
+        return Endpoint(config.base_url, config.model)
+    if config.backend == "hugging_face":
+        from slm.evaluation.hugging_face import HuggingFace
+        return HuggingFace(config.model)
+    return Checkpoint.load(Path(place), config.batch_tokens)
+
+
+def _write_answers(path: Path, items: Sequence[Item], answers: Sequence[Answer], truncated: int) -> None:
+    """The first line says how many prompts were cut; then one line an answer. No question is written down."""
+    lines = [{"truncated": truncated}]
+    for item, answer in zip(items, answers):
+        document = hashlib.sha256(item.document.encode("utf-8", "replace")).hexdigest()[:16]
+        lines.append({**dataclasses.asdict(answer), "gold": item.answer, "tag": item.tag, "document": document})
+    # What a model writes may hold half a character: escaped, it stays readable.
+    _write(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _read_answers(path: Path) -> tuple[dict[str, Answer], int]:
+    first, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    fields = [field.name for field in dataclasses.fields(Answer)]
+    return {line["item"]: Answer(**{name: line[name] for name in fields}) for line in lines}, first["truncated"]
+
+
+def _baselines(config: EvaluateConfig, contender: Contender, task: Task) -> tuple[list | None, list]:
+    """What the floor and the commonest answer give for each row, by the same protocol.
+
+    Without training rows there is no floor, and the commonest answer is that of the test itself.
+    """
+    if contender.protocol == "CV":
+        floor, majority = {}, {}
+        folder = jmed_llm.folder(config.jmed_llm)
+        for fold in range(FOLDS):
+            learned = jmed_llm.training(folder, task.name, "CV", fold).items
+            asked = [item for item in task.items if jmed_llm.fold_of(item) == fold]
+            if asked:
+                majority |= dict(zip([item.id for item in asked], floors.majority(learned, asked, task.kind)))
+                if config.floors:
+                    floor |= dict(zip([item.id for item in asked], floors.floor(task, learned, asked)))
+        return ([floor[item.id] for item in task.items] if config.floors else None,
+                [majority[item.id] for item in task.items])
+    learned = _learned(config, contender, task)
+    majority = floors.majority(learned, task.items, task.kind)
+    wanted = config.floors and (learned or task.kind == "exam")
+    return floors.floor(task, learned, task.items) if wanted else None, majority
+
+
+def _learned(config: EvaluateConfig, contender: Contender, task: Task) -> Sequence[Item]:
+    if config.benchmark == "jmed_llm" and contender.protocol != "P0":
+        return jmed_llm.training(jmed_llm.folder(config.jmed_llm), task.name, contender.protocol).items
+    if config.benchmark == "sample":
+        return sample.training()[task.name].items
+    if config.benchmark == "tables":
+        own = next(own for own in config.tables if own.name == task.name)
+        return tables.read(own.train_file, own.kind) if own.train_file else ()
+    return ()
+
+
+def _calibration(task: Task, given: Sequence[Sequence[Answer]], figure: Path) -> dict:
+    """Of the letters' probabilities of all seeds; where an item wants several letters, it is left out."""
+    pairs = [(answer, item) for own in given for answer, item in zip(own, task.items)
+             if answer.log_likelihoods and len(item.answer) == 1 and item.answer[0] in answer.log_likelihoods]
+    if not pairs:
+        return {}
+    probabilities = [readouts.probabilities(answer) for answer, _ in pairs]
+    places = [list(answer.log_likelihoods).index(item.answer[0]) for answer, item in pairs]
+    confidence = [max(own) for own in probabilities]
+    correct = [own.index(max(own)) == place for own, place in zip(probabilities, places)]
+    calibration.figure(calibration.reliability(confidence, correct), figure, task.name)
+    return {"ece": calibration.ece(confidence, correct), "brier": calibration.brier(probabilities, places),
+            "figure": f"{figure}.png"}
+
+
+def _examinations(config: EvaluateConfig) -> tuple[Task, dict[str, igakuqa.Question]]:
+    own = config.igakuqa
+    return igakuqa.load(igakuqa.folder(own), own.years, own.text_only, own.shots)
+
+
+def _examination(config: EvaluateConfig, answers: Sequence[Answer]) -> dict:
+    """Marks of each year, of the first seed's answers."""
+    report = exam.score(_examinations(config)[1], {answer.item: answer.value for answer in answers})
+    print(exam.markdown(report))
+    return report
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.writing")
+    aside.write_text(text, encoding="utf-8")
+    aside.rename(path)

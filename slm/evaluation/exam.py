@@ -1,0 +1,166 @@
+"""Answer sheets of the national medical licensing exam: accuracy, points, and whether they pass."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from slm.tasks.igakuqa import SECTIONS, Question, is_right, read_answer
+
+# On every table: others score otherwise.
+PROTOCOL = "IgakuQA: exact match of the letters; the prompt tells how many answers are right"
+
+REQUIRED = "BE"  # 必修, the sections with a mark of their own
+
+# {year: points to pass, (required, general)}, as the ministry published them.
+MARKS = {2018: (160, 208), 2019: (160, 209), 2020: (158, 217), 2021: (160, 209), 2022: (158, 214)}
+
+FORBIDDEN = 3  # forbidden choices (禁忌肢) that may be taken
+
+_PROBLEMS = 400  # of a whole exam
+
+
+def score(questions: Mapping[str, Question], predictions: Mapping[str, str]) -> dict[str, Any]:
+    """The report on an answer sheet.
+
+    Args:
+      predictions: {problem: answer, as `igakuqa.read_answer` reads it}. What is missing is wrong.
+
+    Returns:
+      all, text_only: {n, right, accuracy (None if n is 0), score and total in points}.
+      by_year, by_section, by_answers (1, 2, 3 of them, or numeric): {name: the same}; a year is a string.
+      exams: {year: {required, required_total, required_mark, general, general_total, general_mark, kinki_selected,
+        kinki_selected_full_width, passed, why}}. `kinki_selected` counts the problems where a forbidden choice was
+        taken, by the letters as in the files. Some of those are full-width, which no answer is: the other count reads
+        them too, and it decides. `passed` is None where it cannot be known; `why` says why not, or what was failed.
+      unanswered: problems without a prediction.
+    """
+    if not questions:
+        raise ValueError("there are no questions to score: give at least one")
+    unknown = [name for name in predictions if name not in questions]
+    if unknown:
+        raise ValueError(f"{len(unknown)} predictions answer no problem of the exam, the first {unknown[0]!r}: give "
+                         f"the questions they answer; those here are as {next(iter(questions))}")
+    for name, prediction in predictions.items():
+        if not isinstance(prediction, str):
+            raise ValueError(f"the prediction of {name} is {prediction!r}: give a string, empty where there is none")
+    right = {name: is_right(name, predictions.get(name, ""), question.answer) for name, question in questions.items()}
+
+    def groups(key) -> dict[str, dict]:
+        names = sorted({key(question) for question in questions.values()})
+        return {name: _tally((q for q in questions.values() if key(q) == name), right) for name in names}
+
+    return {"protocol": PROTOCOL,
+            "all": _tally(questions.values(), right),
+            "text_only": _tally((question for question in questions.values() if question.text_only), right),
+            "by_year": groups(lambda question: str(question.year)),
+            "by_section": groups(lambda question: question.section),
+            "by_answers": groups(lambda question: "numeric" if question.numeric else str(len(question.answer))),
+            "exams": {str(year): _exam(year, [q for q in questions.values() if q.year == year], predictions, right)
+                      for year in sorted({question.year for question in questions.values()})},
+            "unanswered": sum(name not in predictions for name in questions)}
+
+
+def _tally(questions: Iterable[Question], right: Mapping[str, bool]) -> dict[str, Any]:
+    points = [(question.points, right[question.problem_id]) for question in questions]
+    count = sum(own for _, own in points)
+    return {"n": len(points), "right": count, "accuracy": count / len(points) if points else None,
+            "score": sum(value for value, own in points if own), "total": sum(value for value, _ in points)}
+
+
+def _exam(year: int, questions: list[Question], predictions: Mapping[str, str], right: Mapping[str, bool]
+          ) -> dict[str, Any]:
+    required, general = (_tally((q for q in questions if (q.problem_id[3] in REQUIRED) == own), right)
+                         for own in (True, False))
+    marks = MARKS.get(year, (None, None))
+    taken, taken_read = _forbidden(questions, predictions, str), _forbidden(questions, predictions, read_answer)
+    result = {"required": required["score"], "required_total": required["total"], "required_mark": marks[0],
+              "general": general["score"], "general_total": general["total"], "general_mark": marks[1],
+              "kinki_selected": taken, "kinki_selected_full_width": taken_read}
+    unknown = _unknown(year, questions, predictions)
+    if unknown:
+        return result | {"passed": None, "why": unknown}
+    failed = [f"{part} points {tally['score']} < {mark}"
+              for part, tally, mark in zip(("required", "general"), (required, general), marks)
+              if tally["score"] < mark]
+    if taken_read > FORBIDDEN:
+        failed.append(f"forbidden choices {taken_read} > {FORBIDDEN}")
+    return result | {"passed": not failed, "why": ", ".join(failed)}
+
+
+def _unknown(year: int, questions: list[Question], predictions: Mapping[str, str]) -> str:
+    """Why nobody can say whether the exam was passed; empty: it can be said."""
+    asked = {question.problem_id[3] for question in questions}
+    answered = {question.problem_id[3] for question in questions if question.problem_id in predictions}
+    if year not in MARKS:
+        return f"no marks are known of {year}"
+    if asked != set(SECTIONS):
+        return f"no questions of section {', '.join(sorted(set(SECTIONS) - asked))}"
+    if len(questions) != _PROBLEMS:
+        return f"{len(questions)} questions of {_PROBLEMS}"
+    if answered != set(SECTIONS):
+        return f"no answers to section {', '.join(sorted(set(SECTIONS) - answered))}"
+    if any(question.kinki is None for question in questions):
+        return "the forbidden choices are unknown"
+    return ""
+
+
+def _forbidden(questions: list[Question], predictions: Mapping[str, str], read: Callable[[str], str]) -> int | None:
+    if any(question.kinki is None for question in questions):
+        return None
+    return sum(not set(read(question.kinki)).isdisjoint(predictions.get(question.problem_id, "").split(","))
+               for question in questions)
+
+
+def majority(questions: Mapping[str, Question]) -> dict[str, str]:
+    """Always the letters that are most often right, as many as asked for: the best that no reading can do.
+
+    They are counted on these very questions. Numbers are left unanswered.
+    """
+    counts = Counter(letter for question in questions.values() for letter in question.answer
+                     if letter in question.choices)
+    letters = sorted(counts, key=lambda letter: (-counts[letter], letter))
+    return {name: ",".join([letter for letter in letters if letter in question.choices][:len(question.answer)])
+            for name, question in questions.items() if not question.numeric}
+
+
+def guessing(questions: Mapping[str, Question]) -> float:
+    """The expected accuracy of drawing as many of the choices as are right. A number is never guessed."""
+    if not questions:
+        raise ValueError("there are no questions to guess: give at least one")
+    return sum(_chance(question) for question in questions.values()) / len(questions)
+
+
+def _chance(question: Question) -> float:
+    draws = list(itertools.combinations(question.choices, len(question.answer)))
+    return sum(is_right(question.problem_id, ",".join(draw), question.answer) for draw in draws) / max(len(draws), 1)
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """A report as tables: what was right, and each year's exam."""
+    answers = {"1": "1 answer", "numeric": "a number"}
+    parts = [("all", report["all"]), ("text only", report["text_only"]),
+             *((answers.get(name, f"{name} answers"), tally) for name, tally in report["by_answers"].items()),
+             *report["by_year"].items(), *report["by_section"].items()]
+    lines = [f"{report['protocol']}.", "", "| part | problems | right | accuracy | points |", "|---|--:|--:|--:|--:|"]
+    for name, tally in parts:
+        accuracy = "–" if tally["accuracy"] is None else f"{tally['accuracy']:.3f}"
+        points = f"{tally['score']:,}/{tally['total']:,}"
+        lines.append(f"| {name} | {tally['n']:,} | {tally['right']:,} | {accuracy} | {points} |")
+    lines += ["", f"| exam | required (mark) | general (mark) | forbidden (at most {FORBIDDEN}) | passed |",
+              "|---|--:|--:|--:|---|"]
+    for year, exam in report["exams"].items():
+        points = [f"{exam[part]}/{exam[f'{part}_total']} ({_known(exam[f'{part}_mark'])})"
+                  for part in ("required", "general")]
+        taken = _known(exam["kinki_selected_full_width"])
+        if exam["kinki_selected"] != exam["kinki_selected_full_width"]:
+            taken += f" ({exam['kinki_selected']} by half-width letters)"
+        passed = {True: "yes", False: "no", None: "unknown"}[exam["passed"]]
+        lines.append(f"| {year} | {' | '.join(points)} | {taken} | {passed}{exam['why'] and ': '}{exam['why']} |")
+    if report["unanswered"]:
+        lines += ["", f"{report['unanswered']:,} problems have no answer: wrong."]
+    return "\n".join(lines) + "\n"
+
+
+def _known(value: int | None) -> str:
+    return "–" if value is None else str(value)

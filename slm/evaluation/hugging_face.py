@@ -1,0 +1,187 @@
+"""A causal model in the format of Hugging Face transformers, for the board."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from slm.tasks.task import Message, without_system
+
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+class HuggingFace:
+    """The prompt is the tokenizer's chat template, or without one the texts joined by blank lines, as base models read
+    them. Code that a model brings is never run."""
+
+    def __init__(self, path_or_name: str, dtype: str = "bfloat16", local_files_only: bool = True,
+                 batch_tokens: int = 4096):
+        """
+        Args:
+          path_or_name: a folder, or a model of the hub that is in the cache already.
+          local_files_only: False lets transformers fetch it.
+          batch_tokens: of one forward, padding included.
+
+        Raises:
+          ValueError: an unknown dtype.
+          FileNotFoundError: no such model on this machine.
+          RuntimeError: without torch or transformers.
+        """
+        if dtype not in _DTYPES:
+            raise ValueError(f"dtype={dtype!r} is not known: choose one of {', '.join(_DTYPES)}")
+        try:
+            import torch
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+        except ImportError as error:
+            raise RuntimeError(f"pip install 'slm[hugging_face]' (torch and transformers), which run {path_or_name} "
+                               f"({error})") from None
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(path_or_name, local_files_only=local_files_only)
+            self._model = AutoModelForCausalLM.from_pretrained(
+                path_or_name, dtype=getattr(torch, dtype), local_files_only=local_files_only)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(f"{path_or_name} is no model that transformers can load ({str(error)[:300]}): give "
+                                    "a folder with config.json, weights and tokenizer, or allow the download") from None
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model.to(self._device).eval()
+        limits = getattr(self._model.config, "max_position_embeddings", None), self._tokenizer.model_max_length
+        self.name, self.context = str(path_or_name), min(limit for limit in limits if limit)
+        self.truncated = 0  # prompts so far that lost the middle of their longest user turn
+        self._batch_tokens = batch_tokens
+
+    def tokenize(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+    def generate(self, conversations: Sequence[list[Message]], max_tokens: int) -> list[str]:
+        """The greedy reply to each conversation, to the end of the turn or `max_tokens`.
+
+        Raises:
+          ValueError: no room for a prompt beside `max_tokens`.
+        """
+        import torch
+        prompts = [self._encode(self._fitting(conversation, max_tokens)) for conversation in conversations]
+        replies = [""] * len(prompts)
+        for batch in self._batches([len(prompt) + max_tokens for prompt in prompts]):
+            ids, mask = self._padded([prompts[i] for i in batch], left=True)
+            with torch.inference_mode():
+                # What a model's own settings would change of greedy search is undone.
+                output = self._model.generate(
+                    input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, num_beams=1,
+                    repetition_penalty=1.0, temperature=None, top_p=None, top_k=None, pad_token_id=self._pad())
+            for i, row in zip(batch, output[:, ids.shape[1]:]):
+                replies[i] = self._tokenizer.decode(row, skip_special_tokens=True)
+        return replies
+
+    def log_likelihoods(self, requests: Sequence[tuple[list[Message], Sequence[str]]]) -> list[list[float]]:
+        """For each conversation, log P (nats) of each continuation as the beginning of the reply.
+
+        Raises:
+          ValueError: no room for a prompt beside its continuations.
+        """
+        import torch
+        inputs: dict[tuple[int, ...], list[tuple[int, int, int, tuple[int, ...]]]] = {}
+        for r, (conversation, continuations) in enumerate(requests):
+            # Joined text may split otherwise at the seam: what follows the common beginning is scored.
+            longest = max((len(self.tokenize(text)) for text in continuations), default=0)
+            text = self._text(self._fitting(conversation, longest + 2))
+            prompt = self._ids(text)
+            for c, continuation in enumerate(continuations):
+                whole = self._ids(text + continuation)
+                start = next((i for i, (a, b) in enumerate(zip(prompt, whole)) if a != b), min(len(prompt), len(whole)))
+                start = max(1, start)
+                # Continuations of one token share the forward of their prompt.
+                inputs.setdefault(tuple(whole[:-1]), []).append((r, c, start, tuple(whole[start:])))
+        result = [[0.0] * len(continuations) for _, continuations in requests]
+        rows = list(inputs)
+        for batch in self._batches([len(row) for row in rows]):
+            ids, mask = self._padded([rows[i] for i in batch], left=False)
+            with torch.inference_mode():
+                logits = self._model(input_ids=ids, attention_mask=mask).logits
+            for place, i in enumerate(batch):
+                for r, c, start, targets in inputs[rows[i]]:
+                    scores = logits[place, start - 1:start - 1 + len(targets)].float().log_softmax(-1)
+                    chosen = torch.tensor(targets, dtype=torch.long, device=scores.device)
+                    result[r][c] = scores.gather(1, chosen[:, None]).sum().item()
+        return result
+
+    # The prompt -------------------------------------------------------------------------------------------------------
+
+    def _text(self, conversation: list[Message]) -> str:
+        if not self._tokenizer.chat_template:
+            return "".join(message["content"] + "\n\n" for message in conversation)
+        from jinja2 import TemplateError
+        try:
+            return self._templated(conversation)
+        except TemplateError:  # of a template without a system role
+            return self._templated(without_system(conversation))
+
+    def _templated(self, conversation: list[Message]) -> str:
+        return self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+
+    def _ids(self, text: str) -> list[int]:
+        """A template writes the special tokens itself; without one the tokenizer puts its beginning before."""
+        if self._tokenizer.chat_template:
+            return self.tokenize(text)
+        ids, end = list(self._tokenizer(text).input_ids), self._tokenizer.eos_token_id
+        return ids[:-1] if ids and ids[-1] == end else ids
+
+    def _encode(self, conversation: list[Message]) -> list[int]:
+        return self._ids(self._text(conversation))
+
+    def _fitting(self, conversation: list[Message], reserved: int) -> list[Message]:
+        room = self.context - reserved
+        result = cut(conversation, lambda messages: len(self._encode(messages)) <= room)
+        if result is None:
+            raise ValueError(f"a prompt does not fit in {self.name}: its context of {self.context} tokens leaves "
+                             f"{room} beside {reserved} for the reply; ask for fewer, or give fewer examples")
+        self.truncated += result is not conversation
+        return result
+
+    # Batches ----------------------------------------------------------------------------------------------------------
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Indices of rows of like length, the longest first: what does not fit in memory fails at once."""
+        batch: list[int] = []
+        for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+            if batch and (len(batch) + 1) * lengths[batch[0]] > self._batch_tokens:
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    def _pad(self) -> int:
+        candidates = self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0
+        return next(token for token in candidates if token is not None)
+
+    def _padded(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[Any, Any]:
+        import torch
+        longest = max(map(len, rows))
+        ids = torch.full((len(rows), longest), self._pad(), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            where = slice(longest - len(row), None) if left else slice(0, len(row))
+            ids[i, where] = torch.tensor(row, dtype=torch.long)
+            mask[i, where] = 1
+        return ids.to(self._device), mask.to(self._device)
+
+
+def cut(conversation: list[Message], fits: Callable[[list[Message]], bool]) -> list[Message] | None:
+    """The conversation itself where it fits; else without as few characters as need be from the middle of its longest
+    user turn; None where even that is not enough."""
+    if fits(conversation):
+        return conversation
+    users = [i for i, message in enumerate(conversation) if message["role"] == "user"]
+    turn = max(users, key=lambda i: len(conversation[i]["content"]))
+    text = conversation[turn]["content"]
+
+    def without(count: int) -> list[Message]:
+        first = (len(text) - count) // 2
+        shorter = {"role": "user", "content": text[:first] + text[first + count:]}
+        return [*conversation[:turn], shorter, *conversation[turn + 1:]]
+
+    if not fits(without(len(text))):
+        return None
+    low, high = 0, len(text)  # does not fit, fits
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(without(middle)) else (middle, high)
+    return without(high)

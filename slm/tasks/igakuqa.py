@@ -1,0 +1,298 @@
+"""IgakuQA (Kasai et al. 2023, jungokasai/IgakuQA): the Japanese national medical licensing exams of 2018 to 2022.
+
+An exam is six sections, A to F, of a file each. A case may be asked about more than once: its text then stands in the
+first question alone, and the others are asked without it, as the reference does. The prompt tells how many answers are
+right; scores that were not told so are not comparable.
+"""
+
+import dataclasses
+import itertools
+import json
+import re
+import string
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from slm.tasks import download
+from slm.tasks.task import Item, Message, Task
+
+SYSTEM = "医師国家試験を解きます。"
+SECTIONS = "ABCDEF"
+SHOTS = 3  # the worked examples of its scripts/prompts/prompt.jsonl
+
+_YEAR_BEFORE_THE_FIRST = 1906  # exams are counted, one a year
+_CASE = re.compile(r"次の文を読み、(?:\d+[、,〜～~ー-](?P<last>\d+)|以下)の問いに答えよ")
+
+# What ends the message where a file is missing.
+_MEND = "copy it from a checkout of https://github.com/jungokasai/IgakuQA"
+
+_EXAMPLE = {"problem_id": str, "problem_text": str, "choices": list, "answer": list}
+_PROBLEM = _EXAMPLE | {"text_only": bool, "points": str}
+_METADATA = {"problem_id": str, "category": str, "kinki": list, "human_accuracy": str}
+
+
+@dataclasses.dataclass(frozen=True)
+class IgakuQAConfig:
+    """Which exams are taken, and how they are asked.
+
+    Attributes:
+      data_dir: a checkout of its repository; empty: it is downloaded.
+      years: of the exams, as 2018,2019; all: those that the checkout has.
+      text_only: without the questions that show a picture, which the prompt leaves out.
+      shots: worked examples before each question, 0 or 3. Published scores have 3.
+    """
+    data_dir: str = ""
+    years: str = "all"
+    text_only: bool = False
+    shots: int = SHOTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What an exam knows of a problem, beside its text.
+
+    Attributes:
+      problem_id: exam, section and number, as 112A1.
+      answer: letters, or one number. 112B30 has "a or d".
+      points: for the right answer; 0 where the ministry took the problem out.
+      text_only: no picture belongs to it.
+      choices: their letters; empty: the answer is a number.
+      kinki: letters of the forbidden choices, as in the file, where some are full-width; None: unknown.
+      human_accuracy: % of the students; None: unknown.
+      category: the branch of medicine.
+    """
+    problem_id: str
+    answer: tuple[str, ...]
+    points: int
+    text_only: bool
+    choices: str = "abcde"
+    kinki: str | None = None
+    human_accuracy: float | None = None
+    category: str = ""
+
+    @property
+    def year(self) -> int:
+        return _YEAR_BEFORE_THE_FIRST + int(self.problem_id[:3])
+
+    @property
+    def section(self) -> str:
+        """As its file is named: 112-A."""
+        return f"{self.problem_id[:3]}-{self.problem_id[3]}"
+
+    @property
+    def numeric(self) -> bool:
+        return not self.choices
+
+
+def folder(config: IgakuQAConfig) -> Path:
+    """The checkout that the config names, or the one that is downloaded now."""
+    return Path(config.data_dir) if config.data_dir else download.igakuqa(Path("runs", "products"))
+
+
+def load(data_dir: Path, years: str = "all", text_only: bool = False, shots: int = SHOTS
+         ) -> tuple[Task, dict[str, Question]]:
+    """The exams as a task, whose items are named by problem, and what is known of each problem.
+
+    Questions about one case are one document, which has the name of the first.
+
+    Raises:
+      FileNotFoundError: no such folder, year or file.
+      ValueError: what is no such file; the message names the line, the first being 1.
+    """
+    if shots not in (0, SHOTS):
+        raise ValueError(f"shots is {shots}: give 0, or {SHOTS} for the worked examples that IgakuQA has")
+    data_dir = Path(data_dir)
+    chosen = _years(data_dir, years)
+    examples = _examples(data_dir / "scripts/prompts/prompt.jsonl") if shots else []
+    items, questions = [], {}
+    for year in chosen:
+        for section in SECTIONS:
+            for item, question in _section(data_dir / f"data/{year}/{year - _YEAR_BEFORE_THE_FIRST}-{section}.jsonl"):
+                if question.text_only or not text_only:
+                    items.append(item)
+                    questions[item.id] = question
+    name = f"igakuqa{'_text_only' if text_only else ''}{'' if shots else '_0_shot'}"
+
+    def prompt(item: Item) -> list[Message]:
+        return [{"role": "system", "content": SYSTEM}, *examples, {"role": "user", "content": _asked(item)}]
+
+    task = Task(name, "exam", tuple(items), ("accuracy", "kappa"), prompt, reply,
+                "none stated; exams of the Ministry of Health, Labour and Welfare: evaluation only")
+    return task, questions
+
+
+def reply(item: Item) -> str:
+    """The right answer as the worked examples have it: a,b. Of two that are both right, the first."""
+    return ",".join(answer.partition(" or ")[0] for answer in item.answer)
+
+
+def read_answer(output: str) -> str:
+    """An output as the reference's scripts read it: full-width characters (kana too) made half-width, then lower case.
+
+    Nothing is stripped. Equals mojimoji.zen_to_han, which they use, on each character of the Basic Multilingual Plane.
+    """
+    return output.translate(_HALF_WIDTH).lower()
+
+
+def is_right(problem_id: str, prediction: str, answer: tuple[str, ...]) -> bool:
+    """As the reference scores: the letters between commas are the right ones, in any order.
+
+    Nothing is stripped or lower-cased here. Two problems accept more, as the ministry did.
+    """
+    letters = sorted(prediction.split(","))
+    accepted = {"116A71": [letters], "112B30": [["a"], ["d"]]}.get(problem_id, [])
+    return letters in (*accepted, sorted(answer))
+
+
+def _half_width() -> dict[int, str]:
+    single = [chr(code) for code in range(0xFF61, 0xFFA0)]
+    marked = [letter + mark for letter in single for mark in "ﾞﾟ"]  # half-width, the voicing mark follows its letter
+    kana = {unicodedata.normalize("NFKC", half): half for half in (*single, *marked)}
+    table = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)} | kana
+    table |= dict(zip("‘’”　￥゛゜", "`'\" ¥ﾞﾟ"))
+    left = "＂＇｀ヷヺ\u3099\u309a"  # as mojimoji does
+    return {ord(full): half for full, half in table.items() if len(full) == 1 and full not in left}
+
+
+_HALF_WIDTH = _half_width()
+
+
+def _asked(item: Item) -> str:
+    text = f"問題: {item.question}"
+    if not item.options:  # a number is wanted
+        return text
+    choices = "".join(f"\n{letter}: {choice}" for letter, choice in item.options)
+    return f"{text}{choices}\n必ずa,b,c,d,eの中からちょうど{len(item.answer)}個選んでください。\n答え:"
+
+
+def _examples(path: Path) -> list[Message]:
+    rows = [_item(row, row["problem_id"]) for _, row in _rows(path, _EXAMPLE)]
+    if len(rows) != SHOTS:
+        raise ValueError(f"{path} has {len(rows)} worked examples, published scores have {SHOTS}: {_MEND}")
+    return [message for item in rows for message in ({"role": "user", "content": _asked(item)},
+                                                     {"role": "assistant", "content": reply(item)})]
+
+
+def _years(data_dir: Path, wanted: str) -> list[int]:
+    folder = data_dir / "data"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: give the path of a checkout of "
+                                "https://github.com/jungokasai/IgakuQA, which has data/2018 and so on")
+    there = sorted(int(path.name) for path in folder.iterdir() if re.fullmatch(r"\d{4}", path.name, re.ASCII))
+    if not there:
+        raise FileNotFoundError(f"{folder} has no year: {_MEND}")
+    if wanted.strip() in ("", "all"):
+        return there
+    years = []
+    for year in wanted.split(","):
+        if not re.fullmatch(r"\s*\d{4}\s*", year, re.ASCII):
+            raise ValueError(f"years is {wanted!r}: write all, or years with commas between, as 2018,2019")
+        if int(year) not in there:
+            raise FileNotFoundError(f"{folder} has no year {int(year)}, only {', '.join(map(str, there))}: "
+                                    "name some of these, or all")
+        years.append(int(year))
+    return sorted(set(years))
+
+
+def _section(path: Path) -> list[tuple[Item, Question]]:
+    facts_path = path.with_name(f"{path.stem}_metadata.jsonl")
+    problems = list(_rows(path, _PROBLEM))
+    if not facts_path.exists():
+        raise FileNotFoundError(f"{facts_path} is missing: without it the forbidden choices (kinki) of this section "
+                                f"are unknown, and so is whether the exam is passed; {_MEND}")
+    facts = {row["problem_id"]: row for _, row in _rows(facts_path, _METADATA)}
+    found: dict[str, tuple[Item, Question]] = {}
+    documents = _documents([(row["problem_id"], row["problem_text"]) for _, row in problems])
+    for where, row in problems:
+        name = row["problem_id"]
+        if not re.fullmatch(rf"{path.stem.replace('-', '')}\d+", name, re.ASCII) or name in found:
+            raise ValueError(f"{where}: the problem_id is {name!r}; each is {path.stem.replace('-', '')} and a number "
+                             "that no other line has")
+        if name not in facts:
+            raise ValueError(f"{facts_path} has no line of {name}: its forbidden choices are unknown; {_MEND}")
+        question = _question(where, row, facts[name])
+        found[name] = _item(row, documents[name], question.category), question
+    return list(found.values())
+
+
+def _item(row: Mapping[str, Any], document: str, category: str = "") -> Item:
+    options = tuple(zip(string.ascii_lowercase, row["choices"]))
+    return Item(row["problem_id"], row["problem_text"], tuple(row["answer"]), options, category, document)
+
+
+def _question(where: str, row: Mapping[str, Any], facts: Mapping[str, Any]) -> Question:
+    letters, name = string.ascii_lowercase[:len(row["choices"])], row["problem_id"]
+    if len(row["choices"]) > len(letters):
+        raise ValueError(f"{where}: {len(row['choices'])} choices, there are letters for {len(letters)}")
+    wrong = [answer for answer in row["answer"] if letters and not re.fullmatch("[a-z]( or [a-z])?", answer)]
+    if not row["answer"] or wrong:
+        raise ValueError(f"{where}: the answer is {row['answer']}, and should be "
+                         f"{'letters, as the choices have them' if letters else 'a number'}")
+    if not re.fullmatch(r"\d+", row["points"], re.ASCII):
+        raise ValueError(f"{where}: the points are {row['points']!r}, and should be a whole number")
+    try:
+        students = float(facts["human_accuracy"])
+    except ValueError:  # of some it is not known
+        students = None
+    return Question(name, tuple(row["answer"]), int(row["points"]), row["text_only"], letters, "".join(facts["kinki"]),
+                    students, facts["category"])
+
+
+def _documents(problems: list[tuple[str, str]]) -> dict[str, str]:
+    """{problem: the first problem about its case}.
+
+    A case tells the last number that asks about it, or "the following questions": then it ends where the next one
+    begins, and the last case of a section asks as many as the one before it. Without one before it, all to the end.
+    """
+    number = {name: int(re.sub(r"^\d+\D|\D", "", name) or 0) for name, _ in problems}
+    opened = {name: found for name, text in problems if (found := _CASE.match(text))}
+    starts = [number[name] for name in opened]
+    lengths = [after - start for start, after in itertools.pairwise(starts)]
+    documents, case, last = {}, "", -1
+    for name, _ in problems:
+        if name in opened:
+            case, place = name, starts.index(number[name])
+            if opened[name]["last"]:
+                last = int(opened[name]["last"])
+            elif lengths:
+                last = number[name] + lengths[min(place, len(lengths) - 1)] - 1
+            else:
+                last = max(number.values())
+        documents[name] = case if number[name] <= last else name
+    return documents
+
+
+def _rows(path: Path, keys: Mapping[str, type]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row) of each line; a row has at least these keys, and lists hold strings."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: {_MEND}")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a text may have other ends of lines inside
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}): {_MEND}") from None
+    if not any(map(str.strip, lines)):
+        raise ValueError(f"{path} is empty: {_MEND}")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{where} has half of a surrogate pair, which is no character: {_MEND}") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where} is no JSON ({error}): {_MEND}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{where} is no JSON object but {line[:40]!r}: {_MEND}")
+        missing = [key for key in keys if key not in row]
+        if missing:
+            raise ValueError(f"{where} has no {', '.join(missing)}, only {', '.join(row)}: {_MEND}")
+        for key, kind in keys.items():
+            fits = isinstance(row[key], kind)
+            if not fits or (kind is list and not all(isinstance(value, str) for value in row[key])):
+                raise ValueError(f"{where}: {key} is {str(row[key])[:40]!r}, and should be "
+                                 f"{'a list of strings' if kind is list else f'a {kind.__name__}'}")
+        yield where, row

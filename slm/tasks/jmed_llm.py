@@ -1,0 +1,121 @@
+"""JMED-LLM (sociocom/JMED-LLM): eight tasks, and what may be learned from before they are scored.
+
+Every test row is also in `datasets/all`, so a protocol says what was trained on:
+P0  nothing of it.
+P1  `all` without the test rows: comparable with others, but documents of the test repeat under other rows.
+P2  `all` without every document that a test row shares or nearly repeats, over all tasks together.
+CV  five folds of `all`, grouped by document: each row is scored by the model that has not seen its document.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Literal
+
+from slm.tasks import download, split, tables
+from slm.tasks.task import Item, Metric, Task, Tasks
+
+Protocol = Literal["P0", "P1", "P2", "CV"]
+FOLDS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class JmedLlmConfig:
+    """Where the benchmark is: a checkout of its repository; empty: it is downloaded."""
+    data_dir: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """What a task is made of: its kind and headline, the sets of `datasets/all` it was drawn from, and their tags."""
+    kind: Literal["choice", "extraction"]
+    headline: Metric
+    sets: tuple[str, ...]
+    license: str
+    tags: tuple[str, ...] = ()  # empty: all
+
+
+SOURCES = {
+    "jmmlu_med": _Source("choice", "kappa", ("JMMLU-Med",), "CC BY-SA 4.0"),
+    "crade": _Source("choice", "linear_kappa", ("CRADE",), "CC BY 4.0"),
+    "rrtnm": _Source("choice", "kappa", ("RRTNM",), "CC BY 4.0"),
+    "smdis": _Source("choice", "kappa", ("SMDIS",), "CC BY 4.0"),
+    "jcsts": _Source("choice", "linear_kappa", ("JCSTS",), "CC BY-NC-SA 4.0"),
+    "mrner_disease": _Source("extraction", "exact_f1", ("CRNER", "RRNER"), "CC BY 4.0", ("d",)),
+    "mrner_medicine": _Source("extraction", "exact_f1", ("CRNER", "RRNER"), "CC BY 4.0", ("m-key", "m-val")),
+    "nrner": _Source("extraction", "exact_f1", ("NRNER",), "CC BY-NC-SA 4.0"),
+}
+
+
+def folder(config: JmedLlmConfig) -> Path:
+    """The checkout that the config names, or the one that is downloaded now."""
+    return Path(config.data_dir) if config.data_dir else download.jmed_llm(Path("runs", "products"))
+
+
+def test(data_dir: Path) -> Tasks:
+    """The eight tasks with their 100 test rows each."""
+    return {name: _task(name, _read(data_dir, f"{name}.csv", source.kind)) for name, source in SOURCES.items()}
+
+
+def training(data_dir: Path, name: str, protocol: Protocol, fold: int | None = None) -> Task:
+    """A task with the rows that a protocol lets learn from; of CV, those outside `fold`.
+
+    Of P2 and CV, rows that hold a scored document of another task or fold are left out, too.
+    """
+    refuse_unknown(name)
+    rows = _all(data_dir, name)
+    if protocol == "P1":
+        return _task(name, tuple(item for item, own in rows if own.split != "test"))
+    items = [item for item, own in rows if (own.fold != fold if protocol == "CV" else own.joint)]
+    leaks = {place for place, _, _ in split.leaks(((item.id, item.question) for item in items),
+                                                  scored_questions(data_dir, protocol, fold))}
+    return _task(name, tuple(item for item in items if item.id not in leaks))
+
+
+def fold(data_dir: Path, name: str, number: int | None = None) -> Task:
+    """A task with the rows of `all` that fold `number` scores (None: of all folds)."""
+    refuse_unknown(name)
+    return _task(name, tuple(item for item, own in _all(data_dir, name) if number in (None, own.fold)))
+
+
+def fold_of(item: Item) -> int:
+    return split.fold(item.document, FOLDS)
+
+
+def refuse_unknown(name: str) -> None:
+    if name not in SOURCES:
+        raise ValueError(f"JMED-LLM has no task {name!r}: its tasks are {', '.join(SOURCES)}")
+
+
+@functools.cache
+def scored_questions(data_dir: Path, protocol: Protocol, number: int | None = None) -> dict[str, list[str]]:
+    """What is scored under a protocol, by task: the test rows, or of CV the rows of a fold."""
+    tasks = {name: fold(data_dir, name, number) for name in SOURCES} if protocol == "CV" else test(data_dir)
+    return {name: [item.question for item in task.items] for name, task in tasks.items()}
+
+
+def _task(name: str, items: tuple[Item, ...]) -> Task:
+    source = SOURCES[name]
+    return tables.task(name, source.kind, items, source.headline, source.license)
+
+
+def _all(data_dir: Path, name: str) -> list[tuple[Item, split.Assignment]]:
+    source = SOURCES[name]
+    rows = [(item, assignment) for own in source.sets
+            for item, assignment in zip(_read(data_dir, f"all/{own}.csv", source.kind), _assignments(data_dir)[own])]
+    return [(item, own) for item, own in rows if not source.tags or item.tag in source.tags]
+
+
+@functools.cache
+def _read(data_dir: Path, file: str, kind: str) -> tuple[Item, ...]:
+    path = data_dir / "datasets" / file
+    if file == "all/JCSTS.csv" and not path.exists():
+        path = download.jcsts(Path("runs", "products"), data_dir / "datasets" / "jcsts.csv")
+    return tables.read(path, kind, split.document)
+
+
+@functools.cache
+def _assignments(data_dir: Path) -> dict[str, list[split.Assignment]]:
+    sets = {own: source.kind for source in SOURCES.values() for own in source.sets}
+    return split.assign({own: [item.question for item in _read(data_dir, f"all/{own}.csv", kind)]
+                         for own, kind in sets.items()}, scored_questions(data_dir, "P2"))

@@ -1,0 +1,139 @@
+"""Choice and extraction tasks in the CSV shape of JMED-LLM: tag, question, optionA …, answer."""
+
+import ast
+import csv
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from slm.tasks.task import Item, Message, Metric, Task
+
+_LONGEST_FIELD = 10_000_000  # characters
+_QUOTED = re.compile(r"\n「(.*)」\s*\Z", re.DOTALL)
+
+# The wording of JMED-LLM (sociocom/JMED-LLM, src/prompts), which scores are only comparable with.
+CHOICE_SYSTEM = ("与えられた医学に関する質問と選択肢から、最も適切な回答を選択してください。なお、回答には選択肢の"
+                 "アルファベット（例：A）のみを含め、他には何も含めないことを厳守してください。")
+EXTRACTION_SYSTEM = ("与えられた医学に関する質問から、最も適切な回答をしてください。なお、回答にはPythonのリスト形式"
+                     "（例：['回答1', '回答2']）のみを含め、他には何も含めないことを厳守してください。")
+
+
+@dataclasses.dataclass(frozen=True)
+class TableConfig:
+    """A task of one's own, in a CSV file."""
+    name: str
+    file: str  # the rows that are scored
+    kind: Literal["choice", "extraction"] = "choice"
+    headline: Metric = "kappa"
+    train_file: str = ""  # rows to learn from; they must not be among the others
+
+
+def choice_prompt(item: Item) -> list[Message]:
+    options = "".join(f"{letter}. {text}\n" for letter, text in item.options)
+    return [{"role": "system", "content": CHOICE_SYSTEM},
+            {"role": "user", "content": f"質問: {item.question}\n選択肢:\n{options}"}]
+
+
+def extraction_prompt(item: Item) -> list[Message]:
+    return [{"role": "system", "content": EXTRACTION_SYSTEM}, {"role": "user", "content": item.question}]
+
+
+def choice_reply(item: Item) -> str:
+    return item.answer[0]
+
+
+def extraction_reply(item: Item) -> str:
+    """The entities as a Python list, in the order in which the question has them: a set has none of its own."""
+    return repr(sorted(dict.fromkeys(item.answer), key=lambda entity: (_place(item.question, entity), entity)))
+
+
+def _place(question: str, entity: str) -> int:
+    place = question.find(entity)
+    return place if place >= 0 else len(question)
+
+
+def task(name: str, kind: str, items: tuple[Item, ...], headline: Metric, license: str = "unknown") -> Task:
+    """A task with the prompts of its kind.
+
+    Raises:
+      ValueError: a headline that its kind does not have.
+    """
+    metrics = {"choice": ("kappa", "linear_kappa", "accuracy"),
+               "extraction": ("exact_f1", "partial_f1", "partial_f1_reference")}[kind]
+    if headline not in metrics:
+        raise ValueError(f"the task {name} is of kind {kind} and has no {headline}: choose one of {', '.join(metrics)}")
+    second = next(metric for metric in reversed(metrics) if metric != headline)
+    prompt, reply = {"choice": (choice_prompt, choice_reply), "extraction": (extraction_prompt, extraction_reply)}[kind]
+    return Task(name, kind, items, (headline, second), prompt, reply, license)
+
+
+def text_of(question: str) -> str:
+    """What a question asks about, as it is written: the text in 「…」 on lines of its own, else all of it."""
+    quoted = _QUOTED.search(question)
+    return quoted[1] if quoted else question
+
+
+def read(path: Path, kind: str, document: Callable[[str], str] = lambda question: question) -> tuple[Item, ...]:
+    """The rows of a CSV file as items.
+
+    Args:
+      document: question → the text it is about, which other rows may share.
+
+    Raises:
+      ValueError: a file that is no such table; the message names the row (counted from 0, without the header).
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: give the path of a CSV file with the columns question, "
+                                f"{'optionA, optionB … ' if kind == 'choice' else ''}and answer")
+    before = csv.field_size_limit(_LONGEST_FIELD)  # of the whole process
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            wanted = ["question", "answer", *(["optionA", "optionB"] if kind == "choice" else [])]
+            missing = [name for name in wanted if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ValueError(f"{path} has no column {', '.join(missing)}, only {', '.join(reader.fieldnames or ())}"
+                                 f": a task of kind {kind} needs {', '.join(wanted)}")
+            items = tuple(_item(f"{path}, row {index}", f"{path.stem}:{index}", row, kind, document)
+                          for index, row in enumerate(reader))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV file ({error}): a field has at most {_LONGEST_FIELD:,} characters"
+                         ) from None
+    finally:
+        csv.field_size_limit(before)
+    if not items:
+        raise ValueError(f"{path} has no rows")
+    return items
+
+
+def _item(where: str, name: str, row: Mapping[str, str | None], kind: str, document: Callable[[str], str]) -> Item:
+    question, answer = row["question"], row["answer"]
+    if not question or answer is None:
+        raise ValueError(f"{where} has no question or no answer: each row needs both")
+    options: tuple[tuple[str, str], ...] = ()
+    if kind == "choice":
+        columns = [column for column in row if column and re.fullmatch("option[A-Z]", column)]
+        options = tuple((column[-1], row[column]) for column in columns if row[column])
+        if answer not in dict(options):
+            raise ValueError(f"{where} has the answer {answer[:20]!r}, its options are {', '.join(dict(options))}: the "
+                             "answer is one of their letters")
+        found = (answer,)
+    else:
+        found = _entities(where, answer)
+    return Item(name, question, found, options, row.get("tag") or "", document(question))
+
+
+def _entities(where: str, answer: str) -> tuple[str, ...]:
+    try:
+        value = ast.literal_eval(answer)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if not isinstance(value, list) or not all(isinstance(entity, str) for entity in value):
+        raise ValueError(f"{where} has the answer {answer[:40]!r}, which is no Python list of strings: write "
+                         "['first', 'second']")
+    return tuple(value)

@@ -1,0 +1,59 @@
+"""A benchmark as data: items, how they are asked, and what a right answer is. No model."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+Message = dict[str, str]  # {role: system | user | assistant, content}
+
+# Of the metrics that a task is judged by; in evaluation/metrics.py.
+Metric = Literal["kappa", "linear_kappa", "accuracy", "exact_f1", "partial_f1", "partial_f1_reference"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One question of a task."""
+    id: str  # where it comes from: FILE:ROW, the first row being 0
+    question: str  # as it is in the file
+    answer: tuple[str, ...]  # a letter (an examination may want several), or the entities in the order of the file
+    options: tuple[tuple[str, str], ...] = ()  # (letter, text); empty: extraction, or an answer that is a number
+    tag: str = ""
+    document: str = ""  # items of one document are never drawn apart: in folds, in the bootstrap
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Items of one kind, with their prompt and metrics.
+
+    Attributes:
+      kind: choice (one letter), extraction (spans of the question), exam (some letters, or a number).
+      metrics: the headline, then the second.
+      prompt: what the model is asked, zero-shot, system turn included.
+      reply: the right answer as the assistant should write it.
+    """
+    name: str
+    kind: Literal["choice", "extraction", "exam"]
+    items: tuple[Item, ...]
+    metrics: tuple[Metric, Metric]
+    prompt: Callable[[Item], list[Message]]
+    reply: Callable[[Item], str]
+    license: str = "unknown"
+
+    def letters(self, item: Item) -> tuple[str, ...]:
+        return tuple(letter for letter, _ in item.options)
+
+
+def without_system(messages: list[Message]) -> list[Message]:
+    """For a model without a system role: its text stands before the first user turn, a blank line between."""
+    if messages[0]["role"] != "system":
+        return messages
+    first, user, *rest = messages
+    return [{"role": "user", "content": f"{first['content']}\n\n{user['content']}"}, *rest]
+
+
+def conversation(task: Task, item: Item) -> list[Message]:
+    """The item as a training conversation."""
+    return [*task.prompt(item), {"role": "assistant", "content": task.reply(item)}]
+
+
+Tasks = Mapping[str, Task]

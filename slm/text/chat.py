@@ -1,0 +1,75 @@
+"""The chat template: messages → ids, and which of them the assistant said.
+
+    </s><|system|>…<|end|><|user|>…<|end|><|assistant|>…<|end|>
+
+A message's text is encoded on its own, so a control symbol spelled out in it stays plain text, and an answer has the
+same ids whether it is learned or scored.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from slm.text.tokenizer import END_OF_TURN, ROLES, Tokenizer
+
+Message = dict[str, str]
+_SYMBOLS = {symbol.strip("<|>"): symbol for symbol in ROLES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A conversation as tokens.
+
+    Attributes:
+      ids: with the end-of-document token before everything.
+      said: for each id, whether the assistant said it (the end of its turn included): what training learns.
+      cut: tokens that were left out of the middle of the longest user turn, to fit.
+    """
+    ids: list[int]
+    said: list[bool]
+    cut: int
+
+
+def encode(tokenizer: Tokenizer, messages: Sequence[Message], limit: int = 0, reply: bool = False) -> Encoded:
+    """Encodes a conversation, or a prompt that the assistant is to answer.
+
+    Args:
+      limit: ids to fit in; 0: no limit.
+      reply: whether to open the assistant's turn at the end.
+
+    Raises:
+      ValueError: not a conversation, or one that does not fit even without its longest user turn.
+    """
+    refuse_odd(messages)
+    turns = [tokenizer.encode(message["content"]) for message in messages]
+    cut = 0
+    size = 1 + sum(len(turn) + 2 for turn in turns) + reply
+    if limit and size > limit:
+        users = [index for index, message in enumerate(messages) if message["role"] == "user"]
+        longest = max(users, key=lambda index: len(turns[index]), default=None)
+        cut = size - limit
+        if longest is None or cut > len(turns[longest]):
+            raise ValueError(f"a conversation of {size} tokens does not fit {limit}, even without its longest user "
+                             "turn: shorten its other turns, or raise the limit")
+        kept = len(turns[longest]) - cut
+        turns[longest] = turns[longest][:kept - kept // 2] + turns[longest][len(turns[longest]) - kept // 2:]
+    end = tokenizer.special(END_OF_TURN)
+    ids, said = [tokenizer.end_of_document], [False]
+    for message, turn in zip(messages, turns):
+        own = message["role"] == "assistant"
+        ids += [tokenizer.special(_SYMBOLS[message["role"]]), *turn, end]
+        said += [False, *[own] * (len(turn) + 1)]
+    if reply:
+        ids.append(tokenizer.special(_SYMBOLS["assistant"]))
+        said.append(False)
+    return Encoded(ids, said, cut)
+
+
+def refuse_odd(messages: Sequence[Message]) -> None:
+    """Raises a `ValueError` unless the messages are turns of known roles with text in them."""
+    if not isinstance(messages, list | tuple) or not messages:
+        raise ValueError("a conversation is a list of at least one {role, content}")
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise ValueError("a message is {role, content}, both strings")
+        if message.get("role") not in _SYMBOLS:
+            raise ValueError(f"a message has the role {message.get('role')!r}: known are {', '.join(_SYMBOLS)}")

@@ -1,0 +1,151 @@
+import sys
+
+import pytest
+
+from slm.evaluation import hugging_face
+from slm.evaluation.hugging_face import HuggingFace
+
+TEMPLATE = ("{% for m in messages %}<{{ m['role'][0] }}>{{ m['content'] }}</s>{% endfor %}"
+            "{% if add_generation_prompt %}<a>{% endif %}")
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TEMPLATE
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+SYSTEM = {"role": "system", "content": "答えよ。"}
+CONVERSATIONS = [[SYSTEM, *user("発熱は？")], user("胸痛と呼吸困難を主訴に来院した患者である。" * 3), user("A")]
+
+
+# Without torch ---------------------------------------------------------------------------------------------------
+
+def test_without_torch_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(RuntimeError, match=r"pip install 'slm\[hugging_face\]'"):
+        HuggingFace("somewhere")
+
+
+def test_an_unknown_dtype_is_refused():
+    with pytest.raises(ValueError, match="dtype='int8' is not known"):
+        HuggingFace("somewhere", dtype="int8")
+
+
+def test_the_middle_of_the_longest_user_turn_is_cut():
+    conversation = [SYSTEM, *user("短い"), {"role": "assistant", "content": "x" * 99}, *user("頭0123456789尾")]
+
+    def fits_in(room):
+        return lambda messages: sum(len(message["content"]) for message in messages) <= room
+
+    size = sum(len(message["content"]) for message in conversation)
+    assert hugging_face.cut(conversation, fits_in(size)) is conversation
+    for less in range(1, 13):
+        shorter = hugging_face.cut(conversation, fits_in(size - less))
+        assert sum(len(message["content"]) for message in shorter) == size - less
+        assert shorter[:3] == conversation[:3]
+        content = shorter[3]["content"]
+        assert less > 10 or (content[0] == "頭" and content[-1] == "尾")
+    assert hugging_face.cut(conversation, fits_in(size - 13)) is None
+
+
+# With a tiny random Llama -------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    path = tmp_path_factory.mktemp("llama")
+    words = tokenizers.Tokenizer(tokenizers.models.BPE())
+    words.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = tokenizers.decoders.ByteLevel()
+    words.train_from_iterator(["発熱は？ 胸痛と呼吸困難を主訴に来院した患者である。 A B C D AB CD"], tokenizers.trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<s>", "</s>", "<pad>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()))
+    words.post_processor = tokenizers.processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="<pad>").save_pretrained(path)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=words.get_vocab_size(), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=192, bos_token_id=0, eos_token_id=1,
+        pad_token_id=2, initializer_range=0.5)
+    transformers.LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(params=[None, TEMPLATE], ids=["base", "chat"])
+def model(folder, request):
+    loaded = HuggingFace(str(folder), dtype="float32")
+    loaded._tokenizer.chat_template = request.param
+    return loaded
+
+
+def next_scores(model, ids):
+    """log P of the token after `ids`, alone and without padding."""
+    import torch
+    with torch.inference_mode():
+        return model._model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+
+
+@pytest.mark.slow
+def test_a_prompt_is_the_template_or_the_texts(model):
+    assert model.context == 192
+    text = model._text(CONVERSATIONS[0])
+    if model._tokenizer.chat_template:
+        assert text == "<s>答えよ。</s><u>発熱は？</s><a>"
+        model._tokenizer.chat_template = NO_SYSTEM
+        assert model._text(CONVERSATIONS[0]) == "<u>答えよ。\n\n発熱は？</s><a>"
+        assert model._encode(user("A")).count(0) == 0  # no second beginning
+    else:
+        assert text == "答えよ。\n\n発熱は？\n\n"
+        assert model._encode(user("A"))[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_tokens", [1, 4096])
+def test_replies_are_the_argmax_of_each_conversation_alone(model, batch_tokens):
+    model._batch_tokens = batch_tokens
+    for conversation, reply in zip(CONVERSATIONS, model.generate(CONVERSATIONS, 8)):
+        ids = model._encode(conversation)
+        start = len(ids)
+        while len(ids) < start + 8 and ids[-1:] != [1]:
+            ids.append(int(next_scores(model, ids).argmax()))
+        assert reply == model._tokenizer.decode(ids[start:], skip_special_tokens=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_tokens", [1, 4096])
+def test_likelihoods_are_those_of_each_token_alone(model, batch_tokens):
+    model._batch_tokens = batch_tokens
+    continuations = ["A", "B", "胸痛", "患者である。A"]
+    found = model.log_likelihoods([(conversation, continuations) for conversation in CONVERSATIONS])
+    for conversation, row in zip(CONVERSATIONS, found):
+        for continuation, value in zip(continuations, row):
+            ids, total = model._encode(conversation), 0.0
+            for token in model.tokenize(continuation):
+                total += float(next_scores(model, ids)[token])
+                ids.append(token)
+            assert value == pytest.approx(total, abs=1e-4)
+    assert len({round(value, 3) for value in found[0]}) == len(continuations)
+
+
+@pytest.mark.slow
+def test_a_long_prompt_is_cut_and_counted(model):
+    long = user("頭" + "胸痛と呼吸困難" * 200 + "尾")
+    model.generate([CONVERSATIONS[0], long], 4)
+    assert model.truncated == 1
+    ids = model._encode(model._fitting(long, 4))
+    assert 170 < len(ids) <= 188
+    text = model._tokenizer.decode(ids)
+    assert "頭" in text and "尾" in text
+    assert len(model.log_likelihoods([(long, ["A", "B"])])[0]) == 2
+    with pytest.raises(ValueError, match="leaves -8 beside 200"):
+        model.generate([long], 200)
+
+
+@pytest.mark.slow
+def test_a_missing_model_is_named(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    with pytest.raises(FileNotFoundError, match="is no model that transformers can load"):
+        HuggingFace(str(tmp_path))
