@@ -184,6 +184,11 @@ def _evaluate(config, workdir: Path, started: float) -> dict:
     return evaluate.run(config, workdir)
 
 
+def _compare(config, workdir: Path, started: float) -> dict:
+    from slm.evaluation import compare
+    return compare.run(config, workdir)
+
+
 JOBS = {
     "corpus": Job("sources → clean, private, deduplicated corpus", "slm.corpus.sources:CorpusJobConfig", _corpus),
     "textbooks": Job("lexicons → synthesised textbooks", "slm.corpus.textbooks:TextbooksConfig", _textbooks),
@@ -197,6 +202,8 @@ JOBS = {
                prepare=_prepare_sft),
     "evaluate": Job("model and benchmark → board, every answer kept", "slm.evaluation.evaluate:EvaluateConfig",
                     _evaluate, goes_on=True),
+    "compare": Job("evaluations → boards side by side, differences tested", "slm.evaluation.compare:CompareConfig",
+                   _compare),
     "plan": Job("preset and pod → does it fit, how long, how much; before renting", "slm.train.plan:PlanConfig",
                 _plan),
     "generate": Job("checkpoint and prompts → text", "slm.generate:GenerateConfig", _generate),

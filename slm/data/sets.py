@@ -1,9 +1,11 @@
 """The sets that fine-tuning mixes: files of conversations, and the training rows of benchmarks."""
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from typing import Literal
 
+from slm.corpus import lexicon
 from slm.corpus.sources import find
 from slm.data.conversations import read_alpaca, read_messages
 from slm.tasks import igakuqa, jmed_llm, sample, split, tables
@@ -11,22 +13,24 @@ from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import JmedLlmConfig, Protocol
 from slm.tasks.task import Message, Task, conversation
 
-Kind = Literal["messages", "alpaca", "choice", "extraction", "sample", "jmed_llm", "igakuqa"]
+Kind = Literal["messages", "alpaca", "choice", "extraction", "lexicon_notes", "sample", "jmed_llm", "igakuqa"]
+_OF_FILES = ("messages", "alpaca", "choice", "extraction", "lexicon_notes")
 
 
 @dataclasses.dataclass(frozen=True)
 class SetConfig:
     """One set of conversations."""
     name: str
-    # messages, alpaca: JSON Lines; choice, extraction: CSV tables; sample: generated tasks; jmed_llm, igakuqa: what the
-    # protocol lets learn from of the task or the years named like the set.
+    # messages, alpaca: JSON Lines; choice, extraction: CSV tables; lexicon_notes: synthetic notes with the names of two
+    # lists, diseases and drugs, asked in JMED-LLM's words; sample: generated tasks; jmed_llm, igakuqa: what the
+    # protocol lets learn from of the task or the year named like the set.
     kind: Kind = "messages"
-    files: str = ""  # GLOB[,GLOB…] of the first four kinds
+    files: str = ""  # GLOB[,GLOB…] of the first five kinds
     weight: float = 1.0  # how often its rows are read for each time that those of weight 1 are
     limit: int = 0  # conversations; 0: all
 
     def __post_init__(self):
-        if (self.kind in ("messages", "alpaca", "choice", "extraction")) != bool(self.files):
+        if (self.kind in _OF_FILES) != bool(self.files):
             raise ValueError(f"sets.{self.name} is of kind {self.kind} and has files={self.files!r}: "
                              + ("the benchmark's settings say where it is" if self.files else "name its files"))
         if self.weight <= 0 or self.limit < 0:
@@ -79,9 +83,27 @@ def _tasks(config: SetConfig, benchmarks: Benchmarks, seed: int) -> list[Task]:
         return [jmed_llm.training(folder, config.name, benchmarks.protocol, benchmarks.fold)]
     if config.kind == "igakuqa":
         return [igakuqa.load(igakuqa.folder(benchmarks.igakuqa), config.name)[0]]
+    if config.kind == "lexicon_notes":
+        lists = [[entry.surface for entry in entries] for entries in lexicon.lists(config.files)]
+        if len(lists) != 2:
+            raise ValueError(f"sets.{config.name} has files={config.files!r}, {len(lists)} lists: give diseases, "
+                             "then drugs")
+        diseases, drugs = lists
+        notes = sample.lexicon_notes(diseases, drugs, config.limit or 1000, seed, _wordings(benchmarks))
+        return [tables.task(config.name, "extraction", tuple(notes), "exact_f1")]
     headline = {"choice": "kappa", "extraction": "exact_f1"}[config.kind]
     return [tables.task(config.name, config.kind, tables.read(path, config.kind), headline)
             for path in find(config.files.split(","))]
+
+
+def _wordings(benchmarks: Benchmarks) -> dict[str, list[str]]:
+    """{tag: how JMED-LLM's training rows ask for such entities of a {kind} of {note}}."""
+    data_dir, found = jmed_llm.folder(benchmarks.jmed_llm), {}
+    for name in ("mrner_disease", "nrner"):
+        for item in jmed_llm.training(data_dir, name, benchmarks.protocol, benchmarks.fold).items:
+            first = re.sub("症例報告|看護記録|読影レポート", "{kind}", item.question.split("\n")[0])
+            found.setdefault(item.tag, {})[first + "\n「{note}」"] = None
+    return {tag: list(wordings) for tag, wordings in found.items()}
 
 
 def refuse_leaks(entries: Iterable[Entry], benchmarks: Benchmarks) -> None:

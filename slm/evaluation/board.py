@@ -81,10 +81,10 @@ def markdown(name: str, lines: Mapping[str, Line], reports: Mapping[str, Line], 
         first, second = report["headline"], report["second"]
         against = report.get("against_floor", {})
         rows.append([task, own["protocol"], own["readout"], f"{own['n']} × {own['seeds']}", first,
-                     _interval(own["metrics"][first]), _interval(own["metrics"].get(second)),
+                     cell(own["metrics"][first]), cell(own["metrics"].get(second)),
                      _pair(own["floor"], first, second), _pair(own["majority"], first, second),
-                     _p(against.get("p_holm")), str(own["unread"]), str(own["truncated"])])
-    text = f"## {name}\n\n" + _table(
+                     p_value(against.get("p_holm")), str(own["unread"]), str(own["truncated"])])
+    text = f"## {name}\n\n" + table(
         ["task", "protocol", "readout", "rows × seeds", "headline", "value [95%]", "second [95%]", "floor", "majority",
          "p against floor (Holm)", "unread", "cut"], rows)
     if any(own["protocol"] == "P0" for own in lines.values()):
@@ -97,14 +97,14 @@ def _published(lines: Mapping[str, Line]) -> str:
     tasks = [task for task in lines if task in next(iter(found.values()))]
     rows = [[model, published.PROTOCOL, *(f"{_of_published(own[task]):.2f}" for task in tasks)]
             for model, own in found.items()]
-    return "\nPublished, zero-shot; kappa, or exact F1 of extraction:\n\n" + _table(["model", "protocol", *tasks], rows)
+    return "\nPublished, zero-shot; kappa, or exact F1 of extraction:\n\n" + table(["model", "protocol", *tasks], rows)
 
 
 def _of_published(own: Mapping[str, float]) -> float:
     return next(own[name] for name in ("kappa", "linear_kappa", "exact_f1") if name in own)
 
 
-def _interval(own: Mapping[str, float | None] | None) -> str:
+def cell(own: Mapping[str, float | None] | None) -> str:
     if not own or own["value"] is None:
         return "–"
     ends = "" if own["low"] is None else f" [{own['low']:.3f}, {own['high']:.3f}]"
@@ -115,10 +115,10 @@ def _pair(own: Mapping[str, float | None], first: str, second: str) -> str:
     return " / ".join("–" if own.get(name) is None else f"{own[name]:.3f}" for name in dict.fromkeys((first, second)))
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -17,12 +17,14 @@ class Contender:
       models: {(seed, fold): workdir}; fold None: not of a cross-validation.
       learned: tasks of JMED-LLM.
       igakuqa_years: examinations.
+      validation_share: of the training rows, what was held out.
     """
     name: str
     protocol: str
     models: Mapping[tuple[int, int | None], str]
     learned: tuple[str, ...] = ()
     igakuqa_years: tuple[str, ...] = ()
+    validation_share: float = 0.0
 
 
 def find(backend: str, place: str, model: str) -> Contender:
@@ -48,7 +50,8 @@ def _contender(name: str, settings: dict, models: dict) -> Contender:
     sets = settings.get("sets", [])
     learned = tuple(own["name"] for own in sets if own["kind"] == "jmed_llm")
     years = tuple(own["name"] for own in sets if own["kind"] == "igakuqa")
-    return Contender(name, settings["protocol"] if learned else "P0", models, learned, years)
+    return Contender(name, settings["protocol"] if learned else "P0", models, learned, years,
+                     settings.get("validation_share", 0.0))
 
 
 def _newest(runs: Path) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from slm.corpus.sources import CorpusConfig
+from slm.data.conversations import is_held_out
 from slm.evaluation import board, calibration, contenders, exam, floors, language_model, readouts
 from slm.evaluation.contenders import Contender
 from slm.evaluation.models import Checkpoint, Model
@@ -28,6 +29,7 @@ class EvaluateConfig:
     job: str = "evaluate"
     variant: str = "jmed_llm"
     benchmark: Literal["jmed_llm", "igakuqa", "sample", "tables", "text"] = "jmed_llm"
+    rows: Literal["scored", "held_out"] = "scored"  # held_out: the validation share of what was learned, to choose by
     tasks: str = ""  # NAME[,NAME…] of the benchmark; empty: all
     limit: int = 0  # rows of each task, spread over it; 0: all
     # A fine-tuning (all its seeds and folds) or a single training; empty: the newest fine-tuning under runs/.
@@ -57,6 +59,8 @@ class EvaluateConfig:
             raise ValueError("backend=hugging_face needs model: the folder of a Hugging Face model")
         if self.backend != "checkpoint" and self.checkpoint:
             raise ValueError(f"backend={self.backend} and checkpoint={self.checkpoint!r} fight: leave one of them out")
+        if self.rows == "held_out" and self.benchmark != "jmed_llm":
+            raise ValueError(f"rows=held_out is for benchmark=jmed_llm, not {self.benchmark}: leave it out")
         if self.benchmark == "text" and self.backend != "checkpoint":
             raise ValueError(f"benchmark=text measures bits per byte of own checkpoints, not of backend={self.backend}")
 
@@ -73,11 +77,12 @@ def run(config: EvaluateConfig, workdir: Path) -> dict:
     tasks = _tasks(config, contender)
     answers = _ask(config, contender, tasks, workdir)
     lines, reports = {}, {}
+    protocol = contender.protocol + (" held out" if config.rows == "held_out" else "")
     for name, task in tasks.items():
         given, truncated = answers[name]
         floor, majority = _baselines(config, contender, task)
         lines[name], reports[name] = board.line(
-            task, given, contender.protocol, getattr(config, task.kind), truncated, floor, majority, config.resamples,
+            task, given, protocol, getattr(config, task.kind), truncated, floor, majority, config.resamples,
             config.seed)
         if given[0][0].log_likelihoods:
             reports[name]["calibration"] = _calibration(task, given, workdir / f"reliability-{name}")
@@ -85,7 +90,7 @@ def run(config: EvaluateConfig, workdir: Path) -> dict:
             reports[name]["examination"] = _examination(config, given[0])
     board.correct(reports)
     _write(workdir / "report.json", json.dumps({
-        "model": contender.name, "protocol": contender.protocol, "seconds": time.perf_counter() - started,
+        "model": contender.name, "protocol": protocol, "seconds": time.perf_counter() - started,
         "tasks": reports}, indent=2, ensure_ascii=False) + "\n")
     text = board.markdown(contender.name, lines, reports, published=config.benchmark == "jmed_llm")
     _write(workdir / "board.md", text)
@@ -97,7 +102,9 @@ def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
     """What is asked; of a cross-validation, all rows of the tasks that were learned."""
     if config.benchmark == "jmed_llm":
         folder = jmed_llm.folder(config.jmed_llm)
-        if contender.protocol == "CV":
+        if config.rows == "held_out":
+            found = {name: _held_out(config, contender, name)[0] for name in contender.learned}
+        elif contender.protocol == "CV":
             found = {name: jmed_llm.fold(folder, name) for name in contender.learned}
         else:
             found = dict(jmed_llm.test(folder))
@@ -126,6 +133,16 @@ def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
     return {name: _limited(found[name], config.limit) for name in names}
 
 
+def _held_out(config: EvaluateConfig, contender: Contender, name: str) -> tuple[Task, list[Item]]:
+    """(the rows that fine-tuning held out to validate on, those that it learned from)."""
+    if contender.protocol not in ("P1", "P2"):
+        raise ValueError(f"rows=held_out is for models of P1 or P2, {contender.name} is of {contender.protocol}")
+    task = jmed_llm.training(jmed_llm.folder(config.jmed_llm), name, contender.protocol)
+    kept = [item for item in task.items if is_held_out(item.document or item.question, contender.validation_share)]
+    names = {item.id for item in kept}
+    return dataclasses.replace(task, items=tuple(kept)), [item for item in task.items if item.id not in names]
+
+
 def _limited(task: Task, limit: int) -> Task:
     """At most `limit` rows, spread over the task: files are sorted by tag and answer."""
     number = len(task.items)
@@ -148,7 +165,7 @@ def _ask(config: EvaluateConfig, contender: Contender, tasks: dict[str, Task],
                 model = model or _load(config, place)
                 before = model.truncated
                 found = readouts.answers(model, task, items, getattr(config, task.kind))
-                _write_answers(path, items, found, model.truncated - before)
+                _write_answers(path, task, items, found, model.truncated - before)
             answers, cut = _read_answers(path) if items else ({}, 0)
             given[name].setdefault(seed, {}).update(answers)
             truncated[name] += cut
@@ -166,12 +183,14 @@ def _load(config: EvaluateConfig, place: str) -> Model:
     return Checkpoint.load(Path(place), config.batch_tokens)
 
 
-def _write_answers(path: Path, items: Sequence[Item], answers: Sequence[Answer], truncated: int) -> None:
+def _write_answers(path: Path, task: Task, items: Sequence[Item], answers: Sequence[Answer],
+                   truncated: int) -> None:
     """The first line says how many prompts were cut; then one line an answer. No question is written down."""
     lines = [{"truncated": truncated}]
     for item, answer in zip(items, answers):
         document = hashlib.sha256(item.document.encode("utf-8", "replace")).hexdigest()[:16]
-        lines.append({**dataclasses.asdict(answer), "gold": item.answer, "tag": item.tag, "document": document})
+        lines.append({**dataclasses.asdict(answer), "kind": task.kind, "gold": item.answer, "tag": item.tag,
+                      "document": document})
     # What a model writes may hold half a character: escaped, it stays readable.
     _write(path, "".join(json.dumps(line) + "\n" for line in lines))
 
@@ -206,6 +225,8 @@ def _baselines(config: EvaluateConfig, contender: Contender, task: Task) -> tupl
 
 
 def _learned(config: EvaluateConfig, contender: Contender, task: Task) -> Sequence[Item]:
+    if config.rows == "held_out":
+        return _held_out(config, contender, task.name)[1]
     if config.benchmark == "jmed_llm" and contender.protocol != "P0":
         return jmed_llm.training(jmed_llm.folder(config.jmed_llm), task.name, contender.protocol).items
     if config.benchmark == "sample":
