@@ -32,6 +32,7 @@ CV = tuple(SetConfig(*own) for own in (
 
 VARIANTS = {
     "sample": LAPTOP,
+    "demo": dataclasses.replace(LAPTOP, epochs=1.0),  # what `make demo` runs
     "messages": dataclasses.replace(LAPTOP, sets=(SetConfig("own", "messages", "conversations.jsonl"),)),
     "alpaca": dataclasses.replace(LAPTOP, sets=(SetConfig("own", "alpaca", "instructions.jsonl"),)),
     "choice": dataclasses.replace(LAPTOP, sets=(SetConfig("own", "choice", "questions.csv"),)),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole story on one machine, small, on the text the project brings: corpus, tokenizer, model, samples.
+# The whole story on one machine, small, on the text the project brings: corpus, tokenizer, model, fine-tuning, board.
 #   bash launch/laptop.sh [--dry-run]      # `make demo` sets up .venv and runs this
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,6 +22,8 @@ step --config=configs/tokenizer.py $corpus --workdir=runs/demo/tokenizer
 # shellcheck disable=SC2086
 step --config=configs/pretrain.py:demo $corpus --workdir=runs/demo/pretrain
 step --config=configs/generate.py --config.checkpoint=runs/demo/pretrain --workdir=runs/demo/generate
+step --config=configs/sft.py:demo --config.checkpoint=runs/demo/pretrain --workdir=runs/demo/sft
+step --config=configs/evaluate.py:sample --config.checkpoint=runs/demo/sft --workdir=runs/demo/evaluate
 
 printf '\n$ python -m slm.report.summary runs/demo\n'
 [ "${dry_run:-}" ] || python -m slm.report.summary runs/demo

@@ -44,7 +44,7 @@ def test_nothing_is_evaluated_or_unpickled():
 def test_launch_scripts_show_their_commands_and_name_real_configs():
     done = subprocess.run(["bash", ROOT / "launch" / "laptop.sh", "--dry-run"], capture_output=True, text=True, check=True)
     commands = re.findall(r"--config=(configs/\w+\.py)", done.stdout)
-    assert len(commands) == 5
+    assert len(commands) == 7
     assert all((ROOT / path).exists() for path in commands)
 
 

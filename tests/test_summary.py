@@ -14,14 +14,18 @@ def test_the_table_shows_what_each_run_made(tmp_path, capsys):
             "morphemes": {"characters_per_token": 1.5, "frequent_morphemes_whole": 0.98}}},
         "pretrain": {"parameters": 10, "tokens": 20, "tokens_per_second": 3.0, "checkpoints": "P",
                      "first_validation_bits_per_byte": 2.5, "validation_bits_per_byte": 1.5},
-        "generate": {"samples": str(samples)}}
+        "generate": {"samples": str(samples)},
+        "sft": {"runs": [{"workdir": "S"}], "protocol": "P2", "validation_loss": 1.25},
+        "evaluate": {"own_task": {"metrics": {"kappa": {"value": 0.5, "low": 0.25, "high": 0.75}},
+                                  "floor": {"kappa": 0.125}}}}
     for name, result in results.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "result.json").write_text(json.dumps(result))
     summary.main(str(tmp_path))
     out = capsys.readouterr().out
     for expected in ("1,234 documents, 4.0 MB, dropped 2", "8,000 pieces", "1.500 characters a token", "98.0%",
-                     "2.500 bits per byte", "1.500 bits per byte", "患者は→発熱 した", "advice"):
+                     "2.500 bits per byte", "1.500 bits per byte", "1 model, protocol P2",
+                     "loss 1.250", "kappa 0.500 [0.250, 0.750], floor 0.125", "患者は→発熱 した", "advice"):
         assert expected in out
 
 

@@ -1,7 +1,7 @@
 """Answers that can only be read one way: a letter of the item, or a list of spans of the question.
 
-A constraint walks over bytes, so it does not matter how the tokenizer cuts an answer. Spans come in the order in which
-the question has them, each once, as `tables.extraction_reply` writes them.
+A constraint walks over bytes, so it does not matter how the tokenizer cuts an answer. Spans come in any order, each
+once, and none begins inside another.
 """
 
 import bisect
@@ -95,8 +95,8 @@ class SpanList:
             if spans:
                 self._found.append(min(spans, key=lambda span: span.start))
             if ended[0].more:
-                first = self._found[-1].start if self._found else 0
-                self._readings += [_Span(start, start) for start in self._starts[:-1] if start >= first]
+                self._readings += [_Span(start, start) for start in self._starts[:-1]
+                                   if not any(span.start <= start < span.end for span in self._found)]
 
     def spans(self) -> list[str]:
         """The spans so far, as the text has them, whatever normalisation made of it."""

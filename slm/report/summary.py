@@ -29,6 +29,17 @@ def rows(folder: Path) -> list[tuple[str, str]]:
             sample = json.loads(line)
             made += [("sample", f"{sample['prompt']}→{' '.join(sample['text'].split())[:90]}")]
         made += [("", samples["samples"])]
+    if tuned := results.get("sft"):
+        made += [("fine-tuned", f"{len(tuned['runs'])} model{'s' * (len(tuned['runs']) > 1)}, protocol "
+                                f"{tuned['protocol']}, validation loss {tuned['validation_loss']:.3f}")]
+        made += [("", own["workdir"]) for own in tuned["runs"]]
+    if board := results.get("evaluate"):
+        for task, line in board.items():
+            name, own = next(iter(line["metrics"].items()))
+            floor = line["floor"].get(name)
+            made += [(f"  {task}", f"{name} {own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]"
+                                   + ("" if floor is None else f", floor {floor:.3f}"))]
+        made += [("", str(folder / "evaluate" / "board.md"))]
     return made
 
 

@@ -1,0 +1,343 @@
+"""Our checkpoints under EleutherAI's lm-evaluation-harness: any of its tasks, and those of `harness_tasks/`.
+
+Texts that go together are not encoded together where that would move a token's border: an answer in a conversation is
+encoded alone, as text/chat.py does, and so is a continuation that would change the ids of its context.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from slm.evaluation import contenders, models
+from slm.evaluation.models import Checkpoint
+from slm.generate import Sampler, generate
+from slm.model import decoder
+from slm.model.presets import ModelConfig
+from slm.tasks import igakuqa, jmed_llm
+from slm.tasks.igakuqa import IgakuQAConfig
+from slm.tasks.jmed_llm import JmedLlmConfig
+from slm.tasks.task import Message
+from slm.text import chat
+from slm.text.tokenizer import CHAT_TEMPLATE, END_OF_DOCUMENT, END_OF_TURN
+
+TASKS = Path(__file__).parent / "harness_tasks"
+
+_PAD = 64  # of contexts, as models.py pads them
+_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty")
+_RESAMPLES = 1000  # of what the harness bootstraps
+
+
+class Chat(str):
+    """A conversation as the harness passes it on: the template's text, and the messages it was made of.
+
+    The ids come from the messages, since a control symbol spelled out in one of them is plain text.
+    """
+    messages: list[Message]
+    asks: bool  # the assistant is to answer now
+    begun: bool  # the last message is the beginning of its answer
+
+    @classmethod
+    def of(cls, messages: Sequence[Message], add_generation_prompt: bool = True) -> "Chat":
+        chat.refuse_odd(messages)
+        begun = not add_generation_prompt and messages[-1]["role"] == "assistant"
+        text = "".join(f"<|{own['role']}|>{own['content']}{END_OF_TURN}" for own in messages)
+        if begun:
+            text = text.removesuffix(END_OF_TURN)
+        made = cls(END_OF_DOCUMENT + text + "<|assistant|>" * add_generation_prompt)
+        made.messages, made.asks, made.begun = list(messages), add_generation_prompt, begun
+        return made
+
+
+class Requests:
+    """What lm_eval.api.model.TemplateLM asks of a model, of one of ours.
+
+    Attributes:
+      cut: contexts that were shortened to fit: a conversation in the middle of its longest user turn, other texts at
+        the beginning.
+    """
+
+    def __init__(self, model: Checkpoint):
+        super().__init__()
+        self.model, self.cut = model, set[str]()
+        self._words = model.tokenizer
+
+    @property
+    def eot_token_id(self) -> int:
+        """What comes before every document, and after it."""
+        return self._words.end_of_document
+
+    @property
+    def max_length(self) -> int:
+        return self.model.model.context
+
+    @property
+    def tokenizer_name(self) -> str:
+        return f"slm-{self._words.fingerprint}"
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        return CHAT_TEMPLATE if chat_template else None
+
+    def apply_chat_template(self, chat_history: Sequence[Message], add_generation_prompt: bool = True) -> Chat:
+        return Chat.of(chat_history, add_generation_prompt)
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_) -> list[int]:
+        return self._words.encode(string)
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        own = self._words.encode(continuation)
+        if not isinstance(context, Chat):
+            before, both = self._words.encode(context), self._words.encode(context + continuation)
+            if len(both) > len(before) and both[:len(before)] == before:
+                own = both[len(before):]
+        return self._context(context, len(own)), own
+
+    def _context(self, context: str, room: int) -> list[int]:
+        """Its ids, cut where they leave no room for what follows."""
+        limit = self.max_length - room
+        if limit < 1:
+            raise ValueError(f"a task asks for {room} tokens after its context, and the model's context is "
+                             f"{self.max_length}: set --config.gen_kwargs=max_gen_toks=NUMBER, or leave the task out")
+        if isinstance(context, Chat):
+            encoded = chat.encode(self._words, context.messages, limit + context.begun, context.asks)
+            ids, cut = encoded.ids[:len(encoded.ids) - context.begun], encoded.cut
+        else:
+            ids = [self.eot_token_id, *self._words.encode(context)]
+            cut = max(0, len(ids) - limit)
+            ids = ids[cut:]
+        if cut:
+            self.cut.add(context)
+        return ids
+
+    def _loglikelihood_tokens(self, requests, **_) -> list[tuple[float, bool]]:
+        return log_likelihoods(self.model, [(context, own) for _, context, own in requests])
+
+    def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
+        """log P of whole texts, in windows of the model's context."""
+        from lm_eval import utils
+        pairs, rows = [], []
+        for row, request in enumerate(requests):
+            ids = self._words.encode(request.args[0])
+            for window in utils.get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, 1):
+                pairs.append(utils.make_disjoint_window(window))
+                rows.append(row)
+        found = [0.0] * len(requests)
+        for row, (value, _) in zip(rows, log_likelihoods(self.model, pairs)):
+            found[row] += value
+        return found
+
+    def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
+        """Answers up to the end of the turn (of a plain context: of the document), or a string that ends them."""
+        from lm_eval.models.utils import normalize_gen_kwargs
+        alike: dict[tuple, list[tuple[int, list[int], list[str]]]] = defaultdict(list)
+        unknown: set[str] = set()
+        for place, request in enumerate(requests):
+            context, asked = request.args
+            wanted = normalize_gen_kwargs(asked)
+            unknown |= set(wanted) - {*_SAMPLING, "until", "max_gen_toks", "do_sample"}
+            sampler = Sampler(0.0)
+            if wanted["do_sample"] and wanted.get("temperature", 1.0) > 0:
+                sampler = Sampler(**{"temperature": 1.0, "top_p": 1.0} | {
+                    name: wanted[name] for name in _SAMPLING if name in wanted})
+            end = self._words.special(END_OF_TURN) if isinstance(context, Chat) else self.eot_token_id
+            alike[wanted["max_gen_toks"], sampler, end].append(
+                (place, self._context(context, wanted["max_gen_toks"]), wanted["until"]))
+        if unknown:
+            print(f"left out of what tasks ask of a generation: {', '.join(sorted(unknown))}", file=sys.stderr)
+        found = [""] * len(requests)
+        for (new_tokens, sampler, end), own in alike.items():
+            for seed, rows in enumerate(_batches(self.model, [len(ids) for _, ids, _ in own], "generate")):
+                made = generate(self.model.params, self.model.model, [own[row][1] for row in rows], new_tokens, sampler,
+                                seed, end)
+                for row, ids in zip(rows, made):
+                    place, _, until = own[row]
+                    text = self._words.decode(ids)
+                    for stop in filter(None, until):
+                        text = text.partition(stop)[0]
+                    found[place] = text
+        return found
+
+
+def adapt(model: Checkpoint):
+    """The checkpoint as a model of the harness, for `lm_eval.simple_evaluate(model=…)`."""
+    _refuse_missing()
+    from lm_eval.api.model import TemplateLM
+    return type("Checkpoint", (Requests, TemplateLM), {})(model)
+
+
+def log_likelihoods(model: Checkpoint, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
+                    ) -> list[tuple[float, bool]]:
+    """For ids (context, continuation): log P in nats of the continuation, and whether each of its tokens is the
+    likeliest. Continuations of one context, which is the longer part, compute it once."""
+    shared: dict[tuple, list[int]] = defaultdict(list)
+    found = [(0.0, True)] * len(pairs)
+    for place, (context, own) in enumerate(pairs):
+        if len(context) + len(own) > model.model.context + 1:
+            raise ValueError(f"{len(context)} tokens and {len(own)} that continue them are more than the model's "
+                             f"context of {model.model.context}: leave the task out")
+        if own:
+            shared[tuple(context) if len(context) > len(own) else (place, None)].append(place)
+    groups = list(shared.values())
+    # A token that is scored costs more than one of the context: its scores are of the whole vocabulary.
+    sizes = [len(pairs[own[0]][0]) + 4 * max(len(pairs[place][1]) for place in own) for own in groups]
+    for rows in _batches(model, sizes, "score"):
+        own = [groups[row] for row in rows]
+        tokens, lengths = model._padded([pairs[places[0]][0] for places in own])
+        longest = max(len(pairs[place][1]) for places in own for place in places)
+        room = 1 << (longest - 1).bit_length()  # few shapes, so few compiles
+        scores, cache = models._prefill(model.params, model.model, tokens, lengths, room)
+        first, likeliest = np.asarray(jax.nn.log_softmax(scores)), np.asarray(scores).argmax(1)
+        for option in range(max(map(len, own))):  # one continuation of each context at a time, on one cache
+            going = [(row, places[option]) for row, places in enumerate(own) if option < len(places)]
+            ids = np.zeros((len(lengths), max(2, room)), np.int32)
+            weights = np.zeros(ids.shape, np.float32)
+            for row, place in going:
+                ids[row, :len(pairs[place][1])], weights[row, :len(pairs[place][1])] = pairs[place][1], 1
+            more, greedy = np.zeros(len(ids)), np.full(len(ids), True)
+            if room > 1:
+                positions = lengths[:, None] + np.arange(room)
+                more, greedy = map(np.asarray, _after_first(model.params, model.model, ids, positions, weights, cache))
+            for row, place in going:
+                found[place] = (float(first[row, ids[row, 0]] + more[row]),
+                                bool(greedy[row] and likeliest[row] == ids[row, 0]))
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _after_first(params, model: ModelConfig, tokens_BT, positions_BT, weights_BT, cache):
+    """Of the tokens after each row's first: Σ log P, and whether each is the likeliest. The cache is left as it was."""
+    hidden, _ = decoder.hidden_states(params, model, tokens_BT[:, :-1], jnp.ones_like(tokens_BT[:, :-1]),
+                                      positions_BT[:, :-1], cache)
+    scores = decoder.logits(params, hidden)
+    wanted, weights = tokens_BT[:, 1:], weights_BT[:, 1:]
+    own = jnp.take_along_axis(jax.nn.log_softmax(scores), wanted[..., None], axis=-1)[..., 0]
+    return jnp.sum(own * weights, axis=1), jnp.all((jnp.argmax(scores, axis=-1) == wanted) | (weights == 0), axis=1)
+
+
+def _batches(model: Checkpoint, sizes: Sequence[int], what: str) -> Iterator[list[int]]:
+    """Places of like sizes, the largest first; together at most the tokens that the checkpoint computes at once."""
+    order = sorted(range(len(sizes)), key=lambda place: (-sizes[place], place))
+    with tqdm(total=len(order), desc=what, unit="prompt", disable=None) as progress:
+        while order:
+            longest = -(-sizes[order[0]] // _PAD) * _PAD
+            count = max(1, min(64, model._batch_tokens // longest))
+            rows, order = order[:count], order[count:]
+            yield rows
+            progress.update(len(rows))
+
+
+# The job ------------------------------------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class HarnessConfig:
+    """What the harness runs on a checkpoint."""
+    job: str = "harness"
+    variant: str = "jmed_llm"
+    checkpoint: str = ""  # a training; empty: the newest fine-tuning under runs/
+    # NAME[,NAME…]: tasks, groups and tags of the harness, of `slm/evaluation/harness_tasks` (jmed_llm: likelihoods of
+    # choices, written extractions; jmed_llm_free: all written; igakuqa; igakuqa_likelihood) and of `include`.
+    tasks: str = "jmed_llm"
+    include: str = ""  # a folder of YAML tasks of one's own
+    limit: int = 0  # rows of each task, 0: all. Of our tasks they are spread over it, of the others the first
+    chat: bool = True  # prompts in the chat template, which our tasks need
+    shots: int = -1  # worked examples, where a task leaves the choice; -1: the task's own number
+    gen_kwargs: str = ""  # over the tasks' own, as max_gen_toks=128,temperature=0
+    jmed_llm: JmedLlmConfig = JmedLlmConfig()
+    igakuqa: IgakuQAConfig = IgakuQAConfig()
+    batch_tokens: int = 16_384  # of prompts computed together
+
+    def __post_init__(self):
+        if self.limit < 0 or self.shots < -1 or self.batch_tokens < 1 or not self.tasks:
+            raise ValueError(f"limit={self.limit}, shots={self.shots}, batch_tokens={self.batch_tokens}, "
+                             f"tasks={self.tasks!r}: give at least 0, -1, 1 and a name")
+        if self.igakuqa.shots != igakuqa.SHOTS:
+            raise ValueError(f"igakuqa.shots={self.igakuqa.shots}: here the number of worked examples is set by "
+                             "--config.shots, which goes for all tasks that leave the choice")
+
+
+def run(config: HarnessConfig, workdir: Path) -> dict:
+    """Runs the tasks and prints the harness's table; returns what `result.json` holds.
+
+    Returns:
+      {model, protocol, lm_eval (its version), truncated (contexts that were cut),
+      tasks: {name: {METRIC,FILTER: value}}}
+    """
+    _refuse_missing()
+    import lm_eval
+    from lm_eval.utils import make_table
+    contender = contenders.find("checkpoint", config.checkpoint, "")
+    if len(contender.models) > 1:
+        raise ValueError(f"{contender.name} holds {len(contender.models)} models, the harness runs one: name it with "
+                         f"--config.checkpoint={next(iter(contender.models.values()))}")
+    names = config.tasks.split(",")
+    manager = _manager(config, names)
+    _refuse_learned(config, contender, names)
+    model = adapt(Checkpoint.load(Path(next(iter(contender.models.values()))), config.batch_tokens))
+    found = lm_eval.simple_evaluate(
+        model=model, tasks=names, task_manager=manager, limit=config.limit or None, apply_chat_template=config.chat,
+        num_fewshot=None if config.shots < 0 else config.shots, gen_kwargs=config.gen_kwargs or None,
+        bootstrap_iters=_RESAMPLES, log_samples=False)
+    print(make_table(found))
+    return {"model": contender.name, "protocol": contender.protocol, "lm_eval": metadata.version("lm_eval"),
+            "truncated": len(model.cut), "tasks": {name: _plain(own) for name, own in found["results"].items()}}
+
+
+def _manager(config: HarnessConfig, names: Sequence[str]):
+    """The tasks that there are; the harness's own take seconds to list, and are only listed if one is asked for."""
+    from lm_eval.tasks import TaskManager
+    folders = [str(TASKS), *([config.include] if config.include else [])]
+    if config.include and not Path(config.include).is_dir():
+        raise FileNotFoundError(f"{config.include} is no folder of YAML tasks: mend --config.include, or leave it out")
+    told = {"limit": config.limit}
+    if any(name.startswith("jmed_llm") for name in names):
+        told["jmed_llm"] = str(jmed_llm.folder(config.jmed_llm))
+    if any(name.startswith("igakuqa") for name in names):
+        told |= {"igakuqa": str(igakuqa.folder(config.igakuqa)), "years": config.igakuqa.years,
+                 "text_only": config.igakuqa.text_only}
+    manager = TaskManager(include_path=folders, include_defaults=False, metadata=told)
+    if not set(names) <= set(manager.all_tasks):
+        manager = TaskManager(include_path=folders, metadata=told)
+    unknown = [name for name in names if name not in manager.all_tasks and not Path(name).is_file()]
+    if unknown:
+        ours = TaskManager(include_path=folders, include_defaults=False).all_tasks
+        raise ValueError(f"neither the harness nor {' nor '.join(folders)} has a task {', '.join(unknown)}: "
+                         f"`lm_eval ls tasks` lists the harness's, and these are ours: {', '.join(ours)}")
+    return manager
+
+
+def _refuse_learned(config: HarnessConfig, contender: contenders.Contender, names: Sequence[str]) -> None:
+    if not any(name.startswith("igakuqa") for name in names) or not contender.igakuqa_years:
+        return
+    own = config.igakuqa
+    _, questions = igakuqa.load(igakuqa.folder(own), own.years, own.text_only, own.shots)
+    years = {str(question.year) for question in questions.values()} & set(contender.igakuqa_years)
+    if years:
+        raise ValueError(f"{contender.name} learned from the examinations of {', '.join(sorted(years))}: leave these "
+                         "years out with --config.igakuqa.years")
+
+
+def _plain(results: dict) -> dict:
+    """Without the harness's labels; what is no number is None."""
+    def finite(value):
+        return None if value == "N/A" or (isinstance(value, float) and math.isnan(value)) else value
+    return json.loads(json.dumps({key: finite(value) for key, value in results.items() if key not in ("alias", "name")},
+                                 default=float))
+
+
+def _refuse_missing() -> None:
+    os.environ.setdefault("LMEVAL_DISABLE_MULTIPROC", "1")  # a process with JAX in it does not fork well
+    try:
+        import lm_eval  # noqa: F401
+    except ImportError as error:
+        raise RuntimeError(f"lm-evaluation-harness is not here ({error}): pip install 'slm[harness]'") from None

@@ -1,0 +1,166 @@
+"""A model through the whole evaluation: answers, lines of the board, comparisons, refusals."""
+
+import dataclasses
+import functools
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from slm.checkpoint import Checkpoints
+from slm.corpus.sources import CorpusConfig
+from slm.evaluation import board, compare, contenders, evaluate, published
+from slm.evaluation.compare import CompareConfig
+from slm.evaluation.evaluate import EvaluateConfig
+from slm.evaluation.models import Checkpoint
+from slm.evaluation.readouts import Answer
+from slm.model import decoder
+from slm.model.presets import PRESETS
+from slm.tasks import sample, tables
+from slm.tasks.jmed_llm import SOURCES
+from slm.tasks.tables import TableConfig
+from slm.text.normalize import normalize
+
+MODEL = dataclasses.replace(PRESETS["debug"], context=512)
+
+
+@pytest.fixture(scope="module")
+def trained(products, tmp_path_factory):
+    """A workdir as a training leaves it, with random parameters."""
+    folder = tmp_path_factory.mktemp("runs") / "random"
+    shutil.copytree(products / "tokenizer", folder / "tokenizer")
+    checkpoints = Checkpoints(folder / "checkpoints", keep=1)
+    params = jax.jit(functools.partial(decoder.initialize, MODEL))(jax.random.key(0))
+    checkpoints.save(1, {"params": params}, {"tokenizer": "", "config": {
+        "model": dataclasses.asdict(MODEL), "seed": 0}}, None)
+    checkpoints.close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, tmp_path_factory):
+    config = EvaluateConfig(benchmark="sample", checkpoint=str(trained), limit=9, resamples=50)
+    workdir = tmp_path_factory.mktemp("evaluated")
+    result = evaluate.run(config, workdir)
+    (workdir / "result.json").write_text(json.dumps(result))
+    return config, workdir, result
+
+
+def test_each_task_has_its_line_and_each_answer_is_kept(evaluated):
+    _, workdir, result = evaluated
+    assert list(result) == ["sample_choice", "sample_extraction", "sample_exam"]
+    for name, line in result.items():
+        assert set(line) == {"protocol", "readout", "n", "seeds", "unread", "truncated", "metrics", "floor", "majority"}
+        assert (line["protocol"], line["n"], line["seeds"]) == ("P0", 9, 1)
+        for own in line["metrics"].values():
+            assert set(own) == {"value", "low", "high"} and own["low"] <= own["value"] <= own["high"]
+        assert set(line["floor"]) == set(line["majority"]) == set(line["metrics"])
+        first, *answers = (workdir / "answers" / f"{name}-seed-0.jsonl").read_text().splitlines()
+        assert json.loads(first) == {"truncated": line["truncated"]} and len(answers) == 9
+        assert {"item", "raw", "value", "gold", "unread", "document"} <= set(json.loads(answers[0]))
+    assert set(result["sample_choice"]["metrics"]) == {"kappa", "linear_kappa", "accuracy"}
+    assert set(result["sample_extraction"]["metrics"]) == {"exact_f1", "partial_f1_reference", "partial_f1"}
+    report = json.loads((workdir / "report.json").read_text())["tasks"]["sample_choice"]
+    assert 0 <= report["calibration"]["ece"] <= 1 and (workdir / "reliability-sample_choice.png").stat().st_size > 1000
+    assert "P0" in (workdir / "board.md").read_text()
+
+
+def test_the_same_command_again_asks_nothing(evaluated, monkeypatch):
+    config, workdir, result = evaluated
+    monkeypatch.setattr(Checkpoint, "load", lambda *_: pytest.fail("it was asked again"))
+    assert evaluate.run(config, workdir) == result
+
+
+def test_no_question_is_written_down(evaluated):
+    _, workdir, _ = evaluated
+    texts = [item.question[:30] for task in sample.tasks().values() for item in task.items]
+    for path in workdir.rglob("*.json*"):
+        content = path.read_text()
+        assert not any(text in content or json.dumps(text)[1:-1] in content for text in texts), path
+
+
+def test_right_answers_score_one_and_wrong_ones_by_hand():
+    items = tuple(tables.Item(f"t:{row}", f"質問{row}", (letter,), (("A", "はい"), ("B", "いいえ")))
+                  for row, letter in enumerate("AABB"))
+    task = tables.task("own", "choice", items, "kappa")
+    right = [Answer(item.id, item.answer[0], item.answer[0]) for item in items]
+    wrong = [Answer(item.id, "A", "A") for item in items]
+    line, report = board.line(task, [right, wrong], "P0", "free", 3, ["A", "A", "B", "A"], ["A"] * 4, 200, 0)
+    assert line["metrics"]["accuracy"]["value"] == 0.75 and line["metrics"]["kappa"]["value"] == 0.5
+    assert line["majority"] == {"kappa": 0, "linear_kappa": 0, "accuracy": 0.5}
+    assert line["floor"]["accuracy"] == 0.75 and line["floor"]["kappa"] == 0.5
+    assert (line["n"], line["seeds"], line["truncated"]) == (4, 2, 3) and report["by_seed"] == [1, 0]
+    assert report["against_floor"]["value"] == 0
+
+
+def test_a_run_equals_itself_and_a_better_one_is_told(evaluated, tmp_path, capsys):
+    _, workdir, _ = evaluated
+    better = tmp_path / "better"
+    shutil.copytree(workdir, better)
+    for path in (better / "answers").glob("sample_choice*"):
+        first, *lines = path.read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        path.write_text("\n".join([first, *(json.dumps(row | {"value": row["gold"][0]}) for row in rows)]))
+    found = compare.run(CompareConfig(runs=f"{workdir},{better}", resamples=200), tmp_path)
+    own = found[str(better)]
+    assert own["sample_exam"]["difference"] == own["sample_extraction"]["difference"] == 0
+    assert own["sample_exam"]["p"] == 1
+    assert own["sample_choice"]["difference"] < -0.3 and own["sample_choice"]["p"] < 0.1
+    assert own["sample_choice"]["p_holm"] >= own["sample_choice"]["p"]
+    assert "sample_choice" in (tmp_path / "board.md").read_text()
+
+
+def test_bits_per_byte_by_source_equal_a_sum_over_one_document(trained, tmp_path, words):
+    text = "患者は65歳男性。発熱と咳嗽を主訴に来院した。"
+    (tmp_path / "text.jsonl").write_text(json.dumps({"text": text, "source": "own"}, ensure_ascii=False) + "\n")
+    config = EvaluateConfig(benchmark="text", checkpoint=str(trained),
+                            corpus=CorpusConfig(files=str(tmp_path / "text.jsonl")))
+    found = evaluate.run(config, tmp_path)["own"]
+    model = Checkpoint.load(trained)
+    end = words.end_of_document
+    ids = [end, *words.encode(text), end]
+    shape = (1, len(ids) - 1)
+    hidden, _ = jax.jit(functools.partial(decoder.hidden_states, config=model.model))(
+        model.params, tokens_BT=np.array([ids[:-1]]), segments_BT=np.ones(shape, np.int32),
+        positions_BT=np.arange(shape[1])[None])
+    table = jax.nn.log_softmax(decoder.logits(model.params, hidden))[0]
+    bits = -sum(float(table[place, token]) for place, token in enumerate(ids[1:])) / np.log(2)
+    size = len(normalize(text).encode())
+    assert found["bits_per_byte"] == pytest.approx(bits / size, rel=1e-4)
+    assert (found["bytes"], found["tokens"], found["documents"]) == (size, len(ids) - 1, 1)
+
+
+def test_without_a_checkpoint_the_newest_fine_tuned_one_or_a_command_that_makes_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"configs/sft\.py"):
+        contenders.find("checkpoint", "", "")
+    for name, job in (("old", "sft"), ("new", "sft"), ("base", "pretrain")):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"config": {
+            "job": job, "seed": 0, "protocol": "P2", "sets": [{"name": "crade", "kind": "jmed_llm"}]}}))
+        (folder / "result.json").write_text(json.dumps({"runs": [{"seed": 3, "fold": None, "workdir": "x"}]}))
+    found = contenders.find("checkpoint", "", "")
+    assert found.name == "runs/new" and found.protocol == "P2" and found.models == {(3, None): "x"}
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"tasks": "sample_choice,pulse"}, "no task pulse"),
+    ({"rows": "held_out"}, "held_out"),
+    ({"benchmark": "tables"}, "no tables"),
+    ({"backend": "openai"}, "base_url"),
+    ({"backend": "hugging_face", "model": "x"}, "fight"),
+    ({"benchmark": "tables", "tables": (TableConfig("own", "missing.csv"),)}, "missing.csv"),
+])
+def test_what_cannot_be_is_refused_in_a_sentence(trained, tmp_path, settings, words):
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        evaluate.run(EvaluateConfig(**{"benchmark": "sample", "checkpoint": str(trained), **settings}), tmp_path)
+
+
+def test_published_rows_name_our_tasks_and_metrics():
+    for own in published.rows().values():
+        assert set(own) == set(SOURCES)
+        assert own["mrner_disease"].keys() == {"partial_f1_reference", "exact_f1"}
+        assert own["jcsts"].keys() == {"linear_kappa", "accuracy"}
