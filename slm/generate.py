@@ -13,7 +13,8 @@ import numpy as np
 from slm import checkpoint
 from slm.model import decoder
 from slm.model.presets import ModelConfig
-from slm.text.tokenizer import Tokenizer
+from slm.text import chat
+from slm.text.tokenizer import END_OF_TURN, Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +132,8 @@ def run(config: GenerateConfig, workdir: Path) -> dict:
         prompts = Path(config.prompts_file).read_text(encoding="utf-8").splitlines()
     else:
         prompts = config.prompts.split("|")
-    texts = complete(params, model, tokenizer, prompts, config.new_tokens, config.sampler, config.seed)
+    answers = checkpoint.read_about(source)["config"].get("job") == "sft"  # a fine-tuned model is asked, not continued
+    texts = complete(params, model, tokenizer, prompts, config.new_tokens, config.sampler, config.seed, answers)
     for prompt, text in zip(prompts, texts):
         print(f"{prompt}→{text}\n")
     (workdir / "samples.jsonl").write_text("".join(
@@ -150,8 +152,11 @@ def load(workdir: Path) -> tuple[decoder.Params, ModelConfig, Tokenizer]:
 
 
 def complete(params, model: ModelConfig, tokenizer: Tokenizer, prompts: Sequence[str], new_tokens: int,
-             sampler: Sampler, seed: int) -> list[str]:
-    """Continuations of prompts, as text."""
-    end = tokenizer.end_of_document
-    ids = [[end, *tokenizer.encode(prompt)] for prompt in prompts]
+             sampler: Sampler, seed: int, answers: bool = False) -> list[str]:
+    """Continuations of prompts, as text; or the assistant's answers to them."""
+    end = tokenizer.special(END_OF_TURN) if answers else tokenizer.end_of_document
+    if answers:
+        ids = [chat.encode(tokenizer, [{"role": "user", "content": prompt}], reply=True).ids for prompt in prompts]
+    else:
+        ids = [[end, *tokenizer.encode(prompt)] for prompt in prompts]
     return [tokenizer.decode(row) for row in generate(params, model, ids, new_tokens, sampler, seed, end)]

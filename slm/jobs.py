@@ -189,6 +189,11 @@ def _compare(config, workdir: Path, started: float) -> dict:
     return compare.run(config, workdir)
 
 
+def _harness(config, workdir: Path, started: float) -> dict:
+    from slm.evaluation import harness
+    return harness.run(config, workdir)
+
+
 JOBS = {
     "corpus": Job("sources → clean, private, deduplicated corpus", "slm.corpus.sources:CorpusJobConfig", _corpus),
     "textbooks": Job("lexicons → synthesised textbooks", "slm.corpus.textbooks:TextbooksConfig", _textbooks),
@@ -204,6 +209,8 @@ JOBS = {
                     _evaluate, goes_on=True),
     "compare": Job("evaluations → boards side by side, differences tested", "slm.evaluation.compare:CompareConfig",
                    _compare),
+    "harness": Job("checkpoint → lm-evaluation-harness, any of its tasks and ours",
+                   "slm.evaluation.harness:HarnessConfig", _harness),
     "plan": Job("preset and pod → does it fit, how long, how much; before renting", "slm.train.plan:PlanConfig",
                 _plan),
     "generate": Job("checkpoint and prompts → text", "slm.generate:GenerateConfig", _generate),

@@ -7,6 +7,7 @@ encoded alone, as text/chat.py does, and so is a continuation that would change 
 import dataclasses
 import functools
 import json
+import logging
 import math
 import os
 import sys
@@ -33,7 +34,7 @@ from slm.text import chat
 from slm.text.tokenizer import CHAT_TEMPLATE, END_OF_DOCUMENT, END_OF_TURN
 
 TASKS = Path(__file__).parent / "harness_tasks"
-
+_OURS = ("jmed_llm", "igakuqa")  # how the names of its tasks begin
 _PAD = 64  # of contexts, as models.py pads them
 _SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty")
 _RESAMPLES = 1000  # of what the harness bootstraps
@@ -250,7 +251,7 @@ class HarnessConfig:
     tasks: str = "jmed_llm"
     include: str = ""  # a folder of YAML tasks of one's own
     limit: int = 0  # rows of each task, 0: all. Of our tasks they are spread over it, of the others the first
-    chat: bool = True  # prompts in the chat template, which our tasks need
+    chat: bool = True  # prompts in the chat template; our tasks are not asked without it
     shots: int = -1  # worked examples, where a task leaves the choice; -1: the task's own number
     gen_kwargs: str = ""  # over the tasks' own, as max_gen_toks=128,temperature=0
     jmed_llm: JmedLlmConfig = JmedLlmConfig()
@@ -261,6 +262,10 @@ class HarnessConfig:
         if self.limit < 0 or self.shots < -1 or self.batch_tokens < 1 or not self.tasks:
             raise ValueError(f"limit={self.limit}, shots={self.shots}, batch_tokens={self.batch_tokens}, "
                              f"tasks={self.tasks!r}: give at least 0, -1, 1 and a name")
+        ours = [name for name in self.tasks.split(",") if name.startswith(_OURS)]
+        if ours and not self.chat:
+            raise ValueError(f"chat=false asks {', '.join(ours)} in a wording that no published score has: leave it "
+                             "out, or give other tasks")
         if self.igakuqa.shots != igakuqa.SHOTS:
             raise ValueError(f"igakuqa.shots={self.igakuqa.shots}: here the number of worked examples is set by "
                              "--config.shots, which goes for all tasks that leave the choice")
@@ -282,6 +287,7 @@ def run(config: HarnessConfig, workdir: Path) -> dict:
                          f"--config.checkpoint={next(iter(contender.models.values()))}")
     names = config.tasks.split(",")
     manager = _manager(config, names)
+    logging.getLogger("lm_eval.api.task").addFilter(lambda record: "Custom kwargs can" not in record.getMessage())
     _refuse_learned(config, contender, names)
     model = adapt(Checkpoint.load(Path(next(iter(contender.models.values()))), config.batch_tokens))
     found = lm_eval.simple_evaluate(

@@ -212,11 +212,17 @@ def test_conversations_that_just_fit(words):
     assert Packed([TALK], words, size - 1).cut == 0 and Packed([TALK], words, size - 2).cut == 1
 
 
+def drawn(model, spread):
+    """Parameters of numpy's: compiling `decoder.initialize` takes longer than these tests."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map_with_path(
+        lambda path, x: np.ones(x.shape, np.float32) if path[-1].key == "scale" else np.float32(
+            rng.normal(0, spread, x.shape)), jax.eval_shape(lambda key: decoder.initialize(model, key), jax.random.key(0)))
+
+
 @pytest.fixture(scope="module")
 def params():
-    # Larger than at the start of a training, so that what a token attends to weighs.
-    return jax.jit(lambda key: jax.tree.map(lambda x: x * 6 if x.ndim > 1 else x, decoder.initialize(MODEL, key)))(
-        jax.random.key(0))
+    return drawn(MODEL, 0.12)  # larger than at the start of a training, so that what a token attends to weighs
 
 
 def token_losses(params, rows):

@@ -186,6 +186,7 @@ def test_texts_longer_than_the_context_are_measured_in_windows(lm_eval, model, w
     assert found[2] == pytest.approx(expected(scores, [words.end_of_document], words.encode(TEXTS[2]))[0], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_generations_are_our_own_and_end_where_the_task_says(lm_eval, model, words, capsys):
     adapted = harness.adapt(model)
     greedy = {"max_gen_toks": 12, "until": []}
@@ -204,15 +205,15 @@ def test_generations_are_our_own_and_end_where_the_task_says(lm_eval, model, wor
     assert first == second and first[0] != first[1]
 
 
-def rows_of(letters):
-    """A task of anyone's, without a conversation."""
+def documents(**_):
+    """Of a task of anyone's."""
     import datasets
     rows = [{"text": text, "choices": [" はい", " いいえ"], "gold": place % 2} for place, text in enumerate(TEXTS)]
-    return lambda **_: {"test": datasets.Dataset.from_list(rows)}
+    return {"test": datasets.Dataset.from_list(rows)}
 
 
 def test_any_task_of_the_harness_runs(lm_eval, model, words, scores):
-    common = {"custom_dataset": rows_of("AB"), "test_split": "test", "doc_to_text": "text", "num_fewshot": 1}
+    common = {"custom_dataset": documents, "test_split": "test", "doc_to_text": "text", "num_fewshot": 1}
     choice = {**common, "task": "own_choice", "output_type": "multiple_choice", "doc_to_choice": "choices",
               "doc_to_target": "gold", "target_delimiter": ""}
     perplexity = {**common, "task": "own_text", "output_type": "loglikelihood_rolling", "doc_to_text": "",
@@ -306,6 +307,7 @@ def answering(model, words, monkeypatch):
 
 def scores_of(model, task, items, readout):
     """Ours: {metric: value}, and the share of what could not be read."""
+    task = dataclasses.replace(task, items=tuple(items))
     answers = readouts.answers(model, task, items, readout)
     gold = board._scored(task, [item.answer for item in items])
     found = board._scored(task, [answer.value for answer in answers])
@@ -318,6 +320,7 @@ def of_harness(found):
             if name.endswith(",none") and "stderr" not in name}
 
 
+@pytest.mark.slow
 def test_jmed_llm_scores_equal_ours(lm_eval, answering, jmed, tmp_path):
     found = harness.run(HarnessConfig(tasks="jmed_llm,jmed_llm_free", jmed_llm=JmedLlmConfig(str(jmed))), tmp_path)
     assert (found["model"], found["protocol"], found["truncated"]) == ("somewhere", "P0", 0)
@@ -362,6 +365,9 @@ def test_prompts_and_lengths_are_ours(lm_eval, jmed, exams):
                 chat_template=Chat.of)
             assert context.messages == task.prompt(item) and context.asks
             assert own.doc_to_target(document) == task.reply(item)
+        if name.startswith("igakuqa"):
+            bare = own.fewshot_context(document, num_fewshot=0, apply_chat_template=True, chat_template=Chat.of)
+            assert bare.messages == igakuqa.load(exams, shots=0)[0].prompt(item)
         assert set(own.aggregation()) == {*board.OF_KIND[task.kind], "unread"}
         if own.config.output_type == "generate_until":
             assert own.config.generation_kwargs == {"max_gen_toks": readouts._MOST_TOKENS[task.kind], "until": []}
@@ -376,9 +382,13 @@ def test_a_limit_is_spread_over_our_tasks(lm_eval, answering, jmed, tmp_path):
     assert found["sample_len"] == 5
 
 
-def test_bad_settings_are_refused(lm_eval, answering, exams, jmed, tmp_path, monkeypatch):
+@pytest.mark.slow  # the harness lists its 14,000 tasks
+def test_an_unknown_task_is_named(lm_eval, answering, tmp_path):
     with pytest.raises(ValueError, match=r"nor .*harness_tasks has a task jmed_crade: .* these are ours: igakuqa"):
         harness.run(HarnessConfig(tasks="jmed_crade"), tmp_path)
+
+
+def test_bad_settings_are_refused(lm_eval, answering, exams, jmed, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="nowhere is no folder of YAML tasks"):
         harness.run(HarnessConfig(include="nowhere", jmed_llm=JmedLlmConfig(str(jmed))), tmp_path)
     manager = lm_eval.tasks.TaskManager(include_path=str(harness.TASKS), include_defaults=False)
@@ -389,11 +399,14 @@ def test_bad_settings_are_refused(lm_eval, answering, exams, jmed, tmp_path, mon
     with pytest.raises(ValueError, match="learned from the examinations of 2018"):
         harness.run(HarnessConfig(tasks="igakuqa", igakuqa=IgakuQAConfig(str(exams))), tmp_path)
     monkeypatch.setattr(contenders, "find", lambda *_: Contender("many", "P2", {(0, None): "first", (1, None): "second"}))
-    with pytest.raises(ValueError, match="many holds 2 models, the harness runs one: .*--config.checkpoint=first"):
+    with pytest.raises(ValueError, match=r"many holds 2 models, the harness runs one: .*--config.checkpoint=first"):
         harness.run(HarnessConfig(jmed_llm=JmedLlmConfig(str(jmed))), tmp_path)
 
 
 def test_bad_configs_are_refused():
+    with pytest.raises(ValueError, match="chat=false asks jmed_llm in a wording"):
+        HarnessConfig(chat=False)
+    assert not HarnessConfig(tasks="hellaswag", chat=False).chat
     with pytest.raises(ValueError, match="limit=-1"):
         HarnessConfig(limit=-1)
     with pytest.raises(ValueError, match=r"igakuqa.shots=0: here .*--config.shots"):
