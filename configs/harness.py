@@ -1,4 +1,4 @@
-"""EleutherAI's lm-evaluation-harness on a checkpoint (pip install 'slm[harness]'): its table, and `result.json`.
+"""EleutherAI's lm-evaluation-harness on a checkpoint (pip install 'slm[lm-eval]'): its table, and `result.json`.
 
     python -m slm.main --config=configs/harness.py --config.jmed_llm.data_dir=JMED-LLM      # the newest fine-tuned
     python -m slm.main --config=configs/harness.py:igakuqa --config.igakuqa.years=2020

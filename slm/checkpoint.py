@@ -29,6 +29,7 @@ class Checkpoints:
         policies = preservation_policy
         options = ocp.CheckpointManagerOptions(
             cleanup_tmp_directories=True,  # what a killed run left half-written
+            best_fn=lambda metrics: metrics[METRIC], best_mode="min",  # without it, metrics are not kept on disk
             preservation_policy=policies.AnyPreservationPolicy([
                 policies.LatestN(keep),
                 policies.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1,

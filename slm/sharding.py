@@ -122,11 +122,15 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
-def refuse_ragged(batch_rows: int, accumulation: int, shape: Sequence[int]) -> None:
-    """Raises a `ValueError` unless each device gets the same number of rows of each part of a batch."""
+def refuse_ragged(batch_rows: int, accumulation: int, shape: Sequence[int], name: str = "rows.batch_rows") -> None:
+    """Raises a `ValueError` unless each device gets the same number of rows of each part of a batch.
+
+    Args:
+      name: of the setting, for the message.
+    """
     shares = shape[0] * shape[1] * accumulation
     if batch_rows % shares:
-        raise ValueError(f"rows.batch_rows={batch_rows} cannot be shared by data={shape[0]} × fsdp={shape[1]} devices "
+        raise ValueError(f"{name}={batch_rows} cannot be shared by data={shape[0]} × fsdp={shape[1]} devices "
                          f"in step.accumulation={accumulation} parts: make it a multiple of {shares}")
 
 

@@ -346,4 +346,4 @@ def _refuse_missing() -> None:
     try:
         import lm_eval  # noqa: F401
     except ImportError as error:
-        raise RuntimeError(f"lm-evaluation-harness is not here ({error}): pip install 'slm[harness]'") from None
+        raise RuntimeError(f"lm-evaluation-harness is not here ({error}): pip install 'slm[lm-eval]'") from None

@@ -1,7 +1,7 @@
 """Answers that can only be read one way: a letter of the item, or a list of spans of the question.
 
 A constraint walks over bytes, so it does not matter how the tokenizer cuts an answer. Spans come in any order, each
-once, and none begins inside another.
+once, begin and end with a morpheme, and none begins inside another.
 """
 
 import bisect
@@ -23,6 +23,7 @@ class Pieces:
     """The vocabulary as bytes: which pieces a text begins with."""
 
     def __init__(self, tokenizer: Tokenizer):
+        self.borders = tokenizer.borders
         self._ids: dict[bytes, int] = {}
         for index, piece in enumerate(tokenizer.pieces(range(len(tokenizer)))):
             if tokenizer.is_byte(index):
@@ -80,6 +81,11 @@ class SpanList:
         parts = [normalize(character).encode() for character in text]
         self._raw, self._bytes = text, b"".join(parts)
         self._starts = list(itertools.accumulate(map(len, parts), initial=0))  # of each character, in bytes
+        seen = b"".join(parts).decode()
+        places = list(itertools.accumulate((len(character.encode()) for character in seen), initial=0))
+        # A span ends before what it may not hold, if that stands inside a morpheme.
+        never = {place for place, character in enumerate(seen) if ord(character) in _NEVER}
+        self._borders = {places[border] for border in pieces.borders(seen) | never}
         self._readings: list[_Span | _Signs] = [_Signs(b"['", None, True), _Signs(b"[]", None, False)]
         self._found: list[_Span] = []
 
@@ -95,7 +101,7 @@ class SpanList:
             if spans:
                 self._found.append(min(spans, key=lambda span: span.start))
             if ended[0].more:
-                self._readings += [_Span(start, start) for start in self._starts[:-1]
+                self._readings += [_Span(start, start) for start in sorted(self._borders - {len(self._bytes)})
                                    if not any(span.start <= start < span.end for span in self._found)]
 
     def spans(self) -> list[str]:
@@ -107,7 +113,7 @@ class SpanList:
         """(id, bytes) of the pieces that may come next."""
         if isinstance(own, _Signs):
             yield from self._pieces.starting(own.rest)
-        elif own.end - own.start < _LONGEST_SPAN:
+        elif own.end - own.start < _LONGEST_SPAN or own.end not in self._borders:
             for index, size in self._pieces.starting(self._bytes[own.end:own.end + self._pieces.longest]):
                 if not _NEVER & set(self._bytes[own.end:own.end + size]):
                     yield index, size
@@ -116,7 +122,8 @@ class SpanList:
         yield own
         if isinstance(own, _Span):
             written = self._bytes[own.start:own.end]
-            if all(self._bytes[span.start:span.end] != written for span in self._found):
+            new = written and all(self._bytes[span.start:span.end] != written for span in self._found)
+            if new and own.end in self._borders:
                 yield _Signs(b"', '", own, True)
                 yield _Signs(b"']", own, False)
 

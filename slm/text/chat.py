@@ -71,5 +71,5 @@ def refuse_odd(messages: Sequence[Message]) -> None:
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise ValueError("a message is {role, content}, both strings")
-        if message.get("role") not in _SYMBOLS:
+        if not isinstance(message.get("role"), str) or message["role"] not in _SYMBOLS:
             raise ValueError(f"a message has the role {message.get('role')!r}: known are {', '.join(_SYMBOLS)}")

@@ -7,6 +7,7 @@ The free mode leaves MeCab out, for machines without it; some of its pieces cros
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -114,6 +115,13 @@ class Tokenizer:
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """The vocabulary's entries for `ids`; bytes as <0xE3>, a space as ▁."""
         return [self._pieces.id_to_piece(int(index)) for index in ids]
+
+    def borders(self, text: str) -> set[int]:
+        """Where morphemes of a normalised text begin or end, by either dictionary; in the free mode, anywhere."""
+        if not self.morphology:
+            return set(range(len(text) + 1))
+        cuts = [own.split(text) for own in (self.morphology, self._ipadic) if own]
+        return {0}.union(*(itertools.accumulate(map(len, morphemes)) for morphemes in cuts))
 
     def is_byte(self, index: int) -> bool:
         """Whether the id stands for one byte of a character that has no piece."""

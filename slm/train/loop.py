@@ -131,7 +131,7 @@ def _run(config, workdir, preemption, initial, abstract, step, batches, learning
                 validations.add(number, result)
                 telemetry.evaluation(number, result)
                 last = last or stale()
-                to_save = to_save or last
+                to_save = to_save or last or config.patience > 0  # it may be the best
             if to_save and not to_end:
                 checkpoints.save(number, state, about(number), validations.at(number))
         if to_evaluate or to_save:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,6 +58,9 @@ class SftConfig:
         for name in ("seeds", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
+        names = [own.name for own in self.sets]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two of the sets have one name ({', '.join(names)}): give each a name of its own")
         if not self.sets:
             raise ValueError("there are no sets to learn from: name one, as configs/sft.py does")
         if not 0 < self.validation_share < 1 or self.epochs < 0 or self.row_length < 0:
@@ -126,7 +130,7 @@ def _train(config: SftConfig, source: Path, model: ModelConfig, rows: Split, len
     steps = max(1, round(config.epochs * rows_an_epoch / config.batch_rows)) if config.epochs else config.train.steps
     plan = dataclasses.replace(config.train, steps=steps)
     shape = sharding.mesh_shape(config.mesh, jax.device_count(), model)
-    sharding.refuse_ragged(config.batch_rows, config.step.accumulation, shape)
+    sharding.refuse_ragged(config.batch_rows, config.step.accumulation, shape, "batch_rows")
     mesh = sharding.make_mesh(shape)
     share, shares = sharding.share_of_process(mesh, config.batch_rows)
     if distributed.is_first():
@@ -165,12 +169,13 @@ def _train(config: SftConfig, source: Path, model: ModelConfig, rows: Split, len
         made = Checkpoints(folder / "checkpoints", keep=1)
         made.save(number, {"params": params}, {"step": number, **about}, None)
         made.close()
+    if not distributed.is_first():  # it has no record of earlier validations
+        return {"validation_loss": math.nan, "train_seconds": math.nan}
     result = _result(rows["train"], outcome, number, config.batch_rows * length) | {
         "workdir": str(folder), "seed": seed, "fold": fold, "planned_steps": steps}
-    if distributed.is_first():
-        aside = (folder / RESULT_FILE).with_suffix(".writing")
-        aside.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        aside.rename(folder / RESULT_FILE)
+    aside = (folder / RESULT_FILE).with_suffix(".writing")
+    aside.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.rename(folder / RESULT_FILE)
     return result
 
 

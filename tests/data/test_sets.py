@@ -319,7 +319,6 @@ def test_nothing_left_to_learn_or_to_validate_on_is_refused(products, own, share
         sft.pack(config("", SetConfig("own", "messages", str(own())), validation_share=share), products, None, 128)
 
 
-@pytest.mark.xfail(strict=True, reason="the second set of a name replaces the first without a word")
 def test_two_sets_of_one_name_are_refused_or_both_learned(products, own, tmp_path):
     path = tmp_path / "alpaca.jsonl"
     path.write_text("".join(json.dumps({"instruction": document(str(number)), "output": "はい"}) + "\n"

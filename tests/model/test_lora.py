@@ -165,18 +165,19 @@ def test_full_rank_with_an_identity_is_full_fine_tuning(params):
 
     A drifts by η·dW·Bᵀ a step. B is zero at first and η·dW later, so A drifts by O(η²), and what it changes in A·B is
     O(η³), while the matrices move by O(η): half the rate gives a quarter of the relative difference.
+    (With A held still, the difference is that of float32, 1e-6.)
     """
     adapters = initialize(params, FULL_RANK, jax.random.key(1))
     for part in adapters["blocks"].values():
         for pair in part.values():
             pair["a"] = jnp.broadcast_to(jnp.eye(32), pair["a"].shape)
     differences = []
-    for rate in (0.4, 0.2):
+    for rate in (0.2, 0.1):
         own, metrics = sgd(params, adapters, rate, 5)
         expected, losses = full(params, rate, 5)
         differences.append(distance(lora.merge(params, own, FULL_RANK), expected) / distance(expected, params))
         np.testing.assert_allclose([one["loss"] for one in metrics], losses, atol=1e-3)
-    assert differences[0] < 5e-3  # measured: 2.0e-3 and 5.4e-4
+    assert differences[0] < 2e-3  # measured: 1.3e-3, and 3.6e-4 with half the rate
     assert differences[1] < differences[0] / 3.5
 
 
@@ -201,14 +202,14 @@ def test_the_first_gradient_is_of_the_targets_alone_and_of_their_b(params):
 
 # On a mesh ----------------------------------------------------------------------------------------------------
 
-ON_A_MESH, RATE = LoraConfig(rank=4), optax.sgd(1.0)
+ON_A_MESH, PLAIN = LoraConfig(rank=4), optax.sgd(0.5)
 
 
 def three_steps(shape, frozen, state):
     """(losses, adapters, the frozen parameters at the end) on a mesh."""
     mesh = sharding.make_mesh(shape, jax.devices()[:np.prod(shape)])
     with jax.set_mesh(mesh):
-        program = step.program(CONFIG, MODEL, RATE, mesh, ON_A_MESH)
+        program = step.program(CONFIG, MODEL, PLAIN, mesh, ON_A_MESH)
         base = jax.device_put(frozen, step.model_shardings(MODEL, mesh))
         state, losses = jax.device_put(state, jax.tree.map(lambda x: x.sharding, program.abstract)), []
         for number in range(3):
@@ -217,9 +218,9 @@ def three_steps(shape, frozen, state):
     return losses, jax.device_get(state["params"]), jax.device_get(base)
 
 
-def test_adapters_on_a_mesh_equal_one_device(params):
-    frozen = jax.device_get(params)
-    state = jax.device_get(jax.jit(lambda key: step.initial_state(MODEL, RATE, key, ON_A_MESH))(jax.random.key(3)))
+def test_adapters_on_a_mesh_equal_one_device():
+    frozen = drawn(MODEL, 0.04)
+    state = jax.device_get(jax.jit(lambda key: step.initial_state(MODEL, PLAIN, key, ON_A_MESH))(jax.random.key(3)))
     losses, adapters, after = three_steps((2, 2, 2), frozen, state)
     expected, expected_adapters, _ = three_steps((1, 1, 1), frozen, state)
     np.testing.assert_allclose(losses, expected, atol=1e-5)

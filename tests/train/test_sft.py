@@ -358,10 +358,8 @@ def test_patience_ends_the_training(ended):
     assert result["planned_steps"] == 8 and result["first_validation_loss"] == 5.0
 
 
-BEST = "Checkpoints.best() is the latest: without best_fn, Orbax's best_step() is latest_step()"
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason=BEST)
 def test_of_an_early_end_the_best_is_kept(base, ended):
     workdir, result, _ = ended
     folder = workdir / "seed-0"
@@ -371,7 +369,6 @@ def test_of_an_early_end_the_best_is_kept(base, ended):
     jax.tree.map(np.testing.assert_array_equal, parameters(folder), merged_at(base, folder, 3))
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="no metrics are written, so who goes on does not know them")
 def test_the_best_is_known_and_kept_by_who_goes_on(tmp_path):
     state = {"params": np.zeros(2)}
     for numbers in ((1, 2, 3), (4, 5, 6)):
@@ -394,7 +391,6 @@ def test_after_an_early_end_nothing_is_trained(base, ended, steps, tmp_path, los
     assert_same_models(tmp_path / "seed-0", ended[0] / "seed-0")
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="with patience, a validation does not save unless save_every does")
 def test_the_best_is_kept_where_it_is_not_a_step_that_is_saved(base, steps, tmp_path):
     with scripted():
         result, = sft.run(early(base, save_every=4), tmp_path, time.perf_counter())["runs"]
@@ -402,7 +398,6 @@ def test_the_best_is_kept_where_it_is_not_a_step_that_is_saved(base, steps, tmp_
     assert (result["steps"], result["validation_loss"]) == (3, 3.0)
 
 
-@pytest.mark.xfail(strict=True, raises=StopIteration, reason="_result looks for a validation that only the first process read")
 def test_an_early_end_is_one_for_the_other_processes_too(base, ended, tmp_path, monkeypatch):
     """Seen by a process that is not the first, when all start again after an early end."""
     shutil.copytree(ended[0], tmp_path, dirs_exist_ok=True)
