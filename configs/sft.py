@@ -6,7 +6,10 @@
     python -m slm.main --config=configs/sft.py:alpaca --config.sets.own.files='DIR/*.jsonl' --config.lora.rank=16
     python -m slm.main --config=configs/sft.py:jmed_llm --config.jmed_llm.data_dir=JMED-LLM --config.seeds=3
     python -m slm.main --config=configs/sft.py:jmed_llm_cv --config.jmed_llm.data_dir=JMED-LLM    # five folds
+    python -m slm.main --config=configs/sft.py:notes --config.sets.notes.files=DISEASES.txt.gz,DRUGS.txt   # synthetic
     ... --config.train.patience=3       # ends when three validations bring nothing, and keeps the best
+
+A fine-tuned model is a checkpoint like any other (WORKDIR/seed-0): the next fine-tuning may begin with it.
 """
 
 import dataclasses
@@ -17,28 +20,39 @@ from slm.train.loop import LoopConfig
 from slm.train.optimizer import OptimizerConfig
 from slm.train.sft import SftConfig
 
-TUNED = OptimizerConfig(name="muon", learning_rate=1e-3, muon_learning_rate=5e-3, weight_decay=0.01, final_share=0.0)
-LAPTOP = SftConfig(optimizer=TUNED, train=LoopConfig(evaluate_every=100, save_every=100))
+LAPTOP = SftConfig(
+    optimizer=OptimizerConfig(name="muon", learning_rate=1e-3, muon_learning_rate=5e-3, weight_decay=0.01,
+                              final_share=0.0),
+    train=LoopConfig(evaluate_every=100, save_every=100))
 
-# What of JMED-LLM is learned from, and how often; a small model repeats the small sets. Under P2 all answers that CRADE
-# has left are the same.
-P2 = tuple(SetConfig(*own) for own in (
-    ("jmmlu_med", "jmed_llm", "", 1.0), ("rrtnm", "jmed_llm", "", 3.0), ("smdis", "jmed_llm", "", 1.0, 3000),
-    ("jcsts", "jmed_llm", "", 1.0, 1000), ("mrner_disease", "jmed_llm", "", 4.0),
-    ("mrner_medicine", "jmed_llm", "", 4.0), ("nrner", "jmed_llm", "", 2.0)))
-CV = tuple(SetConfig(*own) for own in (
-    ("crade", "jmed_llm"), ("rrtnm", "jmed_llm", "", 2.0), ("mrner_disease", "jmed_llm", "", 2.0),
-    ("mrner_medicine", "jmed_llm", "", 2.0), ("nrner", "jmed_llm")))
+
+def own(kind: str, files: str) -> SftConfig:
+    return dataclasses.replace(LAPTOP, sets=(SetConfig("own", kind, files),))
+
+
+def jmed_llm(*sets: tuple, protocol: str) -> SftConfig:
+    """(task, weight, limit) of each: a small model repeats the small sets."""
+    optimizer = dataclasses.replace(LAPTOP.optimizer, learning_rate=2e-3, muon_learning_rate=8e-3)
+    return dataclasses.replace(
+        LAPTOP, protocol=protocol, batch_rows=2, epochs=1.0, optimizer=optimizer, train=LoopConfig(
+            evaluate_every=500, save_every=250),
+        sets=tuple(SetConfig(name, "jmed_llm", "", weight, limit) for name, weight, limit in sets))
+
 
 VARIANTS = {
     "sample": LAPTOP,
     "demo": dataclasses.replace(LAPTOP, epochs=1.0),  # what `make demo` runs
-    "messages": dataclasses.replace(LAPTOP, sets=(SetConfig("own", "messages", "conversations.jsonl"),)),
-    "alpaca": dataclasses.replace(LAPTOP, sets=(SetConfig("own", "alpaca", "instructions.jsonl"),)),
-    "choice": dataclasses.replace(LAPTOP, sets=(SetConfig("own", "choice", "questions.csv"),)),
-    "extraction": dataclasses.replace(LAPTOP, sets=(SetConfig("own", "extraction", "questions.csv"),)),
-    "jmed_llm": dataclasses.replace(LAPTOP, sets=P2, epochs=2.0),
-    "jmed_llm_cv": dataclasses.replace(LAPTOP, sets=CV, protocol="CV", epochs=2.0),
+    "messages": own("messages", "conversations.jsonl"),
+    "alpaca": own("alpaca", "instructions.jsonl"),
+    "choice": own("choice", "questions.csv"),
+    "extraction": own("extraction", "questions.csv"),
+    "notes": dataclasses.replace(LAPTOP, epochs=1.0, sets=(
+        SetConfig("notes", "lexicon_notes", "diseases.txt,drugs.txt", limit=5000),)),
+    # CRADE is not learned under P2: all the answers that it has left are the same.
+    "jmed_llm": jmed_llm(("nrner", 3.0, 0), ("mrner_disease", 8.0, 0), ("mrner_medicine", 8.0, 0), ("rrtnm", 4.0, 0),
+                         ("jmmlu_med", 1.0, 0), ("smdis", 1.0, 2500), ("jcsts", 1.0, 200), protocol="P2"),
+    "jmed_llm_cv": jmed_llm(("crade", 1.0, 400), ("mrner_disease", 3.0, 0), ("mrner_medicine", 3.0, 0),
+                            ("rrtnm", 2.0, 0), protocol="CV"),
 }
 
 

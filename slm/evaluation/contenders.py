@@ -40,17 +40,16 @@ def find(backend: str, place: str, model: str) -> Contender:
     if result.exists() and "runs" in (about := json.loads(result.read_text(encoding="utf-8"))):
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
         models = {(own["seed"], own["fold"]): own["workdir"] for own in about["runs"]}
-        return _contender(str(folder), settings, models)
-    settings = checkpoint.read_about(folder)["config"]
-    return _contender(str(folder), settings, {(settings["seed"], settings.get("fold")): str(folder)})
+        return _contender(str(folder), about["learned"], settings, models)
+    about = checkpoint.read_about(folder)
+    settings = about["config"]
+    # A pretraining has learned from no benchmark that it knows of.
+    learned = about.get("learned", {"protocol": "P0", "jmed_llm": [], "igakuqa": []})
+    return _contender(str(folder), learned, settings, {(settings["seed"], settings.get("fold")): str(folder)})
 
 
-def _contender(name: str, settings: dict, models: dict) -> Contender:
-    """By the settings of its training; a pretraining has learned from no benchmark that it knows of."""
-    sets = settings.get("sets", [])
-    learned = tuple(own["name"] for own in sets if own["kind"] == "jmed_llm")
-    years = tuple(own["name"] for own in sets if own["kind"] == "igakuqa")
-    return Contender(name, settings["protocol"] if learned else "P0", models, learned, years,
+def _contender(name: str, learned: dict, settings: dict, models: dict) -> Contender:
+    return Contender(name, learned["protocol"], models, tuple(learned["jmed_llm"]), tuple(learned["igakuqa"]),
                      settings.get("validation_share", 0.0))
 
 

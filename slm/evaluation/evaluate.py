@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from slm import checkpoint
 from slm.corpus.sources import CorpusConfig
 from slm.data.conversations import is_held_out
 from slm.evaluation import board, calibration, contenders, exam, floors, language_model, readouts
@@ -158,14 +159,16 @@ def _ask(config: EvaluateConfig, contender: Contender, tasks: dict[str, Task],
     truncated = dict.fromkeys(tasks, 0)
     for (seed, fold), place in contender.models.items():
         model: Model | None = None
+        identity = _identity(config, place)
         for name, task in tasks.items():
             items = [item for item in task.items if fold is None or jmed_llm.fold_of(item) == fold]
             path = workdir / ANSWERS / f"{name}-seed-{seed}{'' if fold is None else f'-fold-{fold}'}.jsonl"
-            if not path.exists() and items:
+            if items and not (path.exists() and _first_line(path)["model"] == identity):
                 model = model or _load(config, place)
                 before = model.truncated
                 found = readouts.answers(model, task, items, getattr(config, task.kind))
-                _write_answers(path, task, items, found, model.truncated - before)
+                first = {"model": identity, "truncated": model.truncated - before}
+                _write_answers(path, task, items, found, first)
             answers, cut = _read_answers(path) if items else ({}, 0)
             given[name].setdefault(seed, {}).update(answers)
             truncated[name] += cut
@@ -183,10 +186,24 @@ def _load(config: EvaluateConfig, place: str) -> Model:
     return Checkpoint.load(Path(place), config.batch_tokens)
 
 
-def _write_answers(path: Path, task: Task, items: Sequence[Item], answers: Sequence[Answer],
-                   truncated: int) -> None:
-    """The first line says how many prompts were cut; then one line an answer. No question is written down."""
-    lines = [{"truncated": truncated}]
+def _identity(config: EvaluateConfig, place: str) -> str:
+    """Tells one model from another that was put in its place."""
+    if config.backend != "checkpoint":
+        return place
+    return hashlib.sha256(json.dumps(checkpoint.read_about(Path(place)), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _first_line(path: Path) -> dict:
+    with open(path, encoding="utf-8") as file:
+        return json.loads(file.readline())
+
+
+def _write_answers(path: Path, task: Task, items: Sequence[Item], answers: Sequence[Answer], first: dict) -> None:
+    """The first line says whose answers these are and how many prompts were cut; then one line an answer.
+
+    No question is written down.
+    """
+    lines = [first]
     for item, answer in zip(items, answers):
         document = hashlib.sha256(item.document.encode("utf-8", "replace")).hexdigest()[:16]
         lines.append({**dataclasses.asdict(answer), "kind": task.kind, "gold": item.answer, "tag": item.tag,

@@ -78,6 +78,7 @@ def run(config: SftConfig, workdir: Path, started: float) -> dict:
     length = config.row_length or model.context
     if length > model.context:
         raise ValueError(f"row_length={length} is longer than the context of {source}, {model.context}: shorten it")
+    learned = _learned(config, source)
     runs = []
     for fold in range(FOLDS) if config.protocol == "CV" else [None]:
         packed = None
@@ -87,10 +88,32 @@ def run(config: SftConfig, workdir: Path, started: float) -> dict:
                 runs.append(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")))
                 continue
             packed = packed or pack(config, source, fold, length)
-            runs.append(_train(config, source, model, packed, length, folder, seed, fold, started))
+            runs.append(_train(config, source, model, packed, length, folder, seed, fold, learned, started))
     losses = [own["validation_loss"] for own in runs]
-    return {"checkpoint": str(source), "protocol": config.protocol, "validation_loss": sum(losses) / len(losses),
+    return {"checkpoint": str(source), "learned": learned, "validation_loss": sum(losses) / len(losses),
             "train_seconds": sum(own["train_seconds"] for own in runs), "runs": runs}
+
+
+def _learned(config: SftConfig, source: Path) -> dict:
+    """What of the benchmarks the models will have learned from, that of the model they begin with included.
+
+    Raises:
+      ValueError: the two do not make one protocol.
+    """
+    earlier = checkpoint.read_about(source).get("learned", {"protocol": "P0", "jmed_llm": [], "igakuqa": []})
+    names = {kind: sorted({own.name for own in config.sets if own.kind == kind} | {*earlier[kind]})
+             for kind in ("jmed_llm", "igakuqa")}
+    if not any(own.kind == "jmed_llm" for own in config.sets):
+        protocol = earlier["protocol"]
+    elif earlier["protocol"] in ("P0", config.protocol) or (earlier["protocol"], config.protocol) == ("P2", "P1"):
+        protocol = config.protocol
+    else:
+        raise ValueError(f"{source} learned from JMED-LLM under {earlier['protocol']}, this run has protocol="
+                         f"{config.protocol}: begin with a model that did not, or set protocol=P1, if that is true")
+    if earlier["protocol"] == "CV":
+        raise ValueError(f"{source} is a fold of a cross-validation, which is scored by what it has not seen: begin "
+                         "with another model")
+    return {"protocol": protocol, **names}
 
 
 def pack(config: SftConfig, source: Path, fold: int | None, length: int) -> Split:
@@ -123,7 +146,7 @@ def pack(config: SftConfig, source: Path, fold: int | None, length: int) -> Spli
 
 
 def _train(config: SftConfig, source: Path, model: ModelConfig, rows: Split, length: int, folder: Path, seed: int,
-           fold: int | None, started: float) -> dict:
+           fold: int | None, learned: dict, started: float) -> dict:
     """Trains one model in `folder`/training, and leaves it, whole and merged, in `folder`/checkpoints."""
     weights = {own.name: own.weight for own in config.sets}
     rows_an_epoch = sum(weights[name] * len(own) for name, own in rows["train"].items())
@@ -140,7 +163,7 @@ def _train(config: SftConfig, source: Path, model: ModelConfig, rows: Split, len
     base = _base(source, model, mesh)
     frozen = [base] if config.lora.rank else []
     about = {"tokenizer": checkpoint.read_about(source)["tokenizer"], "stream": _fingerprint(rows["train"]),
-             "base": str(source), "config": dataclasses.asdict(config) | {
+             "base": str(source), "learned": learned, "config": dataclasses.asdict(config) | {
                  "model": dataclasses.asdict(model), "seed": seed, "fold": fold}}
 
     def initial():

@@ -58,7 +58,7 @@ def test_each_task_has_its_line_and_each_answer_is_kept(evaluated):
             assert set(own) == {"value", "low", "high"} and own["low"] <= own["value"] <= own["high"]
         assert set(line["floor"]) == set(line["majority"]) == set(line["metrics"])
         first, *answers = (workdir / "answers" / f"{name}-seed-0.jsonl").read_text().splitlines()
-        assert json.loads(first) == {"truncated": line["truncated"]} and len(answers) == 9
+        assert json.loads(first)["truncated"] == line["truncated"] and len(answers) == 9
         assert {"item", "raw", "value", "gold", "unread", "document"} <= set(json.loads(answers[0]))
     assert set(result["sample_choice"]["metrics"]) == {"kappa", "linear_kappa", "accuracy"}
     assert set(result["sample_extraction"]["metrics"]) == {"exact_f1", "partial_f1_reference", "partial_f1"}
@@ -71,6 +71,17 @@ def test_the_same_command_again_asks_nothing(evaluated, monkeypatch):
     config, workdir, result = evaluated
     monkeypatch.setattr(Checkpoint, "load", lambda *_: pytest.fail("it was asked again"))
     assert evaluate.run(config, workdir) == result
+
+
+def test_another_model_in_the_same_place_is_asked_anew(evaluated, tmp_path, monkeypatch):
+    config, workdir, _ = evaluated
+    shutil.copytree(workdir, tmp_path / "copy")
+    monkeypatch.setattr(evaluate, "_identity", lambda *_: "another")
+    asked = []
+    monkeypatch.setattr(Checkpoint, "load", lambda *_: asked.append(1) or object())
+    with pytest.raises(AttributeError):  # there is no model to ask
+        evaluate.run(config, tmp_path / "copy")
+    assert asked
 
 
 def test_no_question_is_written_down(evaluated):
@@ -139,11 +150,13 @@ def test_without_a_checkpoint_the_newest_fine_tuned_one_or_a_command_that_makes_
     for name, job in (("old", "sft"), ("new", "sft"), ("base", "pretrain")):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps({"config": {
-            "job": job, "seed": 0, "protocol": "P2", "sets": [{"name": "crade", "kind": "jmed_llm"}]}}))
-        (folder / "result.json").write_text(json.dumps({"runs": [{"seed": 3, "fold": None, "workdir": "x"}]}))
+        (folder / "config.json").write_text(json.dumps({"config": {"job": job, "seed": 0}}))
+        (folder / "result.json").write_text(json.dumps({
+            "learned": {"protocol": "P2", "jmed_llm": ["crade"], "igakuqa": []},
+            "runs": [{"seed": 3, "fold": None, "workdir": "x"}]}))
     found = contenders.find("checkpoint", "", "")
     assert found.name == "runs/new" and found.protocol == "P2" and found.models == {(3, None): "x"}
+    assert found.learned == ("crade",)
 
 
 @pytest.mark.parametrize("settings, words", [

@@ -155,7 +155,7 @@ def differ(one, other):
 def test_each_seed_leaves_a_model_of_its_own(base, whole):
     workdir, result = whole
     assert sorted(path.name for path in workdir.iterdir()) == ["seed-0", "seed-1"]
-    assert result["checkpoint"] == str(base) and result["protocol"] == "P2"
+    assert result["checkpoint"] == str(base) and result["learned"]["protocol"] == "P0"
     for seed, own in enumerate(result["runs"]):
         folder = workdir / f"seed-{seed}"
         assert json.loads((folder / "result.json").read_text()) == own
@@ -456,3 +456,18 @@ def test_a_killed_process_goes_on(base, tmp_path, changes):
     killed = finish("killed")
     assert_same_models(killed, undisturbed)
     assert (tmp_path / "runs" / "killed" / "result.json").exists()
+
+
+@pytest.mark.parametrize("earlier, protocol, expected", [
+    (("P0", []), "P2", "P2"), (("P2", ["crade"]), "P2", "P2"), (("P2", ["crade"]), "P1", "P1"),
+    (("P1", ["crade"]), "P2", None), (("P2", ["crade"]), "CV", None), (("CV", ["crade"]), "P2", None)])
+def test_what_the_base_model_learned_counts_too(tmp_path, monkeypatch, earlier, protocol, expected):
+    before = {"protocol": earlier[0], "jmed_llm": earlier[1], "igakuqa": ["2018"]}
+    monkeypatch.setattr(sft.checkpoint, "read_about", lambda _: {"learned": before})
+    config = SftConfig(protocol=protocol, sets=(SetConfig("rrtnm", "jmed_llm"), SetConfig("2019", "igakuqa")))
+    if expected is None:
+        with pytest.raises(ValueError, match=f"{earlier[0]}|fold of a cross-validation"):
+            sft._learned(config, tmp_path)
+    else:
+        found = sft._learned(config, tmp_path)
+        assert found == {"protocol": expected, "jmed_llm": sorted({*earlier[1], "rrtnm"}), "igakuqa": ["2018", "2019"]}
