@@ -51,8 +51,8 @@ VARIANTS = {
     # CRADE is not learned under P2: all the answers that it has left are the same.
     "jmed_llm": jmed_llm(("nrner", 3.0, 0), ("mrner_disease", 8.0, 0), ("mrner_medicine", 8.0, 0), ("rrtnm", 4.0, 0),
                          ("jmmlu_med", 1.0, 0), ("smdis", 1.0, 2500), ("jcsts", 1.0, 200), protocol="P2"),
-    "jmed_llm_cv": jmed_llm(("crade", 1.0, 400), ("mrner_disease", 3.0, 0), ("mrner_medicine", 3.0, 0),
-                            ("rrtnm", 2.0, 0), protocol="CV"),
+    "jmed_llm_cv": jmed_llm(("crade", 1.0, 300), ("mrner_disease", 2.0, 0), ("mrner_medicine", 2.0, 0),
+                            ("rrtnm", 1.0, 0), protocol="CV"),
 }
 
 

@@ -105,6 +105,7 @@ def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
         folder = jmed_llm.folder(config.jmed_llm)
         if config.rows == "held_out":
             found = {name: _held_out(config, contender, name)[0] for name in contender.learned}
+            found = {name: task for name, task in found.items() if task.items}
         elif contender.protocol == "CV":
             found = {name: jmed_llm.fold(folder, name) for name in contender.learned}
         else:
@@ -128,6 +129,8 @@ def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
     if unknown:
         raise ValueError(f"{config.benchmark} has no task {', '.join(unknown)} for {contender.name}: there are "
                          f"{', '.join(found)}")
+    if not names:
+        raise ValueError(f"{contender.name} has no rows to be asked: it learned from no task of JMED-LLM")
     if contender.protocol == "CV" and config.benchmark != "jmed_llm":
         raise ValueError(f"{contender.name} is a cross-validation of JMED-LLM: a model of one fold is evaluated on "
                          f"{config.benchmark} by naming its folder")
