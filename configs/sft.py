@@ -46,6 +46,10 @@ VARIANTS = {
     "alpaca": own("alpaca", "instructions.jsonl"),
     "choice": own("choice", "questions.csv"),
     "extraction": own("extraction", "questions.csv"),
+    # One's own conversations with another set beside them, and the examinations of some years: weights mix them.
+    "mixed": dataclasses.replace(LAPTOP, sets=(SetConfig("own", "messages", "conversations.jsonl", weight=2.0),
+                                               SetConfig("more", "alpaca", "instructions.jsonl"))),
+    "igakuqa": dataclasses.replace(LAPTOP, sets=(SetConfig("2018", "igakuqa"), SetConfig("2019", "igakuqa"))),
     "notes": dataclasses.replace(LAPTOP, epochs=1.0, sets=(
         SetConfig("notes", "lexicon_notes", "diseases.txt,drugs.txt", limit=5000),)),
     # CRADE is not learned under P2: all the answers that it has left are the same.

@@ -24,7 +24,7 @@ def read_messages(path: Path) -> Iterator[list[Message]]:
         except ValueError as error:
             raise ValueError(f'{place}: {error}; a line is {{"messages": [{{"role": "user", "content": …}}, …]}}'
                              ) from None
-        if not any(message["role"] == "assistant" for message in messages):
+        if not any(map(chat.is_learned, messages)):
             raise ValueError(f"{place} has no assistant turn: there is nothing to learn from it")
         yield _whole(messages, place)
 
@@ -48,7 +48,7 @@ def _whole(messages: list[Message], place: str) -> list[Message]:
         except UnicodeEncodeError as error:
             raise ValueError(f"{place} has half a character (a lone surrogate) at {error.start} of a turn of the "
                              f"{message['role']}: it was decoded wrongly; write the file again as UTF-8") from None
-    return [{"role": message["role"], "content": message["content"]} for message in messages]
+    return [{name: message[name] for name in ("role", "content", "weight") if name in message} for message in messages]
 
 
 def is_held_out(group: str, share: float) -> bool:
@@ -68,16 +68,20 @@ class Packed(grain.RandomAccessDataSource):
       bytes: UTF-8 bytes of the assistant's normalised text, the denominator of bits per byte.
     """
 
-    def __init__(self, conversations: Iterable[Sequence[Message]], tokenizer: Tokenizer, row_length: int):
+    def __init__(self, conversations: Iterable[tuple[str, Sequence[Message]]], tokenizer: Tokenizer, row_length: int):
+        """Packs (place, messages); the place is for errors."""
         self._row_length, self._end = row_length, tokenizer.end_of_document
         ids, said = [], []
         self.bytes = self.cut = 0
-        for messages in conversations:
-            encoded = chat.encode(tokenizer, messages, limit=row_length + 1)  # the first id is never a target
+        for place, messages in conversations:
+            try:
+                encoded = chat.encode(tokenizer, messages, limit=row_length + 1)  # the first id is never a target
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from None
             ids.append(np.asarray(encoded.ids, np.uint16 if len(tokenizer) <= 2**16 else np.int32))
             said.append(np.asarray(encoded.said, bool))
             self.cut += encoded.cut > 0
-            self.bytes += sum(len(normalize(m["content"]).encode()) for m in messages if m["role"] == "assistant")
+            self.bytes += sum(len(normalize(m["content"]).encode()) for m in messages if chat.is_learned(m))
         self._ids, self._said = ids, said
         self._rows = _first_fit([len(own) - 1 for own in ids], row_length)
         self.conversations, self.tokens = len(ids), sum(len(own) - 1 for own in ids)

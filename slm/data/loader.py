@@ -13,6 +13,8 @@ from slm.data.stream import Stream
 
 Batch = dict[str, np.ndarray]
 
+_EPOCHS = 2**31  # without end; grain's own endless repeat is too long to be counted in single rows
+
 
 class Rows(grain.RandomAccessDataSource):
     """A stream as rows of T tokens.
@@ -66,11 +68,11 @@ def training(rows: Mapping[str, Rows], batch_rows: int, seed: int, mixture: Mapp
     if mixture:
         if set(mixture) != set(rows):
             raise ValueError(f"the mixture weighs {sorted(mixture)}, the corpus has {sorted(rows)}: name each source")
-        shuffled = [grain.MapDataset.source(rows[name]).seed(seed).shuffle().repeat() for name in sorted(rows)]
+        shuffled = [grain.MapDataset.source(rows[name]).seed(seed).shuffle().repeat(_EPOCHS) for name in sorted(rows)]
         dataset = grain.MapDataset.mix(shuffled, [mixture[name] for name in sorted(rows)])
     else:
         sources = [grain.MapDataset.source(rows[name]) for name in sorted(rows)]
-        dataset = grain.MapDataset.concatenate(sources).seed(seed).shuffle().repeat()
+        dataset = grain.MapDataset.concatenate(sources).seed(seed).shuffle().repeat(_EPOCHS)
     if shares > 1:
         dataset = dataset[share::shares]
     return dataset.batch(batch_rows // shares)

@@ -22,8 +22,8 @@ class SetConfig:
     """One set of conversations."""
     name: str
     # messages, alpaca: JSON Lines; choice, extraction: CSV tables; lexicon_notes: synthetic notes with the names of two
-    # lists, diseases and drugs, asked in JMED-LLM's words; sample: generated tasks; jmed_llm, igakuqa: what the
-    # protocol lets learn from of the task or the year named like the set.
+    # lists, diseases and drugs, asked in JMED-LLM's words if its data_dir is set; sample: generated tasks; jmed_llm,
+    # igakuqa: what the protocol lets learn from of the task or the year named like the set.
     kind: Kind = "messages"
     files: str = ""  # GLOB[,GLOB…] of the first five kinds
     weight: float = 1.0  # how often its rows are read for each time that those of weight 1 are
@@ -82,6 +82,8 @@ def _tasks(config: SetConfig, benchmarks: Benchmarks, seed: int) -> list[Task]:
         folder = jmed_llm.folder(benchmarks.jmed_llm)
         return [jmed_llm.training(folder, config.name, benchmarks.protocol, benchmarks.fold)]
     if config.kind == "igakuqa":
+        if not re.fullmatch(r"20\d\d", config.name):
+            raise ValueError(f"sets.{config.name} is of kind igakuqa: its name is one year, as 2018")
         return [igakuqa.load(igakuqa.folder(benchmarks.igakuqa), config.name)[0]]
     if config.kind == "lexicon_notes":
         lists = [[entry.surface for entry in entries] for entries in lexicon.lists(config.files)]
@@ -97,7 +99,12 @@ def _tasks(config: SetConfig, benchmarks: Benchmarks, seed: int) -> list[Task]:
 
 
 def _wordings(benchmarks: Benchmarks) -> dict[str, list[str]]:
-    """{tag: how JMED-LLM's training rows ask for such entities of a {kind} of {note}}."""
+    """{tag: how such entities are asked for}: in the words of JMED-LLM's training rows where a copy is named.
+
+    Words of a question are no document: a model that knows them alone is still one of P0.
+    """
+    if not benchmarks.jmed_llm.data_dir:
+        return sample.ASK
     data_dir, found = jmed_llm.folder(benchmarks.jmed_llm), {}
     for name in ("mrner_disease", "nrner"):
         for item in jmed_llm.training(data_dir, name, benchmarks.protocol, benchmarks.fold).items:

@@ -87,7 +87,7 @@ def markdown(name: str, lines: Mapping[str, Line], reports: Mapping[str, Line], 
     text = f"## {name}\n\n" + table(
         ["task", "protocol", "readout", "rows × seeds", "headline", "value [95%]", "second [95%]", "floor", "majority",
          "p against floor (Holm)", "unread", "cut"], rows)
-    if any(own["protocol"] == "P0" for own in lines.values()):
+    if any(own["protocol"].startswith("P0") for own in lines.values()):
         text += "\nP0: nothing of the benchmark is learned, so there is no floor, and the majority is the test's own.\n"
     return text + (_published(lines) if published else "")
 

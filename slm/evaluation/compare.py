@@ -43,9 +43,8 @@ def run(config: CompareConfig, workdir: Path) -> dict:
     rows = []
     for task in tasks:
         headline = next(own[task]["headline"] for own in reports.values() if task in own)
-        cells = [f"{board.cell(own[task]['metrics'][headline])} ({own[task]['protocol']}, {own[task]['readout']})"
-                 if task in own else "–" for own in results.values()]
-        rows.append([task, headline, *cells])
+        rows.append([task, headline, *(_cell(own[task], reports[name][task]) if task in own else "–"
+                                       for name, own in results.items())])
     text = board.table(["task", "headline", *results], rows)
     first = folders[0]
     found = {}
@@ -60,6 +59,16 @@ def run(config: CompareConfig, workdir: Path) -> dict:
     return found
 
 
+def _cell(line: dict, report: dict) -> str:
+    """A run's part of a task's row: headline, second metric, floor, and how they came about."""
+    names = dict.fromkeys((report["headline"], report["second"]))
+    values = " / ".join(board.cell(line["metrics"].get(name)) for name in names)
+    floor = line["floor"].get(report["headline"])
+    beside = "no floor" if floor is None else f"floor {floor:.3f}"
+    asked = f"{line['protocol']}, {line['readout']}, {line['seeds']} seeds, {line['unread']} unread"
+    return f"{values}; {beside}; {asked}"
+
+
 def _paired(first: Path, second: Path, reports: dict, config: CompareConfig) -> dict[str, dict]:
     found = {}
     one, other = _answers(first), _answers(second)
@@ -67,6 +76,10 @@ def _paired(first: Path, second: Path, reports: dict, config: CompareConfig) -> 
         if task not in other:
             continue
         items = [item for item in one[task].gold if item in other[task].gold]
+        odd = next((item for item in items if one[task].gold[item] != other[task].gold[item]
+                    or one[task].documents[item] != other[task].documents[item]), None)
+        if odd:
+            raise ValueError(f"{odd} of {task} is another row in {first} than in {second}: compare those of one file")
         if not items:
             raise ValueError(f"{first} and {second} have no row of {task} in common: compare those of the same rows")
         difference, p = statistics.paired(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slm import checkpoint
+from slm.tasks.trained import NOTHING_LEARNED, folder_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,14 +18,16 @@ class Contender:
       models: {(seed, fold): workdir}; fold None: not of a cross-validation.
       learned: tasks of JMED-LLM.
       igakuqa_years: examinations.
-      validation_share: of the training rows, what was held out.
+      unchecked: whether text that nobody compared with the benchmark went in.
+      held_out: the share of documents that all of its trainings held out.
     """
     name: str
     protocol: str
     models: Mapping[tuple[int, int | None], str]
     learned: tuple[str, ...] = ()
     igakuqa_years: tuple[str, ...] = ()
-    validation_share: float = 0.0
+    unchecked: bool = False
+    held_out: float = 0.0
 
 
 def find(backend: str, place: str, model: str) -> Contender:
@@ -38,19 +41,18 @@ def find(backend: str, place: str, model: str) -> Contender:
     folder = Path(place) if place else _newest(Path("runs"))
     result = folder / "result.json"
     if result.exists() and "runs" in (about := json.loads(result.read_text(encoding="utf-8"))):
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
-        models = {(own["seed"], own["fold"]): own["workdir"] for own in about["runs"]}
-        return _contender(str(folder), about["learned"], settings, models)
+        models = {(own["seed"], own["fold"]): str(folder_of(folder, own["seed"], own["fold"])) for own in about["runs"]}
+        return _contender(str(folder), about["learned"], models)
     about = checkpoint.read_about(folder)
     settings = about["config"]
     # A pretraining has learned from no benchmark that it knows of.
-    learned = about.get("learned", {"protocol": "P0", "jmed_llm": [], "igakuqa": []})
-    return _contender(str(folder), learned, settings, {(settings["seed"], settings.get("fold")): str(folder)})
+    return _contender(str(folder), about.get("learned", NOTHING_LEARNED),
+                      {(settings["seed"], settings.get("fold")): str(folder)})
 
 
-def _contender(name: str, learned: dict, settings: dict, models: dict) -> Contender:
+def _contender(name: str, learned: dict, models: dict) -> Contender:
     return Contender(name, learned["protocol"], models, tuple(learned["jmed_llm"]), tuple(learned["igakuqa"]),
-                     settings.get("validation_share", 0.0))
+                     learned["unchecked"], learned["held_out"])
 
 
 def _newest(runs: Path) -> Path:

@@ -62,7 +62,7 @@ class Endpoint:
         """For each conversation, log P (nats) of each letter as the reply's first token.
 
         A server tells only the most likely tokens: a letter not among them counts as the least likely of these, which
-        is an upper bound.
+        is an upper bound. NaN where the reply would begin with none of the letters.
 
         Raises:
           ValueError: a continuation that is no single character.
@@ -90,7 +90,7 @@ class Endpoint:
         for letter in letters:
             values = [math.exp(value) for token, value in found if token.strip("▁ \n") == letter]
             result.append(math.log(sum(values)) if sum(values) else least)
-        return result
+        return result if any(token.strip("▁ \n") in letters for token, _ in found) else [math.nan] * len(letters)
 
     def tokenize(self, text: str) -> list[int]:
         """Ids of the text, by POST /tokenize of llama.cpp and vLLM.

@@ -78,7 +78,7 @@ def run(config: EvaluateConfig, workdir: Path) -> dict:
     tasks = _tasks(config, contender)
     answers = _ask(config, contender, tasks, workdir)
     lines, reports = {}, {}
-    protocol = contender.protocol + (" held out" if config.rows == "held_out" else "")
+    protocol = _protocol(config, contender)
     for name, task in tasks.items():
         given, truncated = answers[name]
         floor, majority = _baselines(config, contender, task)
@@ -99,6 +99,15 @@ def run(config: EvaluateConfig, workdir: Path) -> dict:
     return lines
 
 
+def _protocol(config: EvaluateConfig, contender: Contender) -> str:
+    """What was learned before the rows were scored, as the board says it."""
+    if config.benchmark == "jmed_llm":
+        return (contender.protocol + " held out" * (config.rows == "held_out")
+                + " (training text unchecked)" * contender.unchecked)
+    return {"igakuqa": "IgakuQA, number of answers told", "sample": "own test rows", "tables": "own test rows"}[
+        config.benchmark]
+
+
 def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
     """What is asked; of a cross-validation, all rows of the tasks that were learned."""
     if config.benchmark == "jmed_llm":
@@ -107,7 +116,10 @@ def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
             found = {name: _held_out(config, contender, name)[0] for name in contender.learned}
             found = {name: task for name, task in found.items() if task.items}
         elif contender.protocol == "CV":
+            folds = {fold for _, fold in contender.models}
             found = {name: jmed_llm.fold(folder, name) for name in contender.learned}
+            found = {name: dataclasses.replace(task, items=tuple(
+                item for item in task.items if jmed_llm.fold_of(item) in folds)) for name, task in found.items()}
         else:
             found = dict(jmed_llm.test(folder))
     elif config.benchmark == "igakuqa":
@@ -131,7 +143,7 @@ def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
                          f"{', '.join(found)}")
     if not names:
         raise ValueError(f"{contender.name} has no rows to be asked: it learned from no task of JMED-LLM")
-    if contender.protocol == "CV" and config.benchmark != "jmed_llm":
+    if len(contender.models) > 1 and contender.protocol == "CV" and config.benchmark != "jmed_llm":
         raise ValueError(f"{contender.name} is a cross-validation of JMED-LLM: a model of one fold is evaluated on "
                          f"{config.benchmark} by naming its folder")
     return {name: _limited(found[name], config.limit) for name in names}
@@ -142,7 +154,7 @@ def _held_out(config: EvaluateConfig, contender: Contender, name: str) -> tuple[
     if contender.protocol not in ("P1", "P2"):
         raise ValueError(f"rows=held_out is for models of P1 or P2, {contender.name} is of {contender.protocol}")
     task = jmed_llm.training(jmed_llm.folder(config.jmed_llm), name, contender.protocol)
-    kept = [item for item in task.items if is_held_out(item.document or item.question, contender.validation_share)]
+    kept = [item for item in task.items if is_held_out(item.document or item.question, contender.held_out)]
     names = {item.id for item in kept}
     return dataclasses.replace(task, items=tuple(kept)), [item for item in task.items if item.id not in names]
 
@@ -160,21 +172,26 @@ def _ask(config: EvaluateConfig, contender: Contender, tasks: dict[str, Task],
     """{task: (answers [seeds][rows], prompts cut)}; every answer is in a file of `answers/`."""
     given: dict[str, dict[int, dict[str, Answer]]] = {name: {} for name in tasks}
     truncated = dict.fromkeys(tasks, 0)
+    files: list[Path] = []
     for (seed, fold), place in contender.models.items():
         model: Model | None = None
-        identity = _identity(config, place)
+        model_identity = _identity(config, place)
         for name, task in tasks.items():
             items = [item for item in task.items if fold is None or jmed_llm.fold_of(item) == fold]
             path = workdir / ANSWERS / f"{name}-seed-{seed}{'' if fold is None else f'-fold-{fold}'}.jsonl"
-            if items and not (path.exists() and _first_line(path)["model"] == identity):
+            identity = f"{model_identity} {_digest(task, items)}"
+            files.append(path)
+            if items and not (path.exists() and _first_line(path).get("asked") == identity):
                 model = model or _load(config, place)
                 before = model.truncated
                 found = readouts.answers(model, task, items, getattr(config, task.kind))
-                first = {"model": identity, "truncated": model.truncated - before}
+                first = {"asked": identity, "truncated": model.truncated - before}
                 _write_answers(path, task, items, found, first)
             answers, cut = _read_answers(path) if items else ({}, 0)
             given[name].setdefault(seed, {}).update(answers)
             truncated[name] += cut
+    for path in {*(workdir / ANSWERS).glob("*.jsonl")} - {*files}:  # of models or tasks that are no longer asked for
+        path.unlink()
     return {name: ([[own[item.id] for item in task.items] for own in given[name].values()], truncated[name])
             for name, task in tasks.items()}
 
@@ -194,6 +211,12 @@ def _identity(config: EvaluateConfig, place: str) -> str:
     if config.backend != "checkpoint":
         return place
     return hashlib.sha256(json.dumps(checkpoint.read_about(Path(place)), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _digest(task: Task, items: Sequence[Item]) -> str:
+    """Tells other rows, prompts or answers from these."""
+    content = json.dumps([[item.id, task.prompt(item), item.answer] for item in items])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _first_line(path: Path) -> dict:
@@ -253,7 +276,12 @@ def _learned(config: EvaluateConfig, contender: Contender, task: Task) -> Sequen
         return sample.training()[task.name].items
     if config.benchmark == "tables":
         own = next(own for own in config.tables if own.name == task.name)
-        return tables.read(own.train_file, own.kind) if own.train_file else ()
+        learned = tables.read(own.train_file, own.kind) if own.train_file else ()
+        scored = {item.question for item in task.items}
+        if shared := next((item for item in learned if item.question in scored), None):
+            raise ValueError(f"{own.train_file} and {own.file} share questions, the first is {shared.id}: a row that "
+                             "is scored must not be learned")
+        return learned
     return ()
 
 
@@ -279,7 +307,9 @@ def _examinations(config: EvaluateConfig) -> tuple[Task, dict[str, igakuqa.Quest
 
 def _examination(config: EvaluateConfig, answers: Sequence[Answer]) -> dict:
     """Marks of each year, of the first seed's answers."""
-    report = exam.score(_examinations(config)[1], {answer.item: answer.value for answer in answers})
+    given = {answer.item: answer.value for answer in answers}
+    questions = {name: question for name, question in _examinations(config)[1].items() if name in given}
+    report = exam.score(questions, given)
     print(exam.markdown(report))
     return report
 

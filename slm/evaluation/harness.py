@@ -323,6 +323,9 @@ def _manager(config: HarnessConfig, names: Sequence[str]):
 
 
 def _refuse_learned(config: HarnessConfig, contender: contenders.Contender, names: Sequence[str]) -> None:
+    if contender.protocol == "CV" and any(name.startswith("jmed_llm") for name in names):
+        raise ValueError(f"{contender.name} is a fold of a cross-validation, which learned from test rows: score it "
+                         "with configs/evaluate.py, which asks what it has not seen")
     if not any(name.startswith("igakuqa") for name in names) or not contender.igakuqa_years:
         return
     own = config.igakuqa

@@ -122,8 +122,11 @@ class Checkpoint:
     def _batches(self, conversations: Sequence[list[Message]], new_tokens: int,
                  what: str) -> Iterator[tuple[list[int], list[list[int]]]]:
         """(places, prompts) of conversations of like lengths, the longest first."""
-        encoded = [chat.encode(self.tokenizer, messages, self.model.context - new_tokens, reply=True)
-                   for messages in conversations]
+        room = self.model.context - new_tokens
+        if room < 1:
+            raise ValueError(f"{self.name} has a context of {self.model.context} tokens, an answer may take "
+                             f"{new_tokens}: evaluate a model with a longer context")
+        encoded = [chat.encode(self.tokenizer, messages, room, reply=True) for messages in conversations]
         self.truncated += sum(own.cut > 0 for own in encoded)
         order = sorted(range(len(encoded)), key=lambda place: (-len(encoded[place].ids), place))
         with tqdm(total=len(order), desc=what, unit="prompt", disable=None) as progress:

@@ -52,6 +52,10 @@ def answers(model: Model, task: Task, items: Sequence[Item], readout: Readout) -
     if readout in ("constrained", "spans") and not isinstance(model, Checkpoint):
         raise ValueError(f"{model.name} cannot be held to valid answers while it writes, as the readout {readout!r} "
                          f"does: set --config.{task.kind}=free")
+    past = next((item for item in items if task.kind == "choice" and max(task.letters(item)) > "F"), None)
+    if readout == "free" and past:
+        raise ValueError(f"{past.id} has the option {max(task.letters(past))}, and free generation is read as JMED-LLM "
+                         "does, by the letters A to F: choose --config.choice=likelihood")
     ask = {"free": _free, "likelihood": _likelihood, "constrained": _constrained, "spans": _spans}[readout]
     written = [item for item in items if task.kind == "exam" and not item.options]  # the answer is a number
     chosen = [item for item in items if item not in written]
@@ -81,6 +85,9 @@ def _likelihood(model: Model, task: Task, items: Sequence[Item]) -> list[Answer]
     found = []
     for item, own in zip(items, scores):
         by_letter = dict(zip(task.letters(item), own))
+        if any(map(math.isnan, own)):  # the server tells of other beginnings only
+            found.append(Answer(item.id, "", reading.NONE, unread=True))
+            continue
         best = sorted(sorted(by_letter, key=lambda letter: (-by_letter[letter], letter))[:_wanted(task, item)])
         found.append(Answer(item.id, ",".join(best), ",".join(best), log_likelihoods=by_letter))
     return found

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from slm.tasks.task import Item, Message, Metric, Task
+from slm.tasks.task import Item, Message, Task
 
 _LONGEST_FIELD = 10_000_000  # characters
+_ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n"})
 _QUOTED = re.compile(r"\n「(.*)」\s*\Z", re.DOTALL)
 
 # The wording of JMED-LLM (sociocom/JMED-LLM, src/prompts), which scores are only comparable with.
@@ -27,7 +28,7 @@ class TableConfig:
     name: str
     file: str  # the rows that are scored
     kind: Literal["choice", "extraction"] = "choice"
-    headline: Metric = "kappa"
+    headline: Literal["", "kappa", "linear_kappa", "accuracy", "exact_f1", "partial_f1"] = ""  # empty: the kind's own
     train_file: str = ""  # rows to learn from; they must not be among the others
 
 
@@ -52,18 +53,21 @@ def extraction_reply(item: Item) -> str:
     with what it is surest of; in the order of the text, its first wrong step would skip what stands before it.
     """
     def shuffled(entity: str) -> bytes:
-        return hashlib.sha256(f"{item.question}\0{entity}".encode()).digest()
-    return repr(sorted(dict.fromkeys(item.answer), key=shuffled))
+        return hashlib.sha256(f"{item.question}\0{entity}".encode("utf-8", "surrogatepass")).digest()
+    # Not repr(): it would spell out an ideographic space as \\u3000.
+    quoted = (f"'{entity.translate(_ESCAPES)}'" for entity in sorted(dict.fromkeys(item.answer), key=shuffled))
+    return f"[{', '.join(quoted)}]"
 
 
-def task(name: str, kind: str, items: tuple[Item, ...], headline: Metric, license: str = "unknown") -> Task:
-    """A task with the prompts of its kind.
+def task(name: str, kind: str, items: tuple[Item, ...], headline: str = "", license: str = "unknown") -> Task:
+    """A task with the prompts of its kind; the headline is kappa or exact F1 if it is left empty.
 
     Raises:
       ValueError: a headline that its kind does not have.
     """
     metrics = {"choice": ("kappa", "linear_kappa", "accuracy"),
                "extraction": ("exact_f1", "partial_f1", "partial_f1_reference")}[kind]
+    headline = headline or metrics[0]
     if headline not in metrics:
         raise ValueError(f"the task {name} is of kind {kind} and has no {headline}: choose one of {', '.join(metrics)}")
     second = next(metric for metric in reversed(metrics) if metric != headline)

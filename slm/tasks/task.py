@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
-Message = dict[str, str]  # {role: system | user | assistant, content}
+Message = dict[str, Any]  # {role: system | user | assistant, content}; weight 0: an assistant's turn, not learned
 
 # Of the metrics that a task is judged by; in evaluation/metrics.py.
 Metric = Literal["kappa", "linear_kappa", "accuracy", "exact_f1", "partial_f1", "partial_f1_reference"]
@@ -52,8 +52,9 @@ def without_system(messages: list[Message]) -> list[Message]:
 
 
 def conversation(task: Task, item: Item) -> list[Message]:
-    """The item as a training conversation."""
-    return [*task.prompt(item), {"role": "assistant", "content": task.reply(item)}]
+    """The item as a training conversation; worked examples in its prompt are read, not learned."""
+    prompt = [message | {"weight": 0} if message["role"] == "assistant" else message for message in task.prompt(item)]
+    return [*prompt, {"role": "assistant", "content": task.reply(item)}]
 
 
 Tasks = Mapping[str, Task]

@@ -8,10 +8,11 @@ same ids whether it is learned or scored.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from slm.text.tokenizer import END_OF_TURN, ROLES, Tokenizer
 
-Message = dict[str, str]
+Message = dict[str, Any]  # {role, content}; weight 0: an assistant's turn that is read and not learned
 _SYMBOLS = {symbol.strip("<|>"): symbol for symbol in ROLES}
 
 
@@ -21,7 +22,7 @@ class Encoded:
 
     Attributes:
       ids: with the end-of-document token before everything.
-      said: for each id, whether the assistant said it (the end of its turn included): what training learns.
+      said: for each id, whether training learns it: the assistant said it, the end of its turn included.
       cut: tokens that were left out of the middle of the longest user turn, to fit.
     """
     ids: list[int]
@@ -43,6 +44,8 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], limit: int = 0, re
     turns = [tokenizer.encode(message["content"]) for message in messages]
     cut = 0
     size = 1 + sum(len(turn) + 2 for turn in turns) + reply
+    if limit < 0:
+        raise ValueError(f"a conversation cannot fit {limit} tokens: the model's context is shorter than an answer")
     if limit and size > limit:
         users = [index for index, message in enumerate(messages) if message["role"] == "user"]
         longest = max(users, key=lambda index: len(turns[index]), default=None)
@@ -55,13 +58,17 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], limit: int = 0, re
     end = tokenizer.special(END_OF_TURN)
     ids, said = [tokenizer.end_of_document], [False]
     for message, turn in zip(messages, turns):
-        own = message["role"] == "assistant"
+        own = is_learned(message)
         ids += [tokenizer.special(_SYMBOLS[message["role"]]), *turn, end]
         said += [False, *[own] * (len(turn) + 1)]
     if reply:
         ids.append(tokenizer.special(_SYMBOLS["assistant"]))
         said.append(False)
     return Encoded(ids, said, cut)
+
+
+def is_learned(message: Message) -> bool:
+    return message["role"] == "assistant" and message.get("weight", 1) != 0
 
 
 def refuse_odd(messages: Sequence[Message]) -> None:

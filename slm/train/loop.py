@@ -87,6 +87,8 @@ def _run(config, workdir, preemption, initial, abstract, step, batches, learning
         state = checkpoints.restore(start, abstract)
     else:
         state = initial()
+    if first:
+        workdir.mkdir(parents=True, exist_ok=True)
     validations = _Validations(workdir / VALIDATION_FILE if first else None, start)
     telemetry = Telemetry(workdir if first else None, start, config.steps, tokens_a_step, flops_a_token,
                           config.peak_tflops, config.console_seconds, config.tensorboard)

@@ -22,6 +22,7 @@ from slm.model.presets import ModelConfig
 from slm.sharding import MeshConfig
 from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import FOLDS, JmedLlmConfig
+from slm.tasks.trained import NOTHING_LEARNED, folder_of
 from slm.text.tokenizer import Tokenizer
 from slm.train import loop, optimizer, step, validation
 from slm.train.loop import LoopConfig
@@ -29,6 +30,7 @@ from slm.train.optimizer import OptimizerConfig
 from slm.train.step import StepConfig
 
 RESULT_FILE = "result.json"
+FILES_OF_TEXT = ("messages", "alpaca", "choice", "extraction")
 Split = dict[str, dict[str, Packed]]  # {train, validation: {set: its rows}}
 
 
@@ -81,17 +83,26 @@ def run(config: SftConfig, workdir: Path, started: float) -> dict:
     learned = _learned(config, source)
     runs = []
     for fold in range(FOLDS) if config.protocol == "CV" else [None]:
-        packed = None
+        packed = pack(config, source, fold, length)
         for seed in range(config.seed, config.seed + config.seeds):
-            folder = workdir / ("" if fold is None else f"fold-{fold}") / f"seed-{seed}"
+            folder = folder_of(workdir, seed, fold)
             if (folder / RESULT_FILE).exists():
+                _refuse_other(folder, source, packed, learned)
                 runs.append(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")))
                 continue
-            packed = packed or pack(config, source, fold, length)
             runs.append(_train(config, source, model, packed, length, folder, seed, fold, learned, started))
     losses = [own["validation_loss"] for own in runs]
     return {"checkpoint": str(source), "learned": learned, "validation_loss": sum(losses) / len(losses),
             "train_seconds": sum(own["train_seconds"] for own in runs), "runs": runs}
+
+
+def _refuse_other(folder: Path, source: Path, rows: Split, learned: dict) -> None:
+    """Raises a `ValueError` where a model that is done was made from something else."""
+    there = checkpoint.read_about(folder)
+    for name, here in (("base", str(source)), ("learned", learned), ("stream", _fingerprint(rows["train"]))):
+        if there.get(name) != here:
+            raise ValueError(f"{folder} holds a model whose {name} is {there.get(name)}, this run has {here}: give "
+                             "another --workdir, or bring back what it was made from")
 
 
 def _learned(config: SftConfig, source: Path) -> dict:
@@ -100,10 +111,10 @@ def _learned(config: SftConfig, source: Path) -> dict:
     Raises:
       ValueError: the two do not make one protocol.
     """
-    earlier = checkpoint.read_about(source).get("learned", {"protocol": "P0", "jmed_llm": [], "igakuqa": []})
+    earlier = checkpoint.read_about(source).get("learned", NOTHING_LEARNED)
     names = {kind: sorted({own.name for own in config.sets if own.kind == kind} | {*earlier[kind]})
              for kind in ("jmed_llm", "igakuqa")}
-    if not any(own.kind == "jmed_llm" for own in config.sets):
+    if not any(own.kind == "jmed_llm" for own in config.sets) and config.protocol != "P1":
         protocol = earlier["protocol"]
     elif earlier["protocol"] in ("P0", config.protocol) or (earlier["protocol"], config.protocol) == ("P2", "P1"):
         protocol = config.protocol
@@ -113,7 +124,17 @@ def _learned(config: SftConfig, source: Path) -> dict:
     if earlier["protocol"] == "CV":
         raise ValueError(f"{source} is a fold of a cross-validation, which is scored by what it has not seen: begin "
                          "with another model")
-    return {"protocol": protocol, **names}
+    # Text of others may hold the benchmark's documents, which only a copy of the benchmark can tell.
+    unchecked = earlier["unchecked"] or (protocol != "P1" and not _scored(config)
+                                         and any(own.kind in FILES_OF_TEXT for own in config.sets))
+    # What every one of the trainings held out: the hash of a document decides, so the smallest share is in all of them.
+    share = min(earlier["held_out"], config.validation_share)
+    return {"protocol": protocol, **names, "unchecked": unchecked, "held_out": share}
+
+
+def _scored(config: SftConfig) -> bool:
+    """Whether a copy of JMED-LLM is at hand, to look for its documents."""
+    return bool(config.jmed_llm.data_dir) or any(own.kind == "jmed_llm" for own in config.sets)
 
 
 def pack(config: SftConfig, source: Path, fold: int | None, length: int) -> Split:
@@ -124,11 +145,10 @@ def pack(config: SftConfig, source: Path, fold: int | None, length: int) -> Spli
     """
     tokenizer = Tokenizer.load(source / "tokenizer")
     benchmarks = Benchmarks(config.jmed_llm, config.igakuqa, config.protocol, fold)
-    scored = config.jmed_llm.data_dir or any(own.kind == "jmed_llm" for own in config.sets)
     packed: Split = {"train": {}, "validation": {}}
     for own in config.sets:
         entries = sets.read(own, benchmarks, config.seed)
-        if scored:
+        if _scored(config):
             sets.refuse_leaks(entries, benchmarks)
         parts: dict[str, list[Entry]] = {"train": [], "validation": []}
         for entry in entries:
@@ -139,7 +159,7 @@ def pack(config: SftConfig, source: Path, fold: int | None, length: int) -> Spli
                              f"less than validation_share={config.validation_share}")
         for split, part in parts.items():
             if part:
-                packed[split][own.name] = Packed((entry.messages for entry in part), tokenizer, length)
+                packed[split][own.name] = Packed(((entry.place, entry.messages) for entry in part), tokenizer, length)
     if not packed["validation"]:
         raise ValueError(f"validation_share={config.validation_share} holds out no conversation of so few: raise it")
     return packed
@@ -151,7 +171,8 @@ def _train(config: SftConfig, source: Path, model: ModelConfig, rows: Split, len
     weights = {own.name: own.weight for own in config.sets}
     rows_an_epoch = sum(weights[name] * len(own) for name, own in rows["train"].items())
     steps = max(1, round(config.epochs * rows_an_epoch / config.batch_rows)) if config.epochs else config.train.steps
-    plan = dataclasses.replace(config.train, steps=steps)
+    place = config.train.checkpoints and "/".join((config.train.checkpoints, *folder.parts[-2:]))  # each model's own
+    plan = dataclasses.replace(config.train, steps=steps, checkpoints=place)
     shape = sharding.mesh_shape(config.mesh, jax.device_count(), model)
     sharding.refuse_ragged(config.batch_rows, config.step.accumulation, shape, "batch_rows")
     mesh = sharding.make_mesh(shape)

@@ -25,6 +25,10 @@ LINE = json.dumps({"messages": TALK}, ensure_ascii=False).encode()
 ALPACA = {"instruction": "短く答えてください。", "input": "熱は？", "output": "38.5℃です。"}
 
 
+def packed_of(talks, words, length):
+    return Packed((("here", talk) for talk in talks), words, length)
+
+
 def write(path, *lines):
     content = b"".join(line + b"\n" for line in lines)
     path.write_bytes({".gz": gzip.compress, ".bz2": bz2.compress}.get(path.suffix, bytes)(content))
@@ -88,7 +92,7 @@ BAD_ALPACA = BAD_LINES | {
 def test_a_bad_line_is_refused_with_its_place(tmp_path, words, reader, good, bad, message):
     path = write(tmp_path / "rows.jsonl", good, bad, good)
     with pytest.raises(ValueError, match=re.escape(f"{path}, line 2") + ".*" + re.escape(message)) as caught:
-        Packed(reader(path), words, 64)
+        packed_of(reader(path), words, 64)
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == [path]
 
 
@@ -141,7 +145,7 @@ def talks(number=40, seed=0):
 
 @pytest.fixture(scope="module")
 def packed(words):
-    return Packed(talks(), words, LENGTH)
+    return packed_of(talks(), words, LENGTH)
 
 
 def pieces_of(row):
@@ -190,9 +194,9 @@ def test_counts(words, packed):
 
 
 def test_the_digest_is_of_the_conversations(words, packed):
-    assert Packed(talks(), words, LENGTH).digest() == packed.digest()
+    assert packed_of(talks(), words, LENGTH).digest() == packed.digest()
     for other in (talks(seed=1), talks()[::-1], talks()[1:]):
-        assert Packed(other, words, LENGTH).digest() != packed.digest()
+        assert packed_of(other, words, LENGTH).digest() != packed.digest()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -206,9 +210,9 @@ def test_first_fit_leaves_nothing_out_and_fills_no_row_too_full(seed):
 
 def test_conversations_that_just_fit(words):
     size = len(chat.encode(words, TALK).ids)
-    assert len(Packed([TALK] * 3, words, 3 * (size - 1))) == 1
-    assert len(Packed([TALK] * 3, words, 3 * (size - 1) - 1)) == 2
-    assert Packed([TALK], words, size - 1).cut == 0 and Packed([TALK], words, size - 2).cut == 1
+    assert len(packed_of([TALK] * 3, words, 3 * (size - 1))) == 1
+    assert len(packed_of([TALK] * 3, words, 3 * (size - 1) - 1)) == 2
+    assert packed_of([TALK], words, size - 1).cut == 0 and packed_of([TALK], words, size - 2).cut == 1
 
 
 def drawn(model, spread):
@@ -248,7 +252,7 @@ def test_packed_equals_each_conversation_alone(words, packed, params):
     packed_losses, (nll, weight) = token_losses(params, stack(rows))
     together = {tuple(ids): packed_losses[number, place] for number, row in enumerate(rows)
                 for ids, _, place in pieces_of(row)}
-    alone = [Packed([talk], words, LENGTH)[0] for talk in talks()]
+    alone = [packed_of([talk], words, LENGTH)[0] for talk in talks()]
     losses, (nll_alone, weight_alone) = token_losses(params, stack(alone))
     assert float(weight) == float(weight_alone) == packed.learned
     assert float(nll) == pytest.approx(float(nll_alone), rel=1e-4)

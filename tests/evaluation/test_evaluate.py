@@ -21,6 +21,7 @@ from slm.model.presets import PRESETS
 from slm.tasks import sample, tables
 from slm.tasks.jmed_llm import SOURCES
 from slm.tasks.tables import TableConfig
+from slm.tasks.trained import NOTHING_LEARNED
 from slm.text.normalize import normalize
 
 MODEL = dataclasses.replace(PRESETS["debug"], context=512)
@@ -53,7 +54,7 @@ def test_each_task_has_its_line_and_each_answer_is_kept(evaluated):
     assert list(result) == ["sample_choice", "sample_extraction", "sample_exam"]
     for name, line in result.items():
         assert set(line) == {"protocol", "readout", "n", "seeds", "unread", "truncated", "metrics", "floor", "majority"}
-        assert (line["protocol"], line["n"], line["seeds"]) == ("P0", 9, 1)
+        assert (line["protocol"], line["n"], line["seeds"]) == ("own test rows", 9, 1)
         for own in line["metrics"].values():
             assert set(own) == {"value", "low", "high"} and own["low"] <= own["value"] <= own["high"]
         assert set(line["floor"]) == set(line["majority"]) == set(line["metrics"])
@@ -64,7 +65,7 @@ def test_each_task_has_its_line_and_each_answer_is_kept(evaluated):
     assert set(result["sample_extraction"]["metrics"]) == {"exact_f1", "partial_f1_reference", "partial_f1"}
     report = json.loads((workdir / "report.json").read_text())["tasks"]["sample_choice"]
     assert 0 <= report["calibration"]["ece"] <= 1 and (workdir / "reliability-sample_choice.png").stat().st_size > 1000
-    assert "P0" in (workdir / "board.md").read_text()
+    assert "own test rows" in (workdir / "board.md").read_text()
 
 
 def test_the_same_command_again_asks_nothing(evaluated, monkeypatch):
@@ -152,10 +153,10 @@ def test_without_a_checkpoint_the_newest_fine_tuned_one_or_a_command_that_makes_
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps({"config": {"job": job, "seed": 0}}))
         (folder / "result.json").write_text(json.dumps({
-            "learned": {"protocol": "P2", "jmed_llm": ["crade"], "igakuqa": []},
+            "learned": NOTHING_LEARNED | {"protocol": "P2", "jmed_llm": ["crade"]},
             "runs": [{"seed": 3, "fold": None, "workdir": "x"}]}))
     found = contenders.find("checkpoint", "", "")
-    assert found.name == "runs/new" and found.protocol == "P2" and found.models == {(3, None): "x"}
+    assert found.name == "runs/new" and found.protocol == "P2" and found.models == {(3, None): "runs/new/seed-3"}
     assert found.learned == ("crade",)
 
 

@@ -164,7 +164,7 @@ def lm_eval():
 
 def test_without_the_harness_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "lm_eval", None)
-    with pytest.raises(RuntimeError, match=r"pip install 'slm\[harness\]'"):
+    with pytest.raises(RuntimeError, match=r"pip install 'slm\[lm-eval\]'"):
         harness.adapt(None)
 
 

@@ -24,6 +24,8 @@ from slm.model import decoder, lora
 from slm.model.lora import LoraConfig
 from slm.model.presets import PRESETS
 from slm.sharding import MeshConfig
+from slm.tasks.jmed_llm import JmedLlmConfig
+from slm.tasks.trained import NOTHING_LEARNED
 from slm.text.tokenizer import Tokenizer
 from slm.train import optimizer, sft, step
 from slm.train.loop import LoopConfig
@@ -214,7 +216,7 @@ def test_lora_saves_the_base_with_its_adapters(base, rows, adapted):
 def test_of_cross_validation_each_fold_has_its_folder(base, tmp_path, monkeypatch):
     made = []
 
-    def train(config, source, model, rows, length, folder, seed, fold, started):
+    def train(config, source, model, rows, length, folder, seed, fold, learned, started):
         made.append((str(folder.relative_to(tmp_path)), seed, fold))
         return {"validation_loss": float(fold), "train_seconds": 1.0}
     monkeypatch.setattr(sft, "_train", train)
@@ -462,7 +464,7 @@ def test_a_killed_process_goes_on(base, tmp_path, changes):
     (("P0", []), "P2", "P2"), (("P2", ["crade"]), "P2", "P2"), (("P2", ["crade"]), "P1", "P1"),
     (("P1", ["crade"]), "P2", None), (("P2", ["crade"]), "CV", None), (("CV", ["crade"]), "P2", None)])
 def test_what_the_base_model_learned_counts_too(tmp_path, monkeypatch, earlier, protocol, expected):
-    before = {"protocol": earlier[0], "jmed_llm": earlier[1], "igakuqa": ["2018"]}
+    before = NOTHING_LEARNED | {"protocol": earlier[0], "jmed_llm": earlier[1], "igakuqa": ["2018"], "held_out": 0.02}
     monkeypatch.setattr(sft.checkpoint, "read_about", lambda _: {"learned": before})
     config = SftConfig(protocol=protocol, sets=(SetConfig("rrtnm", "jmed_llm"), SetConfig("2019", "igakuqa")))
     if expected is None:
@@ -470,4 +472,23 @@ def test_what_the_base_model_learned_counts_too(tmp_path, monkeypatch, earlier, 
             sft._learned(config, tmp_path)
     else:
         found = sft._learned(config, tmp_path)
-        assert found == {"protocol": expected, "jmed_llm": sorted({*earlier[1], "rrtnm"}), "igakuqa": ["2018", "2019"]}
+        assert found == {"protocol": expected, "jmed_llm": sorted({*earlier[1], "rrtnm"}), "igakuqa": ["2018", "2019"],
+                         "unchecked": False, "held_out": 0.02}
+
+
+@pytest.mark.parametrize("settings, expected", [
+    ({}, ("P0", True)), ({"jmed_llm": JmedLlmConfig("copy")}, ("P0", False)), ({"protocol": "P1"}, ("P1", False))])
+def test_text_that_no_copy_of_the_benchmark_was_compared_with_is_said_to_be_so(base, settings, expected):
+    config = SftConfig(sets=(SetConfig("own", "messages", "talks.jsonl"),), **settings)
+    found = sft._learned(config, base)
+    assert (found["protocol"], found["unchecked"]) == expected
+
+
+def test_a_model_that_is_done_is_not_kept_for_other_data(base, whole, tmp_path):
+    workdir, _ = whole
+    shutil.copytree(workdir, tmp_path / "copy")
+    talks = tmp_path / "talks.jsonl"
+    lines = (base.parent / "talks.jsonl").read_text().splitlines()
+    talks.write_text("\n".join(lines[:-3]) + "\n")
+    with pytest.raises(ValueError, match="seed-0 holds a model whose stream is"):
+        sft.run(settings(base, seeds=2, sets=(SetConfig("own", "messages", str(talks)),)), tmp_path / "copy", 0.0)
