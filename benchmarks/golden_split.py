@@ -16,7 +16,7 @@ from pathlib import Path
 
 from slm.tasks import split, tables
 
-JCSTS_LEFT = 3179  # as EVALUATION.md has it; the golden file has no JCSTS rows
+JCSTS_LEFT = 3179  # as EVALUATION.md has it: of distinct rows; the golden file has no JCSTS rows
 
 
 def questions(path: Path) -> list[str]:
@@ -65,8 +65,10 @@ def main() -> int:
             wrong += agree != len(found) or agree != len(golden[name]["rows"])
             verdict = f"{agree:,} of {len(golden[name]['rows']):,} golden rows agree"
         else:
-            wrong += counts["train"] != JCSTS_LEFT
-            verdict = f"{counts['train']:,} left, {JCSTS_LEFT:,} wanted"
+            items = tables.read(shared / "JMED-LLM/datasets/all/JCSTS.csv", "choice")
+            left = {(item.question, item.answer) for item, each in zip(items, found) if each.split == "train"}
+            wrong += len(left) != JCSTS_LEFT
+            verdict = f"{len(left):,} distinct rows left, {JCSTS_LEFT:,} wanted"
         train = [(str(row), question) for row, (question, each) in enumerate(zip(sets[name], found))
                  if each.split == "train"]
         own = {test: tests[test] for test in split.TESTS[name]}
