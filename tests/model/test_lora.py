@@ -218,6 +218,7 @@ def three_steps(shape, frozen, state):
     return losses, jax.device_get(state["params"]), jax.device_get(base)
 
 
+@pytest.mark.slow
 def test_adapters_on_a_mesh_equal_one_device():
     frozen = drawn(MODEL, 0.04)
     state = jax.device_get(jax.jit(lambda key: step.initial_state(MODEL, PLAIN, key, ON_A_MESH))(jax.random.key(3)))
