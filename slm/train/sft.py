@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +92,7 @@ def run(config: SftConfig, workdir: Path, started: float) -> dict:
                 runs.append(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")))
                 continue
             runs.append(_train(config, source, model, packed, length, folder, seed, fold, learned, started))
+            started = time.perf_counter()
     losses = [own["validation_loss"] for own in runs]
     return {"checkpoint": str(source), "learned": learned, "validation_loss": sum(losses) / len(losses),
             "train_seconds": sum(own["train_seconds"] for own in runs), "runs": runs}
