@@ -41,7 +41,7 @@ def jmed_llm(*sets: tuple, protocol: str) -> SftConfig:
 
 VARIANTS = {
     "sample": LAPTOP,
-    "demo": dataclasses.replace(LAPTOP, epochs=1.0),  # what `make demo` runs
+    "demo": dataclasses.replace(LAPTOP, batch_rows=2, epochs=2.0),  # what `make demo` runs
     "messages": own("messages", "conversations.jsonl"),
     "alpaca": own("alpaca", "instructions.jsonl"),
     "choice": own("choice", "questions.csv"),
