@@ -36,8 +36,7 @@ def line(task: Task, given: Sequence[Sequence[Answer]], protocol: str, readout: 
     headline = task.metrics[0]
     own = {"protocol": protocol, "readout": readout, "n": len(gold), "seeds": len(given),
            "unread": sum(answer.unread for own in given for answer in own), "truncated": truncated,
-           "metrics": {name: {key: _finite(value) for key, value in dataclasses.asdict(interval).items()}
-                       for name, interval in metrics.items()},
+           "metrics": {name: _numbers(interval) for name, interval in metrics.items()},
            "floor": values(below), "majority": values(_scored(task, majority))}
     report: Line = {"headline": headline, "second": task.metrics[1], "license": task.license,
                     "by_seed": [_finite(METRICS[headline](gold, one)) for one in answers]}
