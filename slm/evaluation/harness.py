@@ -12,14 +12,13 @@ import math
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from slm.evaluation import contenders, models
 from slm.evaluation.models import Checkpoint
@@ -35,7 +34,6 @@ from slm.text.tokenizer import CHAT_TEMPLATE, END_OF_DOCUMENT, END_OF_TURN
 
 TASKS = Path(__file__).parent / "harness_tasks"
 _OURS = ("jmed_llm", "igakuqa")  # how the names of its tasks begin
-_PAD = 64  # of contexts, as models.py pads them
 _SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty")
 _RESAMPLES = 1000  # of what the harness bootstraps
 
@@ -158,7 +156,8 @@ class Requests:
             print(f"left out of what tasks ask of a generation: {', '.join(sorted(unknown))}", file=sys.stderr)
         found = [""] * len(requests)
         for (new_tokens, sampler, end), own in alike.items():
-            for seed, rows in enumerate(_batches(self.model, [len(ids) for _, ids, _ in own], "generate")):
+            for seed, rows in enumerate(models.batches(
+                    [len(ids) for _, ids, _ in own], self.model.batch_tokens, "generate")):
                 made = generate(self.model.params, self.model.model, [own[row][1] for row in rows], new_tokens, sampler,
                                 seed, end)
                 for row, ids in zip(rows, made):
@@ -192,7 +191,7 @@ def log_likelihoods(model: Checkpoint, pairs: Sequence[tuple[Sequence[int], Sequ
     groups = list(shared.values())
     # A token that is scored costs more than one of the context: its scores are of the whole vocabulary.
     sizes = [len(pairs[own[0]][0]) + 4 * max(len(pairs[place][1]) for place in own) for own in groups]
-    for rows in _batches(model, sizes, "score"):
+    for rows in models.batches(sizes, model.batch_tokens, "score"):
         own = [groups[row] for row in rows]
         tokens, lengths = model._padded([pairs[places[0]][0] for places in own])
         longest = max(len(pairs[place][1]) for places in own for place in places)
@@ -224,18 +223,6 @@ def _after_first(params, model: ModelConfig, tokens_BT, positions_BT, weights_BT
     wanted, weights = tokens_BT[:, 1:], weights_BT[:, 1:]
     own = jnp.take_along_axis(jax.nn.log_softmax(scores), wanted[..., None], axis=-1)[..., 0]
     return jnp.sum(own * weights, axis=1), jnp.all((jnp.argmax(scores, axis=-1) == wanted) | (weights == 0), axis=1)
-
-
-def _batches(model: Checkpoint, sizes: Sequence[int], what: str) -> Iterator[list[int]]:
-    """Places of like sizes, the largest first; together at most the tokens that the checkpoint computes at once."""
-    order = sorted(range(len(sizes)), key=lambda place: (-sizes[place], place))
-    with tqdm(total=len(order), desc=what, unit="prompt", disable=None) as progress:
-        while order:
-            longest = -(-sizes[order[0]] // _PAD) * _PAD
-            count = max(1, min(64, model._batch_tokens // longest))
-            rows, order = order[:count], order[count:]
-            yield rows
-            progress.update(len(rows))
 
 
 # The job ------------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ class Checkpoint:
                  batch_tokens: int = 16_384):
         """Computes at most `batch_tokens` tokens of prompts together, where a prompt is not longer by itself."""
         self.name, self.truncated, self.tokenizer = name, 0, tokenizer
-        self.params, self.model, self._batch_tokens = params, model, batch_tokens
+        self.params, self.model, self.batch_tokens = params, model, batch_tokens
         self._end = tokenizer.special(END_OF_TURN)
 
     @classmethod
@@ -128,14 +128,8 @@ class Checkpoint:
                              f"{new_tokens}: evaluate a model with a longer context")
         encoded = [chat.encode(self.tokenizer, messages, room, reply=True) for messages in conversations]
         self.truncated += sum(own.cut > 0 for own in encoded)
-        order = sorted(range(len(encoded)), key=lambda place: (-len(encoded[place].ids), place))
-        with tqdm(total=len(order), desc=what, unit="prompt", disable=None) as progress:
-            while order:
-                longest = -(-len(encoded[order[0]].ids) // _PAD) * _PAD
-                size = max(1, min(64, self._batch_tokens // longest))
-                rows, order = order[:size], order[size:]
-                yield rows, [encoded[row].ids for row in rows]
-                progress.update(len(rows))
+        for rows in batches([len(own.ids) for own in encoded], self.batch_tokens, what):
+            yield rows, [encoded[row].ids for row in rows]
 
     def _padded(self, prompts: Sequence[list[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Tokens [B, T] and lengths [B]; rows are added up to a power of two, so that shapes are few."""
@@ -144,6 +138,18 @@ class Checkpoint:
         for row, prompt in zip(tokens, prompts):
             row[:len(prompt)] = prompt
         return tokens, np.array([*map(len, prompts), *[1] * (len(tokens) - len(prompts))], np.int32)
+
+
+def batches(sizes: Sequence[int], batch_tokens: int, what: str) -> Iterator[list[int]]:
+    """Places of like sizes, the largest first; together at most `batch_tokens`, where one is not larger by itself."""
+    order = sorted(range(len(sizes)), key=lambda place: (-sizes[place], place))
+    with tqdm(total=len(order), desc=what, unit="prompt", disable=None) as progress:
+        while order:
+            longest = -(-sizes[order[0]] // _PAD) * _PAD
+            count = max(1, min(64, batch_tokens // longest))
+            rows, order = order[:count], order[count:]
+            yield rows
+            progress.update(len(rows))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 4))
