@@ -1,7 +1,6 @@
 """Answer sheets of the national medical licensing exam: accuracy, points, and whether they pass."""
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -110,18 +109,6 @@ def _forbidden(questions: list[Question], predictions: Mapping[str, str], read: 
         return None
     return sum(not set(read(question.kinki)).isdisjoint(predictions.get(question.problem_id, "").split(","))
                for question in questions)
-
-
-def majority(questions: Mapping[str, Question]) -> dict[str, str]:
-    """Always the letters that are most often right, as many as asked for: the best that no reading can do.
-
-    They are counted on these very questions. Numbers are left unanswered.
-    """
-    counts = Counter(letter for question in questions.values() for letter in question.answer
-                     if letter in question.choices)
-    letters = sorted(counts, key=lambda letter: (-counts[letter], letter))
-    return {name: ",".join([letter for letter in letters if letter in question.choices][:len(question.answer)])
-            for name, question in questions.items() if not question.numeric}
 
 
 def guessing(questions: Mapping[str, Question]) -> float:

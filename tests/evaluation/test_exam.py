@@ -1,5 +1,4 @@
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -146,14 +145,6 @@ def test_guessing_of_three_years():
     questions = {name: own for section, group in QUESTIONS.items() if section[:3] != "116" for name, own in group.items()}
     assert len(questions) == 1200
     assert round(exam.guessing(questions), 3) == 0.184
-
-
-def test_majority():
-    assert exam.majority(some()) == {"112A1": "a", "112A2": "a,b", "112B1": "a", "113E1": "a,b,c"}
-    questions = QUESTIONS["112-D"]
-    letter = max("abcde", key=Counter(letter for own in questions.values() for letter in own.answer).__getitem__)
-    sheet = exam.majority(questions)
-    assert {answer for name, answer in sheet.items() if len(questions[name].answer) == 1} == {letter}
 
 
 def test_markdown():

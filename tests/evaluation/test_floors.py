@@ -189,3 +189,11 @@ def test_the_floor_is_of_the_kind():
     assert floors.floor(ordinal, train, test) == floors.tfidf(train, test, ordinal=True)
     found = [entities("咳あり", "咳")]
     assert floors.floor(tables.task("t", "extraction", tuple(found), "exact_f1"), found, found) == [["咳"]]
+
+
+def test_the_majority_of_an_examination_is_one_whatever_the_branch_of_medicine():
+    options = tuple((letter, letter) for letter in "abc")
+    items = [Item(f"112A{place}", "", answer, options, tag) for place, (answer, tag) in enumerate(
+        [(("a",), "x"), (("b",), "y"), (("a",), "y"), (("a", "b"), "z"), (("7",), "x")])]
+    items[-1] = Item("112A4", "", ("7",), (), "x")
+    assert floors.majority([], items, "exam") == ["a", "a", "a", "a,b", ""]
