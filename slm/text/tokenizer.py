@@ -123,6 +123,15 @@ class Tokenizer:
         cuts = [own.split(text) for own in (self.morphology, self._ipadic) if own]
         return {0}.union(*(itertools.accumulate(map(len, morphemes)) for morphemes in cuts))
 
+    def scores(self) -> list[float]:
+        """The vocabulary's log probabilities under the Unigram model."""
+        return [self._pieces.get_score(index) for index in range(len(self))]
+
+    @property
+    def unknown(self) -> int:
+        """The id of the unknown piece; bytes take its place here, a runtime without them needs it."""
+        return self._pieces.unk_id()
+
     def is_byte(self, index: int) -> bool:
         """Whether the id stands for one byte of a character that has no piece."""
         return self._pieces.is_byte(index)
