@@ -194,6 +194,13 @@ def _harness(config, workdir: Path, started: float) -> dict:
     return harness.run(config, workdir)
 
 
+def _export(config, workdir: Path, started: float) -> dict:
+    from slm.export import export
+    result = export.run(config, workdir)
+    print(f"exported to {workdir}; its card is {workdir}/README.md")
+    return result
+
+
 JOBS = {
     "corpus": Job("sources → clean, private, deduplicated corpus", "slm.corpus.sources:CorpusJobConfig", _corpus),
     "textbooks": Job("lexicons → synthesised textbooks", "slm.corpus.textbooks:TextbooksConfig", _textbooks),
@@ -213,6 +220,7 @@ JOBS = {
                    "slm.evaluation.harness:HarnessConfig", _harness),
     "plan": Job("preset and pod → does it fit, how long, how much; before renting", "slm.train.plan:PlanConfig",
                 _plan),
+    "export": Job("checkpoint → Hugging Face or GGUF, proven equal", "slm.export.export:ExportConfig", _export),
     "generate": Job("checkpoint and prompts → text", "slm.generate:GenerateConfig", _generate),
 }
 

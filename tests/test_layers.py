@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "slm"
 LAYERS = [
     {"slm.main"},
     {"slm.jobs"},
-    {"slm.train", "slm.evaluation", "slm.report", "slm.quality"},
+    {"slm.train", "slm.evaluation", "slm.report", "slm.quality", "slm.export", "slm.local"},
     {"slm.generate", "slm.data", "slm.corpus", "slm.tasks"},
     {"slm.checkpoint", "slm.sharding"},
     {"slm.model"},

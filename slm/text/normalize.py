@@ -12,12 +12,13 @@ VERSION = 1  # part of every fingerprint: raise it with any change of what `norm
 # Between morphemes in segmented text; `normalize` maps it away, so it never occurs in a document.
 BOUNDARY = "\u241f"
 
-_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni")
-_SUBSCRIPT = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()")
-_FRACTION = re.compile("([0-9０-９]?)([¼½¾⅐-⅞↉])([0-9０-９]?)")
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni")
+SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()")
+FRACTIONS = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞↉"
+_FRACTION = re.compile(f"([0-9０-９]?)([{FRACTIONS}])([0-9０-９]?)")
 _SUPERSCRIPT_RUN = re.compile("([⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ]+)([0-9０-９]?)")
 _SUBSCRIPT_RUN = re.compile("([0-9０-９]?)([₀-₎]+)([0-9０-９]?)")
-_NEEDS_SPELLING = re.compile("[¼½¾⅐-⅞↉⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ₀-₎]")
+_NEEDS_SPELLING = re.compile(f"[{FRACTIONS}⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ₀-₎]")
 
 # Squared units hide a superscript that NFKC would flatten (㎡ → m2); circled numbers run together
 # with the digits beside them (①2 → 12).
@@ -67,11 +68,11 @@ def _spell_fraction(match: re.Match) -> str:
 
 def _spell_superscript(match: re.Match) -> str:
     run, after = match.groups()
-    return "^" + run.translate(_SUPERSCRIPT) + " " * bool(after) + after
+    return "^" + run.translate(SUPERSCRIPTS) + " " * bool(after) + after
 
 
 def _spell_subscript(match: re.Match) -> str:
     """SpO₂ → SpO2, as people type it; only between digits is it marked (log₂10 → log_2 10)."""
     before, run, after = match.groups()
     marked = "_" * bool(before or after)
-    return before + marked + run.translate(_SUBSCRIPT) + " " * bool(after) + after
+    return before + marked + run.translate(SUBSCRIPTS) + " " * bool(after) + after

@@ -1,0 +1,209 @@
+"""A checkpoint in the formats that other programs run, with its proof: nothing is left that was not shown equal."""
+
+import dataclasses
+import functools
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from slm import checkpoint, generate
+from slm.corpus import sources
+from slm.corpus.sources import CorpusConfig
+from slm.export import free_tokenizer, gguf, hugging_face, proof
+from slm.model import presets
+from slm.report import model_card
+from slm.text import chat
+from slm.text.normalize import normalize
+from slm.text.tokenizer import Tokenizer
+
+TOKENIZER_FOLDER = "tokenizer"
+_TOLERANCE = {"hugging_face": 1e-4, "gguf": 1e-3}  # of log probabilities, in float32
+# How much more bits a byte a type may take than float32 before it is refused.
+_LOSS = {"f32": 0.001, "f16": 0.002, "q8_0": 0.01, "q6_k": 0.03, "q5_k_m": 0.06, "q5_0": 0.06, "q4_k_m": 0.15,
+         "q4_0": 0.15}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """The export job."""
+    job: str = "export"
+    variant: str = "hugging_face"
+    format: Literal["hugging_face", "gguf"] = "hugging_face"
+    checkpoint: str = ""  # the workdir of a training; empty: the newest under runs/
+    name: str = ""  # of the model; empty: the workdir's
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of hugging_face
+    shard_gigabytes: float = 2.0  # of one file of hugging_face
+    kinds: str = "q8_0"  # of gguf: TYPE[,TYPE…] of f32, f16, q8_0, q5_0, q4_0; with llama-quantize q4_k_m, q5_k_m, q6_k
+    prove: bool = True  # False: written without comparing it, and the card says so
+    text: str = "sample"  # files, as corpus.files: what prompts, bits per byte and tokenizers are compared on
+    text_tokens: int = 1000  # of it, for bits per byte
+    prompts: int = 8
+
+    def __post_init__(self):
+        known = (*gguf.FILE_TYPES, *gguf.BY_QUANTIZER)
+        if self.format == "gguf" and not (self.kinds and set(self.kinds.split(",")) <= set(known)):
+            raise ValueError(f"kinds={self.kinds!r}: choose of {', '.join(known)}, with commas between")
+        if self.text_tokens < 100 or self.prompts < 1 or self.shard_gigabytes <= 0:
+            raise ValueError(f"text_tokens={self.text_tokens}, prompts={self.prompts}, shard_gigabytes="
+                             f"{self.shard_gigabytes}: give at least 100, at least 1 and more than 0")
+
+
+def run(config: ExportConfig, workdir: Path) -> dict:
+    """Writes the export into the workdir; returns what `result.json` holds."""
+    source = Path(config.checkpoint) if config.checkpoint else checkpoint.newest(Path("runs"))
+    params, model, tokenizer = generate.load(source)
+    # In the dtype of the training nothing could be compared.
+    model = dataclasses.replace(model, compute_dtype="float32")
+    texts, documents = _texts(config, tokenizer)
+    prompts = _prompts(config, tokenizer, texts, documents, model.context)
+    name = config.name or "-".join(source.parts[-2:])
+    result = {"checkpoint": str(source), "name": name, "format": config.format,
+              "model": dataclasses.asdict(model), "parameters": presets.parameter_count(model), "proven": config.prove,
+              "checkpoint_step": checkpoint.read_about(source)["step"]}
+    hub = free_tokenizer.build(tokenizer)
+    result["tokens_cut_otherwise_without_mecab"] = free_tokenizer.difference(
+        tokenizer, ((text, hub.encode(text, add_special_tokens=False).ids) for text in texts))
+    result["characters_without_a_piece"] = _unknown(tokenizer, texts)
+    if config.format == "hugging_face":
+        result |= _hugging_face(config, workdir, source, params, model, prompts)
+    else:
+        size = sum(len(text.encode()) for text in texts[:len(documents)])
+        result |= _gguf(config, workdir, source, name, params, model, tokenizer, prompts, documents, size)
+    _print_rates(result)
+    (workdir / "README.md").write_text(model_card.card(source, result), encoding="utf-8")
+    return result
+
+
+def _hugging_face(config: ExportConfig, workdir: Path, source: Path, params, model, prompts) -> dict:
+    aside, folder = workdir / "model.writing", workdir / "model"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        hugging_face.write(aside, params, model, source / TOKENIZER_FOLDER, config.dtype,
+                           int(config.shard_gigabytes * 1e9))
+        result = {"model_folder": str(folder), "dtype": config.dtype}
+        if config.prove:
+            found = proof.compare(_rounded(params, config.dtype), model, proof.Transformers(aside), prompts)
+            result |= _accepted(found, "hugging_face", config.dtype)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+    return result
+
+
+def _gguf(config: ExportConfig, workdir: Path, source: Path, name: str, params, model, tokenizer: Tokenizer, prompts,
+          documents, size: int) -> dict:
+    result: dict = {"kinds": {}, "tokenizer": str(workdir / TOKENIZER_FOLDER)}
+    kinds = config.kinds.split(",")
+    if not (workdir / TOKENIZER_FOLDER).exists():
+        aside = workdir / f"{TOKENIZER_FOLDER}.writing"
+        shutil.copytree(source / TOKENIZER_FOLDER, aside, dirs_exist_ok=True)
+        aside.rename(workdir / TOKENIZER_FOLDER)
+    # The layout is proven once, in float32, where it can be exact; of the smaller types the loss is measured.
+    order = ["f32", *(kind for kind in kinds if kind != "f32")] if config.prove else kinds
+    unproven = workdir / "unproven.gguf"
+    try:
+        for kind in tqdm(order, desc="export", unit="file", disable=None):
+            gguf.write(unproven, params, model, tokenizer, kind, name)
+            if config.prove:
+                result |= _prove_gguf(result, unproven, kind, params, model, tokenizer, prompts, documents, size)
+            if kind in kinds:
+                path = workdir / f"{name}-{kind}.gguf"
+                result["kinds"].setdefault(kind, {}).update(path=str(path), bytes=unproven.stat().st_size)
+                unproven.rename(path)
+    finally:
+        unproven.unlink(missing_ok=True)
+    if config.prove:
+        print(table(result["kinds"], result["bits_per_byte"]))
+    return result
+
+
+def _prove_gguf(result: dict, path: Path, kind: str, params, model, tokenizer: Tokenizer, prompts, documents,
+                size: int) -> dict:
+    found = {}
+    if kind == "f32":
+        found = _accepted(proof.compare(params, model, proof.LlamaCpp(path, tokenizer, exact=True), prompts), "gguf",
+                          kind)
+        found["bits_per_byte"] = proof.ours_bits_per_byte(params, model, documents, size)
+    ours = found.get("bits_per_byte", result.get("bits_per_byte"))
+    runtime = proof.LlamaCpp(path, tokenizer, exact=False)
+    measured = dataclasses.asdict(proof.compare(params, model, runtime, prompts))
+    measured["bits_per_byte"] = proof.bits_per_byte(runtime, documents, size)
+    if not measured["bits_per_byte"] <= ours * (1 + _LOSS[kind]):
+        raise ValueError(f"the {kind} export takes {measured['bits_per_byte']:.4f} bits a byte, the checkpoint {ours:.4f}"
+                         f": more than {_LOSS[kind]:.1%} is lost, so it was not kept; export a larger type")
+    result["kinds"][kind] = measured
+    return found
+
+
+def _accepted(found: proof.Proof, format: str, kind: str) -> dict:
+    tolerance = _TOLERANCE[format]
+    if not (found.max_logit_difference <= tolerance and found.greedy_agreement == 1):
+        raise ValueError(f"the {format} export in {kind} differs from the checkpoint by {found.max_logit_difference:.2g} "
+                         f"(at most {tolerance:g}), {found.greedy_agreement:.1%} of {found.tokens_compared} greedy tokens "
+                         "agree (all must): it was not kept; please report this with your versions of the packages")
+    print(f"proof: largest difference of logits {found.max_logit_difference:.2g} over {found.positions_compared} "
+          f"positions, {found.greedy_agreement:.0%} of {found.tokens_compared} greedy tokens agree")
+    return dataclasses.asdict(found)
+
+
+def _rounded(params, dtype: str):
+    """The parameters as they are once stored, so that a proof in float32 stays exact."""
+    import ml_dtypes
+    stored = {"bfloat16": ml_dtypes.bfloat16}.get(dtype) or np.dtype(dtype)
+    return jax.tree.map(lambda values: np.asarray(values).astype(stored).astype(np.float32), params)
+
+
+# The text ---------------------------------------------------------------------------------------------------------
+
+def _texts(config: ExportConfig, tokenizer: Tokenizer) -> tuple[list[str], list[list[int]]]:
+    """Normalised beginnings of documents, and of the first of them the ids, with both ends."""
+    end = tokenizer.end_of_document
+    texts, documents, tokens = [], [], 0
+    for document in sources.documents(CorpusConfig(files=config.text, sample_megabytes=0.2)):
+        text = normalize(document.text)[:200]
+        texts.append(text)
+        if tokens < config.text_tokens:
+            documents.append([end, *tokenizer.encode(text), end])
+            tokens += len(documents[-1])
+        if len(texts) >= 500:
+            break
+    if not texts:
+        raise ValueError(f"text={config.text} has no documents: name files with text, or leave it at sample")
+    return texts, documents
+
+
+def _prompts(config: ExportConfig, tokenizer: Tokenizer, texts, documents, context: int) -> list[list[int]]:
+    """Prompts of many lengths: beginnings of documents from one token up, and a question in the chat template."""
+    asked = chat.encode(tokenizer, [{"role": "user", "content": texts[0][:30]}], reply=True).ids
+    cut = [documents[i % len(documents)][:1 + 2 * i] for i in range(config.prompts - 1)]
+    return [prompt[:context - 20] for prompt in [asked, *cut]]
+
+
+def _unknown(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+    """The share of characters that have no piece, which a runtime without byte fallback reads as unknown."""
+    known = functools.cache(lambda character: not any(map(tokenizer.is_byte, tokenizer.encode_morphemes([character]))))
+    return sum(not known(character) for text in texts for character in text) / max(1, sum(map(len, texts)))
+
+
+def _print_rates(result: dict) -> None:
+    print(f"without MeCab {result['tokens_cut_otherwise_without_mecab']:.2%} of the tokens are cut otherwise; "
+          f"{result['characters_without_a_piece']:.2%} of the characters have no piece, which plain llama.cpp reads as "
+          "unknown")
+
+
+def table(kinds: dict[str, dict], ours: float) -> str:
+    """What each type costs, as Markdown."""
+    lines = ["| type | MB | bits per byte | more than ours | largest logit difference | greedy agreement |",
+             "|---|---|---|---|---|---|"]
+    for kind, own in kinds.items():
+        size = f"{own['bytes'] / 1e6:,.1f}" if "bytes" in own else "not kept"
+        lines.append(f"| {kind} | {size} | {own['bits_per_byte']:.4f} | {own['bits_per_byte'] / ours - 1:+.2%} | "
+                     f"{own['max_logit_difference']:.2g} | {own['greedy_agreement']:.0%} |")
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+"""Our vocabulary as a `tokenizers` Unigram file: the free mode, without MeCab, which any Hugging Face library reads."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from slm.export import charsmap
+from slm.text import normalize
+from slm.text.tokenizer import WHITE_SPACE_SYMBOLS, Tokenizer
+
+_SPACE = "▁"
+_OUT_OF_REACH = 20.0  # below the least likely piece: what a text never reads as a piece
+
+
+def build(tokenizer: Tokenizer):
+    """A `tokenizers.Tokenizer` with the ids of ours.
+
+    Unlike ours it reads control symbols that are spelled out in a text, as Hugging Face's tokenizers do.
+
+    Raises:
+      RuntimeError: without the package.
+    """
+    try:
+        import tokenizers
+    except ImportError:
+        raise RuntimeError("a Hugging Face tokenizer needs the package tokenizers: pip install 'slm[export]'") from None
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    pieces, scores = tokenizer.pieces(range(len(tokenizer))), tokenizer.scores()
+    silent = [tokenizer.is_special(index) or tokenizer.is_byte(index) for index in range(len(tokenizer))]
+    least = min(score for score, own in zip(scores, silent) if not own) - _OUT_OF_REACH
+    vocabulary = [(piece, least if own else score) for piece, score, own in zip(pieces, scores, silent)]
+    made = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=tokenizer.unknown, byte_fallback=True))
+    made.normalizer = _normalizer()
+    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=False)
+    made.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    made.add_special_tokens([AddedToken(piece, special=True, normalized=False)
+                             for index, piece in enumerate(pieces) if tokenizer.is_special(index)])
+    made.add_tokens([AddedToken(symbol, normalized=True) for symbol in WHITE_SPACE_SYMBOLS])
+    return made
+
+
+def _normalizer():
+    """`text.normalize`: first marks and spaces where fractions and runs of raised digits begin or end, then characters.
+
+    None is put at the beginning of a text, at which tokenizers 0.23 panics.
+    """
+    from tokenizers import Regex, normalizers
+    digit, fraction = "[0-9０-９]", f"[{normalize.FRACTIONS}]"
+    raised, lowered = ("[" + "".join(map(chr, table)) + "]" for table in (normalize.SUPERSCRIPTS, normalize.SUBSCRIPTS))
+    marks = {f"(?<={digit})(?={fraction})|(?<={fraction})(?={digit})": " ",
+             f"(?<=[^{raised[1:]})(?={raised})": "^",
+             f"(?<={digit})(?={lowered})|(?<=[^{lowered[1:-1]}0-9０-９])(?={lowered}+{digit})": "_",
+             f"(?<={raised}|{lowered})(?={digit})": " "}
+    spelled = {chr(old): chr(new) for old, new in (normalize.SUPERSCRIPTS | normalize.SUBSCRIPTS).items()}
+    return normalizers.Sequence([
+        *(normalizers.Replace(Regex(pattern), mark) for pattern, mark in marks.items()),
+        normalizers.Precompiled(charsmap.compiled(charsmap.characters() | spelled))])
+
+
+def difference(ours: Tokenizer, others: Iterable[tuple[str, Sequence[int]]]) -> float:
+    """The share of our tokens that another tokenizer cuts otherwise, of texts and its ids of them."""
+    tokens = missed = 0
+    for text, ids in others:
+        own = _places(ours, ours.encode(text))
+        missed += len(own - _places(ours, ids))
+        tokens += len(own)
+    return missed / tokens if tokens else 0.0
+
+
+def _places(tokenizer: Tokenizer, ids: Sequence[int]) -> set[tuple[int, int]]:
+    """(end in bytes, id) of each token."""
+    sizes = [1 if tokenizer.is_byte(index) else len(piece.replace(_SPACE, " ").encode())
+             for index, piece in zip(ids, tokenizer.pieces(ids))]
+    return set(zip(itertools.accumulate(sizes), ids))

@@ -1,0 +1,78 @@
+"""The model card of an export, in Markdown as Hugging Face reads it, from what the runs recorded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from slm import checkpoint
+
+NOT_ADVICE = "Nothing that this model says is medical advice"
+
+
+def card(source: Path, export: dict[str, Any]) -> str:
+    """The card as text.
+
+    Args:
+      source: the workdir of the training that was exported.
+      export: what the export records in its result.json.
+    """
+    model = export["model"]
+    about = checkpoint.read_about(source)
+    history = _history(source, about)
+    header = {"language": ["ja"], "library_name": "transformers" if export["format"] == "hugging_face" else "gguf",
+              "pipeline_tag": "text-generation", "license": "other", "tags": ["medical", "slm"]}
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()]
+    kind = "SwiGLU (Llama)" if model["mlp"] == "swiglu" else "two matrices with SiLU (NCVC-slm-1)"
+    sections = [
+        "\n".join(["---", *lines, "---", f"# {export['name']}"]),
+        f"A Japanese clinical language model of {export['parameters']:,} parameters: {model['layers']} layers of width "
+        f"{model['width']}, {model['query_heads']} query and {model['kv_heads']} key heads, an MLP of {kind}, "
+        f"{model['vocabulary_size']:,} pieces, {model['context']:,} tokens of context. Made by `slm`.",
+        "## Intended use and limits\n\nResearch on clinical language models that run inside a hospital. It is not a "
+        f"medical device. {NOT_ADVICE}: a person who is qualified must check whatever is to be used. It may state what "
+        "is false, leave out what matters, and repeat what it was trained on. Parts of its training text may be "
+        "synthetic (合成) and not clinically verified.",
+        "## Training\n\n" + "\n".join(f"- {line}" for line in history),
+        "## Tokenizer\n\nThe model learned text that MeCab had cut (ipadic, and a user dictionary if there was one). "
+        f"Without MeCab {export['tokens_cut_otherwise_without_mecab']:.2%} of the tokens of a text are cut otherwise. "
+        "Both tokenizers of the Hugging Face format, and slm's own programs, spell rare characters as bytes; plain "
+        f"llama.cpp reads them as unknown: {export['characters_without_a_piece']:.2%} of the characters of that text.",
+        "## Is it the same model?\n\n" + _proof(export)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _proof(export: dict[str, Any]) -> str:
+    if not export["proven"]:
+        return "Not compared with the checkpoint (prove=false)."
+    text = (f"The same prompts through the checkpoint and this export, in float32: the logits differ by at most "
+            f"{export['max_logit_difference']:.2g} over {export['positions_compared']} positions, and "
+            f"{export['greedy_agreement']:.0%} of {export['tokens_compared']} greedy tokens agree.")
+    if "kinds" in export:
+        from slm.export.export import table
+        text += (f" On that text the checkpoint takes {export['bits_per_byte']:.4f} bits a byte; part of it may have "
+                 "been trained on, so only the difference tells.\n\n" + table(export["kinds"], export["bits_per_byte"]))
+    return text
+
+
+def _history(source: Path, about: dict[str, Any]) -> list[str]:
+    """What the model was trained on, the last first, as far as its workdirs are still here."""
+    config = about["config"]
+    if config.get("job") == "sft":
+        learned = about.get("learned", {})
+        sets = ", ".join(f"{own['name']} ({own['kind']})" for own in config["sets"])
+        line = f"Fine-tuned, {about['step']} steps on {sets}; protocol {learned.get('protocol', 'unknown')}"
+        if learned.get("jmed_llm"):
+            line += f", which learned training rows of JMED-LLM's {', '.join(learned['jmed_llm'])}"
+        base = Path(about.get("base", ""))
+        earlier = _history(base, checkpoint.read_about(base)) if (base / "checkpoints").exists() else [
+            f"before that: {base}, whose record is not here"]
+        return [line + ".", *earlier]
+    corpus = config.get("corpus", {})
+    parts = corpus.get("files") or ", ".join(part["name"] for part in corpus.get("sources", []))
+    tokens = ""
+    result = source / "result.json"
+    if result.exists():
+        told = json.loads(result.read_text(encoding="utf-8"))
+        tokens = f" over {told['tokens']:,} tokens" if "tokens" in told else ""
+    return [f"{config.get('job', 'training').capitalize()}ed from random weights, {about['step']} steps{tokens}, on "
+            f"{parts or 'unknown text'}; each source keeps its licence."]
