@@ -12,7 +12,7 @@ Each contender runs in a process of its own, one after the other, so that its pe
 Decoding is greedy and counted after the first new token; prefill is the time to that token, which for ours holds a
 copy of the weights as well, made once a call. Each number is the median of the repeats; compiling and the first request
 are not counted. Ours and transformers must decode the same tokens, else the command fails; of llama.cpp's, which are
-of rounded weights, it tells how many agree before the first that differs.
+of rounded weights, it tells how many come before the first that differs.
 
 The memory bandwidth is that of reading: a thread for each core takes the maximum of 2 GB of float32 of its own, the
 best of all rounds before and after the contenders. Its share is the bytes of all matrices but the embedding table, in
@@ -34,15 +34,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 from slm.memory import keep_freed_memory
 from slm.model.presets import PRESETS, ModelConfig, parameter_count
 
 GGUF_TYPES = ("q8_0", "q4_0")
-BANDWIDTH, LLAMA_CPP, OURS, TRANSFORMERS = "bandwidth", "llama.cpp", "ours", "transformers"
-SHARE_GOAL = {f"{LLAMA_CPP} q8_0": 0.5, OURS: 0.75}
+LLAMA_CPP, OURS, TRANSFORMERS = "llama.cpp", "ours", "transformers"
+SHARE_GOALS = {f"{LLAMA_CPP} q8_0": 0.5, OURS: 0.75}
 RATIO_GOAL = 1.5
+BEFORE = 4  # tokens that ours decodes in both of the runs whose difference is counted
 HEADER = ("| | prefill, tokens/s | decode, tokens/s | MB a token | share of bandwidth | peak memory, GB "
           "| tokens as ours |\n|---|" + "---:|" * 6)
 
@@ -103,32 +105,188 @@ def bandwidth(options) -> float:
 
 
 def write_weights(options) -> None:
-    """One set of random weights in the formats of llama.cpp and of transformers."""
-    import numpy as np
-
+    """The random weights in the formats of llama.cpp and of transformers."""
     from slm.export import gguf, hugging_face
-    model = model_of(options)
+    folder, model = Path(options.folder), PRESETS[options.preset]
     params = random_params(model)
-    hugging_face.write_weights(Path(options.folder) / "model", params, model)
+    (folder / "model").mkdir()
+    hugging_face._write_weights(folder / "model", params, model, "float32", shard_bytes=2_000_000_000)
+    (folder / "model/config.json").write_text(json.dumps(hugging_face._config(model, "float32")))
     for kind in GGUF_TYPES:
-        gguf.write(Path(options.folder) / f"{kind}.gguf", params, model, Vocabulary(model.vocabulary_size), kind, kind)
+        gguf.write(folder / f"{kind}.gguf", params, model, Vocabulary(model.vocabulary_size), kind, kind)
 
 
-def llama_cpp(options) -> Measured:
+def random_params(model: ModelConfig):
+    import jax
+
+    from slm.model import decoder
+    return jax.jit(functools.partial(decoder.initialize, model))(jax.random.key(0))
+
+
+def prompt_of(options) -> list[int]:
+    import numpy as np
+    return np.random.default_rng(0).integers(3, PRESETS[options.preset].vocabulary_size, options.prompt).tolist()
+
+
+def llama_cpp(options, kind: str) -> Measured:
     import gguf
-    import xllamacpp
 
     from slm.local.runtime import LlamaCpp, Settings
-    path = Path(options.folder) / f"{options.kind}.gguf"
-    matrices = sum(int(tensor.n_bytes) for tensor in gguf.GGUFReader(path).tensors
-                   if len(tensor.shape) == 2 and tensor.name != "token_embd.weight" and ".ffn_up." not in tensor.name)
+    path = Path(options.folder) / f"{kind}.gguf"
+    bytes_read = sum(int(tensor.n_bytes) for tensor in gguf.GGUFReader(path).tensors if len(tensor.shape) == 2
+                     and tensor.name != "token_embd.weight" and not is_zero(tensor.name, options))
     runtime = LlamaCpp(path, None, context=options.prompt + options.new)
-    request = runtime.request(prompt_of(options), Settings(max_tokens=options.new, temperature=0.0)) | {
-        "ignore_eos": True, "cache_prompt": False, "n_probs": 1}
-    chunks = []
-    runtime.complete(request, lambda chunk: chunks.append(chunk))
-    print(json.dumps(chunks[:3] + chunks[-2:], indent=1), file=sys.stderr)
-    raise SystemExit
+    request = runtime.request(prompt_of(options), Settings(max_tokens=options.new, temperature=0.0))
+    request |= {"ignore_eos": True, "cache_prompt": False}
+
+    def once():
+        tokens, times = [], [time.perf_counter()]
+
+        def take(chunk: dict) -> bool:
+            if "error" in chunk:
+                raise RuntimeError(f"llama.cpp: {chunk['error']['message']}")
+            if text := chunk["choices"][0]["text"]:
+                tokens.append(int(text[1:-1]))
+                times.append(time.perf_counter())
+            return False
+        runtime.complete(request, take)
+        return tokens, times[1] - times[0], (len(tokens) - 1) / (times[-1] - times[1])
+    return repeat(options, once, bytes_read, f"xllamacpp {version('xllamacpp')}")
 
 
-WORKERS = {}
+def is_zero(name: str, options) -> bool:
+    return name.endswith("ffn_up.weight") and PRESETS[options.preset].mlp == "silu"
+
+
+def ours(options) -> Measured:
+    from slm import generate
+    model = dataclasses.replace(PRESETS[options.preset], compute_dtype="float32", scan_layers=False, remat="none")
+    params, prompt, greedy = random_params(model), prompt_of(options), generate.Sampler(temperature=0.0)
+
+    def decode(new_tokens: int):
+        start = time.perf_counter()
+        tokens, = generate.generate(params, model, [prompt], new_tokens, greedy, 0, -1)  # no token ends it
+        return tokens, time.perf_counter() - start
+
+    def once():
+        _, prefill = decode(1)
+        _, short = decode(BEFORE)
+        tokens, long = decode(BEFORE + options.new)
+        return tokens[:options.new], prefill, options.new / (long - short)
+    return repeat(options, once, 4 * matrix_parameters(model), f"jax {version('jax')}")
+
+
+def transformers(options) -> Measured:
+    import torch
+    import transformers
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        Path(options.folder) / "model", dtype=torch.float32, local_files_only=True).eval()
+    prompt = torch.tensor([prompt_of(options)])
+
+    @torch.inference_mode()
+    def once():
+        cache, token, tokens, times = transformers.DynamicCache(), prompt, [], [time.perf_counter()]
+        for _ in range(options.new):
+            scores = model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+            token = scores[:, -1].argmax(-1, keepdim=True)
+            tokens.append(token.item())
+            times.append(time.perf_counter())
+        return tokens, times[1] - times[0], (options.new - 1) / (times[-1] - times[1])
+    return repeat(options, once, 4 * matrix_parameters(PRESETS[options.preset]),
+                  f"transformers {version('transformers')}, torch {version('torch')}")
+
+
+def matrix_parameters(model: ModelConfig) -> int:
+    """Of all matrices but the embedding table, of which a token reads one row."""
+    return parameter_count(model) - (model.vocabulary_size + 2 * model.layers + 1) * model.width
+
+
+def repeat(options, once, bytes_read: int, versions: str) -> Measured:
+    """Calls `once` → (tokens, seconds to the first, tokens a second after it), the first time for nothing."""
+    once()
+    tokens, prefill, decode = zip(*(once() for _ in range(options.repeats)))
+    return Measured(options.prompt / statistics.median(prefill), statistics.median(decode), bytes_read, tokens[-1],
+                    versions, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+WORKERS = {"bandwidth": bandwidth, "write": write_weights, OURS: ours, TRANSFORMERS: transformers,
+           **{f"{LLAMA_CPP} {kind}": functools.partial(llama_cpp, kind=kind) for kind in GGUF_TYPES}}
+
+
+# The parent ------------------------------------------------------------------------------------------------------------
+
+def work(options, name: str, folder: str):
+    """What a worker prints as its last line."""
+    command = [sys.executable, "-m", "benchmarks.decode_cpu", f"--worker={name}", f"--folder={folder}",
+               *(f"--{flag}={getattr(options, flag)}" for flag in ("preset", "prompt", "new", "repeats"))]
+    done = subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"error: worker {name!r} failed, see above")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(options) -> tuple[float, dict[str, Measured]]:
+    """The bandwidth, and what each contender tells of itself."""
+    with tempfile.TemporaryDirectory(prefix="decode-", dir=options.folder) as folder:
+        before = work(options, "bandwidth", folder)
+        work(options, "write", folder)
+        found = {name: Measured(**work(options, name, folder)) for name in WORKERS if name not in ("bandwidth", "write")}
+        return max(before, work(options, "bandwidth", folder)), found
+
+
+def same_beginning(tokens: list[int], others: list[int]) -> int:
+    return next((i for i, (a, b) in enumerate(zip(tokens, others)) if a != b), min(len(tokens), len(others)))
+
+
+def table(options, found: dict[str, Measured], bytes_per_second: float) -> str:
+    rows = [f"| {name} | {own.prefill:,.1f} | {own.decode:,.2f} | {own.bytes_read / 1e6:,.1f} "
+            f"| {own.bytes_read * own.decode / bytes_per_second:.1%} | {own.peak / 1e9:.2f} "
+            f"| {same_beginning(own.tokens, found[OURS].tokens)} of {options.new} |" for name, own in found.items()]
+    return "\n".join([HEADER, *rows])
+
+
+def goals(found: dict[str, Measured], bytes_per_second: float) -> str:
+    rows = [(f"{name}: share of bandwidth", found[name].bytes_read * found[name].decode / bytes_per_second, goal)
+            for name, goal in SHARE_GOALS.items()]
+    rows.append((f"{OURS} / {TRANSFORMERS}, decode", found[OURS].decode / found[TRANSFORMERS].decode, RATIO_GOAL))
+    return "\n".join(["| | measured | goal | |", "|---|---:|---:|---|", *(
+        f"| {what} | {value:.2f} | {goal:.2f} | {'met' if value >= goal else 'MISSED'} |" for what, value, goal in rows)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="ncvc_slm_1", choices=PRESETS)
+    parser.add_argument("--prompt", type=int, default=128, help="tokens, at random")
+    parser.add_argument("--new", type=int, default=32, help="tokens decoded")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--folder", help="where a temporary folder for the weights is made")
+    parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        if options.worker != TRANSFORMERS:
+            keep_freed_memory()  # as slm.main
+        result = WORKERS[options.worker](options)
+        print(json.dumps(dataclasses.asdict(result) if isinstance(result, Measured) else result))
+        return
+    context = PRESETS[options.preset].context
+    if options.prompt < 1 or options.new < 2 or options.repeats < 1 or options.prompt + BEFORE + options.new > context:
+        parser.error(f"prompt={options.prompt}, new={options.new}, repeats={options.repeats}: give at least 1, 2 and 1, "
+                     f"and prompt + new at most {context - BEFORE} with {options.preset}")
+    with open("/proc/cpuinfo") as file:
+        cpu = re.search(r"model name\s*: (.*)|$", file.read())[1] or "unknown CPU"
+    load = os.getloadavg()[0]
+    print(f"{cpu}, {len(os.sched_getaffinity(0))} cores, load {load:.1f} at the start"
+          f"{': NOT IDLE, the shares mean little' if load > 0.5 else ''}", flush=True)
+    bytes_per_second, found = measure(options)
+    print(f"{options.preset}, {parameter_count(PRESETS[options.preset]):,} parameters; a prompt of {options.prompt} tokens, "
+          f"{options.new} new ones; medians of {options.repeats}; {bytes_per_second / 1e9:.1f} GB/s of read bandwidth\n"
+          f"{'; '.join(dict.fromkeys(own.versions for own in found.values()))}\n\n"
+          f"{table(options, found, bytes_per_second)}\n\n{goals(found, bytes_per_second)}")
+    same = same_beginning(found[TRANSFORMERS].tokens, found[OURS].tokens)
+    if same < options.new:
+        sys.exit(f"error: ours and transformers decode the same tokens only up to {same} of {options.new}: these are not "
+                 "the same model, the figures mean nothing")
+
+
+if __name__ == "__main__":
+    main()

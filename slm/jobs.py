@@ -201,6 +201,16 @@ def _export(config, workdir: Path, started: float) -> dict:
     return result
 
 
+def _serve(config, workdir: Path, started: float) -> dict:
+    from slm.local import serve
+    return serve.run(config)
+
+
+def _chat(config, workdir: Path, started: float) -> dict:
+    from slm.local import chat
+    return chat.run(config)
+
+
 JOBS = {
     "corpus": Job("sources → clean, private, deduplicated corpus", "slm.corpus.sources:CorpusJobConfig", _corpus),
     "textbooks": Job("lexicons → synthesised textbooks", "slm.corpus.textbooks:TextbooksConfig", _textbooks),
@@ -221,6 +231,9 @@ JOBS = {
     "plan": Job("preset and pod → does it fit, how long, how much; before renting", "slm.train.plan:PlanConfig",
                 _plan),
     "export": Job("checkpoint → Hugging Face or GGUF, proven equal", "slm.export.export:ExportConfig", _export),
+    "chat": Job("exported or trained model → a talk in the terminal", "slm.local.chat:ChatConfig", _chat),
+    "serve": Job("exported model → an OpenAI-compatible endpoint on this machine", "slm.local.serve:ServeConfig",
+                 _serve),
     "generate": Job("checkpoint and prompts → text", "slm.generate:GenerateConfig", _generate),
 }
 

@@ -1,4 +1,4 @@
-"""Our normalisation as a SentencePiece character map, which Hugging Face's tokenizers and llama.cpp apply themselves."""
+"""Our normalisation as a SentencePiece character map, which Hugging Face's tokenizers and llama.cpp apply."""
 
 import itertools
 import sys

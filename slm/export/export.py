@@ -136,8 +136,8 @@ def _prove_gguf(result: dict, path: Path, kind: str, params, model, tokenizer: T
     measured = dataclasses.asdict(proof.compare(params, model, runtime, prompts))
     measured["bits_per_byte"] = proof.bits_per_byte(runtime, documents, size)
     if not measured["bits_per_byte"] <= ours * (1 + _LOSS[kind]):
-        raise ValueError(f"the {kind} export takes {measured['bits_per_byte']:.4f} bits a byte, the checkpoint {ours:.4f}"
-                         f": more than {_LOSS[kind]:.1%} is lost, so it was not kept; export a larger type")
+        raise ValueError(f"the {kind} export takes {measured['bits_per_byte']:.4f} bits a byte, the checkpoint "
+                         f"{ours:.4f}: more than {_LOSS[kind]:.1%} is lost, so it was not kept; export a larger type")
     result["kinds"][kind] = measured
     return found
 
@@ -145,9 +145,10 @@ def _prove_gguf(result: dict, path: Path, kind: str, params, model, tokenizer: T
 def _accepted(found: proof.Proof, format: str, kind: str) -> dict:
     tolerance = _TOLERANCE[format]
     if not (found.max_logit_difference <= tolerance and found.greedy_agreement == 1):
-        raise ValueError(f"the {format} export in {kind} differs from the checkpoint by {found.max_logit_difference:.2g} "
-                         f"(at most {tolerance:g}), {found.greedy_agreement:.1%} of {found.tokens_compared} greedy tokens "
-                         "agree (all must): it was not kept; please report this with your versions of the packages")
+        raise ValueError(f"the {format} export in {kind} differs from the checkpoint by "
+                         f"{found.max_logit_difference:.2g} (at most {tolerance:g}), {found.greedy_agreement:.1%} of "
+                         f"{found.tokens_compared} greedy tokens agree (all must): it was not kept; please report this "
+                         "with your versions of the packages")
     print(f"proof: largest difference of logits {found.max_logit_difference:.2g} over {found.positions_compared} "
           f"positions, {found.greedy_agreement:.0%} of {found.tokens_compared} greedy tokens agree")
     return dataclasses.asdict(found)

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from slm.export import charsmap
 from slm.text import normalize

@@ -153,8 +153,8 @@ def read(folder: Path) -> tuple[Params, ModelConfig]:
             node[path[-1]] = turned[0] if layer is None else np.stack(turned)
     for path, shape in _shapes(model).items():
         if _at(params, path).shape != shape:
-            raise ValueError(f"{folder}: {'.'.join(path)} has the shape {_at(params, path).shape}, its config.json says "
-                             f"{shape}: the files do not belong together")
+            raise ValueError(f"{folder}: {'.'.join(path)} has the shape {_at(params, path).shape}, its config.json "
+                             f"says {shape}: the files do not belong together")
     return params, model
 
 
@@ -179,7 +179,8 @@ def read_config(folder: Path) -> ModelConfig:
     kinds = {kind: mlp for mlp, (kind, _) in _ARCHITECTURES.items()}
     mlp = kinds.get(config.get("model_type"))
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    wanted = {"model_type": (config.get("model_type"), tuple(kinds)), "hidden_act": (config.get("hidden_act"), ("silu",)),
+    wanted = {"model_type": (config.get("model_type"), tuple(kinds)),
+              "hidden_act": (config.get("hidden_act"), ("silu",)),
               "attention_bias": (config.get("attention_bias", False), (False,)),
               "mlp_bias": (config.get("mlp_bias", False), (False,)),
               "RoPE's type": (rope.get("rope_type", rope.get("type", "default")), ("default",)),

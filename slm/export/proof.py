@@ -83,8 +83,8 @@ class Transformers:
             import torch
             import transformers
         except ImportError as error:
-            raise RuntimeError(f"the proof of a Hugging Face export needs {error.name}: pip install 'slm[hugging_face]', "
-                               "or write it unproven with --config.prove=false") from None
+            raise RuntimeError(f"the proof of a Hugging Face export needs {error.name}: pip install "
+                               "'slm[hugging_face]', or write it unproven with --config.prove=false") from None
         transformers.utils.logging.disable_progress_bar()
         self._torch = torch
         self._model = transformers.AutoModelForCausalLM.from_pretrained(

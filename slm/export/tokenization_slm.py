@@ -1,4 +1,4 @@
-"""MeCab, then Unigram pieces, for transformers: `AutoTokenizer.from_pretrained(FOLDER + "/mecab", trust_remote_code=True)`.
+"""MeCab, then Unigram pieces, in transformers: `AutoTokenizer.from_pretrained(FOLDER/mecab, trust_remote_code=True)`.
 
 It calls the package slm, which made the model; install it first. Without it use the folder above, whose tokenizer does
 without MeCab and cuts a few words otherwise than the model learned.
@@ -15,13 +15,12 @@ from slm.text.tokenizer import Tokenizer
 class SlmTokenizer(PreTrainedTokenizer):
     """Ids equal to slm's own, spelled-out control symbols excepted, which transformers reads as such."""
 
-    model_input_names = ["input_ids", "attention_mask"]
-
     def __init__(self, name_or_path: str = "", **kwargs):
         self._slm = Tokenizer.load(Path(name_or_path) / "tokenizer")
         symbols = [piece for index, piece in enumerate(self._slm.pieces(range(len(self._slm))))
                    if self._slm.is_special(index)]
         kwargs.setdefault("additional_special_tokens", symbols)
+        self._ids = {piece: index for index, piece in enumerate(self._slm.pieces(range(len(self._slm))))}
         super().__init__(name_or_path=name_or_path, **kwargs)
 
     @property
@@ -29,13 +28,13 @@ class SlmTokenizer(PreTrainedTokenizer):
         return len(self._slm)
 
     def get_vocab(self) -> dict[str, int]:
-        return {piece: index for index, piece in enumerate(self._slm.pieces(range(len(self._slm))))}
+        return dict(self._ids)
 
     def _tokenize(self, text: str) -> list[str]:
         return self._slm.pieces(self._slm.encode(normalize(text)))
 
     def _convert_token_to_id(self, token: str) -> int:
-        return self.get_vocab().get(token, self._slm.unknown)
+        return self._ids.get(token, self._slm.unknown)
 
     def _convert_id_to_token(self, index: int) -> str:
         return self._slm.pieces([index])[0]

@@ -70,7 +70,8 @@ class LlamaCpp:
           RuntimeError: without xllamacpp, or a file that llama.cpp cannot load.
         """
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: make one with python -m slm.main --config=configs/export.py:gguf")
+            raise FileNotFoundError(f"{path} is missing: make one with python -m slm.main "
+                                    "--config=configs/export.py:gguf")
         try:
             import xllamacpp
         except ImportError:

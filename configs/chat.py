@@ -1,0 +1,17 @@
+"""A chat in the terminal, with llama.cpp on an export, or the JAX decoder on a training checkpoint.
+
+    python -m slm.main --config=configs/chat.py                                       # the newest GGUF export
+    python -m slm.main --config=configs/chat.py --config.runtime.model=runs/sft-sample   # a checkpoint, without export
+    python -m slm.main --config=configs/chat.py --config.ask='糖尿病とは' --config.settings.temperature=0
+
+Nothing leaves the machine, and nothing is kept but by /save. Needs pip install 'slm[local]' for llama.cpp.
+"""
+
+from slm import config
+from slm.local.chat import ChatConfig
+
+VARIANTS = {"terminal": ChatConfig()}
+
+
+def get_config(argument=None):
+    return config.select(argument, VARIANTS, "chat")

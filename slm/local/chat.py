@@ -1,0 +1,178 @@
+"""A chat in the terminal: history, streaming, and the settings in reach."""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+
+from slm.local import runtime
+from slm.local.runtime import Runtime, RuntimeConfig, Settings
+from slm.text import chat
+
+_HELP = """/new            begin a new conversation
+/system TEXT    begin a new one, with this said before it
+/set NAME=VALUE change a setting ({names})
+/settings       show them
+/undo           take back the last question and its answer
+/again          ask it again
+/save FILE      write the conversation, as messages that configs/sft.py reads
+/exit           leave (also Ctrl-D); Ctrl-C stops an answer"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatConfig:
+    """The chat job."""
+    job: str = "chat"
+    variant: str = "terminal"
+    runtime: RuntimeConfig = RuntimeConfig()
+    settings: Settings = Settings()
+    system: str = ""  # said before the conversation
+    ask: str = ""  # a question; the answer is printed and the program ends
+
+
+def run(config: ChatConfig) -> dict:
+    """Talks until the user leaves; returns what `result.json` holds, which is no text."""
+    model = runtime.load(config.runtime)
+    talk = Talk(model, config.settings, config.system)
+    if config.ask:
+        talk.ask(config.ask, _say)
+    else:
+        print(f"{model.name}, {model.context} tokens of context. /help tells what else can be typed. Nothing it says "
+              "is medical advice.")
+        _loop(talk)
+    return {"model": model.name, "turns": talk.turns}
+
+
+def _loop(talk: "Talk") -> None:
+    if sys.stdin.isatty():
+        import readline  # noqa: F401  arrows and history in input()
+    while True:
+        try:
+            line = input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if line == "/exit":
+            return
+        if not line:
+            continue
+        try:
+            if line.startswith("/"):
+                print(command(talk, line), end="")
+            else:
+                talk.ask(line, _say)
+        except (ValueError, OSError) as error:
+            print(f"error: {error}")
+
+
+def _say(piece: str) -> None:
+    print(piece, end="", flush=True)
+
+
+class Talk:
+    """A conversation with a model.
+
+    Attributes:
+      messages: what was said so far.
+      turns: questions answered since the program began.
+    """
+
+    def __init__(self, model: Runtime, settings: Settings, system: str = ""):
+        self.model, self.settings, self.turns = model, settings, 0
+        self.begin(system)
+
+    def begin(self, system: str = "") -> None:
+        self.messages: list[chat.Message] = [{"role": "system", "content": system}] if system else []
+
+    def ask(self, question: str, say: Callable[[str], None]) -> str:
+        """The answer, which `say` is given piece by piece; Ctrl-C keeps what was said until then.
+
+        Old turns are left out of what the model reads where the context has no room for them.
+
+        Raises:
+          ValueError: a question that does not fit in the context by itself; it is not kept.
+        """
+        messages = [*self.messages, {"role": "user", "content": question}]
+        pieces: list[str] = []
+        answer = self.model.stream(self._prompt(messages), self.settings)
+        try:
+            for piece in answer:
+                pieces.append(piece)
+                say(piece)
+        except KeyboardInterrupt:
+            answer.close()
+        say("\n")
+        self.messages = [*messages, {"role": "assistant", "content": "".join(pieces)}]
+        self.turns += 1
+        return "".join(pieces)
+
+    def _prompt(self, messages: list[chat.Message]) -> list[int]:
+        system = messages[:1] if messages[0]["role"] == "system" else []
+        turns = messages[len(system):]
+        room = self.model.context - min(self.settings.max_tokens, self.model.context // 4)
+        while True:
+            ids = chat.encode(self.model.tokenizer, [*system, *turns], reply=True).ids
+            if len(ids) <= room:
+                return ids
+            if len(turns) == 1:
+                raise ValueError(f"the question has {len(ids)} tokens, the model's context is {self.model.context} and "
+                                 "a part of it is the answer's: shorten the question")
+            turns = turns[2:]
+
+    def undo(self) -> str | None:
+        """Takes back the last question and its answer; returns the question."""
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            return None
+        *self.messages, question, _ = self.messages
+        return question["content"]
+
+
+def command(talk: Talk, line: str) -> str:
+    """Does what a line that begins with a slash says; returns what there is to print."""
+    name, _, rest = line.partition(" ")
+    rest = rest.strip()
+    names = ", ".join(field.name for field in dataclasses.fields(Settings))
+    if name == "/help":
+        return _HELP.format(names=names) + "\n"
+    if name in ("/new", "/system"):
+        talk.begin(rest)
+        return "a new conversation\n"
+    if name == "/set":
+        talk.settings = changed(talk.settings, rest)
+        return ""
+    if name == "/settings":
+        return f"{talk.settings}\n"
+    if name == "/undo":
+        return "taken back\n" if talk.undo() is not None else "there is nothing to take back\n"
+    if name == "/again":
+        if (question := talk.undo()) is None:
+            return "there is nothing to ask again\n"
+        talk.settings = dataclasses.replace(talk.settings, seed=talk.settings.seed + 1)
+        talk.ask(question, _say)
+        return ""
+    if name == "/save":
+        import json
+        if not rest:
+            raise ValueError("/save needs the name of a file")
+        Path(rest).write_text(json.dumps({"messages": talk.messages}, ensure_ascii=False) + "\n", encoding="utf-8")
+        return f"written to {rest}\n"
+    return f"{name} is not known: /help tells what is\n"
+
+
+def changed(settings: Settings, text: str) -> Settings:
+    """Settings with NAME=VALUE.
+
+    Raises:
+      ValueError: an unknown name, or a value that it cannot have.
+    """
+    name, _, value = text.partition("=")
+    kinds = typing.get_type_hints(Settings)
+    if name.strip() not in kinds:
+        raise ValueError(f"{name.strip()!r} is no setting: known are {', '.join(kinds)}")
+    kind = kinds[name.strip()]
+    try:
+        read = kind(value.strip())
+    except ValueError:
+        raise ValueError(f"{name.strip()} is {kind.__name__}, not {value.strip()!r}") from None
+    return dataclasses.replace(settings, **{name.strip(): read})

@@ -1,0 +1,259 @@
+"""An OpenAI-compatible server on llama.cpp: completions and chat, streaming, log probabilities, stop, seed.
+
+Our tokenizer makes the ids, so text is cut as the model learned it and a control symbol in it stays text. It listens on
+this machine only, unless the user gives a token; it keeps and logs no text; how much it accepts is bounded.
+"""
+
+import asyncio
+import dataclasses
+import hmac
+import json
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from slm.local import runtime
+from slm.local.openai_format import Request, Told, read_chat, read_completion
+from slm.local.runtime import LlamaCpp, RuntimeConfig, Settings
+
+_HERE = ("127.0.0.1", "localhost", "::1")
+_SHORTEST_TOKEN = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeConfig:
+    """The serve job."""
+    job: str = "serve"
+    variant: str = "local"
+    runtime: RuntimeConfig = RuntimeConfig()
+    settings: Settings = Settings()  # of requests that say nothing; max_tokens is the most that any may ask for
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token_file: str = ""  # its first line is what clients must send as their API key; needed for any other host
+    parallel: int = 2  # requests computed together
+    waiting: int = 16  # requests that may wait for their turn; others are told to come again
+    request_bytes: int = 1_000_000
+    body_seconds: float = 30.0  # in which a request must have arrived
+
+    def __post_init__(self):
+        if self.host not in _HERE and not self.token_file:
+            raise ValueError(f"host={self.host} opens the model to other machines, and token_file is empty: name a "
+                             f"file with a secret of at least {_SHORTEST_TOKEN} characters, or leave host at 127.0.0.1")
+        if min(self.parallel, self.request_bytes) < 1 or self.waiting < 0 or self.body_seconds <= 0:
+            raise ValueError(f"parallel={self.parallel}, request_bytes={self.request_bytes}, waiting={self.waiting}, "
+                             f"body_seconds={self.body_seconds}: give at least 1, 1, 0 and more than 0")
+
+
+def run(config: ServeConfig) -> dict:
+    """Serves until it is interrupted; returns what `result.json` holds."""
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise RuntimeError(f"serving needs {error.name}: pip install 'slm[local]'") from None
+    token = _read_token(config.token_file) if config.token_file else ""
+    model = runtime.load(config.runtime, config.parallel)
+    if not isinstance(model, LlamaCpp):
+        raise ValueError(f"{model.name} is a training checkpoint: export it for llama.cpp first, with python -m "
+                         f"slm.main --config=configs/export.py:gguf --config.checkpoint={model.name}")
+    _silence_llama()
+    service = Service(config, model, token)
+    print(f"serving {model.name} on http://{config.host}:{config.port}/v1, {config.parallel} requests at a time; "
+          "Ctrl-C ends it. Nothing it says is medical advice.", flush=True)
+    uvicorn.run(service.app(), host=config.host, port=config.port, log_level="error", access_log=False,
+                timeout_keep_alive=15, timeout_graceful_shutdown=5, server_header=False)
+    return {"model": model.name, "requests": service.requests, "tokens": service.tokens}
+
+
+def _silence_llama() -> None:
+    """llama.cpp writes parts of what it cannot read to the error output; Python's own errors still go there."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+
+
+def _read_token(path: str) -> str:
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    token = lines[0].strip() if lines else ""
+    if len(token) < _SHORTEST_TOKEN:
+        raise ValueError(f"{path} begins with a token of {len(token)} characters: give at least {_SHORTEST_TOKEN}, "
+                         "for example of python -c 'import secrets; print(secrets.token_urlsafe())'")
+    return token
+
+
+class Refused(Exception):
+    """A request that is answered by an HTTP error."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+class Service:
+    """The routes, and the turns of the requests.
+
+    Attributes:
+      requests, tokens: answered and told so far.
+    """
+
+    def __init__(self, config: ServeConfig, model: LlamaCpp, token: str):
+        self.config, self.model, self.token = config, model, token
+        self.requests = self.tokens = self._inside = 0
+        self._turns = asyncio.Semaphore(config.parallel)
+
+    def app(self):
+        from starlette.applications import Starlette
+        from starlette.middleware import Middleware
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+        from starlette.routing import Route
+        # A page of the web whose name is made to point here must not reach the model through its reader's browser.
+        own = Middleware(TrustedHostMiddleware, allowed_hosts=["*"] if self.token else list(_HERE))
+        return Starlette(middleware=[own], routes=[
+            Route("/health", self._health), Route("/v1/models", self._models),
+            Route("/v1/completions", self._completions, methods=["POST"]),
+            Route("/v1/chat/completions", self._chat, methods=["POST"])])
+
+    async def _health(self, request):
+        return _json(200, {"status": "ok"})
+
+    async def _models(self, request):
+        try:
+            self._admit(request)
+        except Refused as refused:
+            return _error(refused)
+        return _json(200, {"object": "list", "data": [{"id": self.model.name, "object": "model", "created": 0,
+                                                       "owned_by": "local"}]})
+
+    async def _completions(self, request):
+        return await self._answer(request, chat=False)
+
+    async def _chat(self, request):
+        return await self._answer(request, chat=True)
+
+    async def _answer(self, request, chat: bool):
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import StreamingResponse
+        try:
+            self._admit(request)
+            body = await self._body(request)
+            try:
+                asked = (read_chat if chat else read_completion)(body, self.model, self.config.settings)
+            except ValueError as error:
+                raise Refused(400, str(error)) from None
+            if self._inside >= self.config.parallel + self.config.waiting:
+                raise Refused(429, f"{self._inside} requests are being answered or wait: come again later")
+            chunks = self._chunks(request, asked)
+            first = await anext(chunks)  # an error is told before anything is streamed
+        except Refused as refused:
+            return _error(refused)
+        except (StopAsyncIteration, ClientDisconnect):
+            return _error(Refused(499, "the client has gone"))
+        told = Told(self.model.name, asked)
+        if asked.stream:
+            return StreamingResponse(self._events(told, first, chunks), media_type="text/event-stream",
+                                     headers={"Cache-Control": "no-store"})
+        try:
+            told.take(first)
+            async for chunk in chunks:
+                told.take(chunk)
+        except Refused as refused:
+            return _error(refused)
+        return _json(200, told.whole())
+
+    def _admit(self, request) -> None:
+        if self.token:
+            given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+            if not hmac.compare_digest(given, self.token.encode()):
+                raise Refused(401, "the API key is missing or wrong")
+
+    async def _body(self, request) -> dict[str, Any]:
+        # A browser sends this type to another site only after asking, and is never answered yes.
+        if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+            raise Refused(415, "the Content-Type has to be application/json")
+        limit, data = self.config.request_bytes, bytearray()
+        try:
+            async with asyncio.timeout(self.config.body_seconds):
+                async for part in request.stream():
+                    data += part
+                    if len(data) > limit:
+                        raise Refused(413, f"the request is longer than {limit} bytes")
+        except TimeoutError:
+            raise Refused(408, f"the request did not arrive within {self.config.body_seconds:g} s") from None
+        try:
+            body = json.loads(data)
+        except (ValueError, RecursionError):
+            raise Refused(400, "the request is not JSON in UTF-8") from None
+        if not isinstance(body, dict):
+            raise Refused(400, "the request is not a JSON object")
+        return body
+
+    async def _chunks(self, request, asked: Request) -> AsyncIterator[dict[str, Any]]:
+        """llama.cpp's chunks, in turn with other requests; it stops computing when nobody listens any more."""
+        self._inside += 1
+        stopped = threading.Event()
+        worker = None
+        try:
+            async with self._turns:
+                loop, queue = asyncio.get_running_loop(), asyncio.Queue()
+
+                def take(chunk: dict) -> bool:
+                    loop.call_soon_threadsafe(queue.put_nowait, chunk)
+                    return stopped.is_set()
+
+                def compute() -> None:
+                    try:
+                        self.model.complete(asked.completion, take)
+                    finally:
+                        loop.call_soon_threadsafe(queue.put_nowait, None)
+
+                worker = loop.run_in_executor(None, compute)
+                try:
+                    while True:
+                        try:
+                            chunk = await asyncio.wait_for(queue.get(), 1.0)
+                        except TimeoutError:
+                            if await request.is_disconnected():
+                                return
+                            continue
+                        if chunk is None:
+                            break
+                        if "error" in chunk:
+                            raise Refused(400 if chunk["error"].get("code") == 400 else 500, chunk["error"]["message"])
+                        self.tokens += 1
+                        yield chunk
+                    self.requests += 1
+                finally:
+                    stopped.set()
+                    await asyncio.shield(worker)  # the turn is over when llama.cpp has let go
+        finally:
+            self._inside -= 1
+
+    async def _events(self, told: "Told", first: dict, chunks: AsyncIterator[dict]) -> AsyncIterator[str]:
+        try:
+            yield _event(told.take(first))
+            async for chunk in chunks:
+                yield _event(told.take(chunk))
+        except Refused as refused:
+            yield _event({"error": {"message": str(refused), "code": refused.status}})
+            return
+        finally:
+            await chunks.aclose()
+        if told.asked.include_usage:
+            yield _event(told.part([]) | {"usage": told.usage})
+        yield "data: [DONE]\n\n"
+
+
+def _event(value: dict) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+def _json(status: int, value: dict):
+    from starlette.responses import JSONResponse
+    return JSONResponse(value, status)
+
+
+def _error(refused: Refused):
+    kind = "invalid_request_error" if refused.status < 500 else "server_error"
+    return _json(refused.status, {"error": {"message": str(refused), "type": kind, "code": refused.status}})
