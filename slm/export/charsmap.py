@@ -1,5 +1,6 @@
 """Our normalisation as a SentencePiece character map, which Hugging Face's tokenizers and llama.cpp apply."""
 
+import functools
 import itertools
 import sys
 import unicodedata
@@ -12,6 +13,7 @@ _DIGITS = "0123456789０１２３４５６７８９"
 _RAISED, _LOWERED = ("".join(map(chr, table)) for table in (SUPERSCRIPTS, SUBSCRIPTS))
 
 
+@functools.cache
 def characters() -> dict[str, str]:
     """What `normalize` makes of single characters and of those that compose with a mark after them."""
     singles = [chr(code) for code in range(1, sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
@@ -29,7 +31,20 @@ def in_context() -> dict[str, str]:
     return _changed([*fractions, *runs, *_runs(_RAISED, 3), *beside])
 
 
-def compiled(rules: dict[str, str]) -> bytes:
+@functools.cache
+def whole() -> bytes:
+    """For a program that takes the longest match anywhere, as llama.cpp does."""
+    return _compiled(characters() | in_context())
+
+
+@functools.cache
+def of_characters() -> bytes:
+    """For one that only replaces characters, after marks were put in beside runs of raised and lowered digits."""
+    plain = {chr(old): chr(new) for old, new in (SUPERSCRIPTS | SUBSCRIPTS).items()}
+    return _compiled(characters() | plain)
+
+
+def _compiled(rules: dict[str, str]) -> bytes:
     """Rules as SentencePiece's precompiled map."""
     from sentencepiece import sentencepiece_model_pb2
     sentencepiece.set_min_log_level(1)  # it tells of each map

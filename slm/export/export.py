@@ -59,7 +59,7 @@ def run(config: ExportConfig, workdir: Path) -> dict:
     params, model, tokenizer = generate.load(source)
     # In the dtype of the training nothing could be compared.
     model = dataclasses.replace(model, compute_dtype="float32")
-    texts, documents = _texts(config, tokenizer)
+    texts, documents = _texts(config, tokenizer, model.context)
     prompts = _prompts(config, tokenizer, texts, documents, model.context)
     name = config.name or "-".join(source.parts[-2:])
     result = {"checkpoint": str(source), "name": name, "format": config.format,
@@ -163,15 +163,19 @@ def _rounded(params, dtype: str):
 
 # The text ---------------------------------------------------------------------------------------------------------
 
-def _texts(config: ExportConfig, tokenizer: Tokenizer) -> tuple[list[str], list[list[int]]]:
+def _texts(config: ExportConfig, tokenizer: Tokenizer, context: int) -> tuple[list[str], list[list[int]]]:
     """Normalised beginnings of documents, and of the first of them the ids, with both ends."""
     end = tokenizer.end_of_document
     texts, documents, tokens = [], [], 0
     for document in sources.documents(CorpusConfig(files=config.text, sample_megabytes=0.2)):
         text = normalize(document.text)[:200]
+        ids = tokenizer.encode(text)
+        while len(ids) > context - 2:
+            text = text[:len(text) // 2]
+            ids = tokenizer.encode(text)
         texts.append(text)
         if tokens < config.text_tokens:
-            documents.append([end, *tokenizer.encode(text), end])
+            documents.append([end, *ids, end])
             tokens += len(documents[-1])
         if len(texts) >= 500:
             break

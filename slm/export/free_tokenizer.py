@@ -8,13 +8,14 @@ from slm.text import normalize
 from slm.text.tokenizer import WHITE_SPACE_SYMBOLS, Tokenizer
 
 _SPACE = "▁"
-_OUT_OF_REACH = 20.0  # below the least likely piece: what a text never reads as a piece
+_OUT_OF_REACH = 1000.0  # below the least likely piece: what a text never reads as a piece
 
 
 def build(tokenizer: Tokenizer):
     """A `tokenizers.Tokenizer` with the ids of ours.
 
-    Unlike ours it reads control symbols that are spelled out in a text, as Hugging Face's tokenizers do.
+    Unlike ours it reads control symbols that are spelled out in a text, as Hugging Face's tokenizers do, and the name
+    of a byte (<0x41>) where the vocabulary has no piece for its characters.
 
     Raises:
       RuntimeError: without the package.
@@ -50,10 +51,10 @@ def _normalizer():
              f"(?<=[^{raised[1:]})(?={raised})": "^",
              f"(?<={digit})(?={lowered})|(?<=[^{lowered[1:-1]}0-9０-９])(?={lowered}+{digit})": "_",
              f"(?<={raised}|{lowered})(?={digit})": " "}
-    spelled = {chr(old): chr(new) for old, new in (normalize.SUPERSCRIPTS | normalize.SUBSCRIPTS).items()}
     return normalizers.Sequence([
+        normalizers.NFC(),
         *(normalizers.Replace(Regex(pattern), mark) for pattern, mark in marks.items()),
-        normalizers.Precompiled(charsmap.compiled(charsmap.characters() | spelled))])
+        normalizers.Precompiled(charsmap.of_characters())])
 
 
 def difference(ours: Tokenizer, others: Iterable[tuple[str, Sequence[int]]]) -> float:

@@ -130,7 +130,10 @@ def _add_sizes(writer, model: ModelConfig) -> None:
 
 
 def _add_tokenizer(writer, tokenizer: Tokenizer) -> None:
-    """The vocabulary as llama.cpp's Unigram ("t5"): no MeCab, no bytes for rare characters."""
+    """The vocabulary as llama.cpp's Unigram ("t5"): no MeCab, no bytes for rare characters.
+
+    llama.cpp cuts line ends out before anything else, so that \\r\\n is two of them there.
+    """
     import gguf
     kinds, pieces, scores = gguf.TokenType, tokenizer.pieces(range(len(tokenizer))), tokenizer.scores()
     types = [kinds.BYTE if tokenizer.is_byte(index) else kinds.UNKNOWN if index == tokenizer.unknown
@@ -145,7 +148,7 @@ def _add_tokenizer(writer, tokenizer: Tokenizer) -> None:
     writer.add_bos_token_id(tokenizer.end_of_document)  # every document began with it
     writer.add_eos_token_id(tokenizer.end_of_document)
     writer.add_eot_token_id(tokenizer.special(END_OF_TURN))
-    writer.add_precompiled_charsmap(charsmap.compiled(charsmap.characters() | charsmap.in_context()))
+    writer.add_precompiled_charsmap(charsmap.whole())
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
