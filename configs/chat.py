@@ -2,7 +2,7 @@
 
     python -m slm.main --config=configs/chat.py                                       # the newest GGUF export
     python -m slm.main --config=configs/chat.py --config.runtime.model=runs/sft-sample   # a checkpoint, without export
-    python -m slm.main --config=configs/chat.py --config.ask='糖尿病とは' --config.settings.temperature=0
+    echo '糖尿病とは' | python -m slm.main --config=configs/chat.py --config.settings.temperature=0
 
 Nothing leaves the machine, and nothing is kept but by /save. Needs pip install 'slm[local]' for llama.cpp.
 """

@@ -28,30 +28,26 @@ class ChatConfig:
     runtime: RuntimeConfig = RuntimeConfig()
     settings: Settings = Settings()
     system: str = ""  # said before the conversation
-    ask: str = ""  # a question; the answer is printed and the program ends
 
 
 def run(config: ChatConfig) -> dict:
-    """Talks until the user leaves; returns what `result.json` holds, which is no text."""
+    """Talks until the user leaves, or the lines of a pipe end; returns what `result.json` holds, which is no text."""
     model = runtime.load(config.runtime)
     talk = Talk(model, config.settings, config.system)
-    if config.ask:
-        talk.ask(config.ask, _say)
-    else:
+    if sys.stdin.isatty():
+        import readline  # noqa: F401  arrows and history in input()
         print(f"{model.name}, {model.context} tokens of context. /help tells what else can be typed. Nothing it says "
               "is medical advice.")
-        _loop(talk)
+    _loop(talk, "> " if sys.stdin.isatty() else "")
     return {"model": model.name, "turns": talk.turns}
 
 
-def _loop(talk: "Talk") -> None:
-    if sys.stdin.isatty():
-        import readline  # noqa: F401  arrows and history in input()
+def _loop(talk: "Talk", prompt: str) -> None:
     while True:
         try:
-            line = input("> ").strip()
+            line = input(prompt).strip()
         except (EOFError, KeyboardInterrupt):
-            print()
+            print(end="\n" if prompt else "")
             return
         if line == "/exit":
             return

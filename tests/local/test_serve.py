@@ -1,0 +1,295 @@
+"""The server, as real clients meet it."""
+
+import concurrent.futures
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from slm import generate
+from slm.local.openai_format import read_chat, read_completion
+from slm.local.runtime import RuntimeConfig, Settings
+from slm.local.serve import ServeConfig
+from slm.text import chat
+from slm.text.tokenizer import END_OF_TURN
+from tests.local.conftest import MODEL
+
+QUESTION = [{"role": "user", "content": "糖尿病とは何ですか"}]
+# Connects and binds of Python's are held to this machine; what llama.cpp itself does is read from /proc.
+GUARD = """
+import sys
+def hook(event, args):
+    if event in ('socket.connect', 'socket.bind', 'socket.getaddrinfo'):
+        place = args[0] if event == 'socket.getaddrinfo' else args[1]
+        host = place[0] if isinstance(place, tuple) else place
+        if host not in ('127.0.0.1', None):
+            print('OUTSIDE', event, host, flush=True)
+            raise OSError('the network is unplugged')
+sys.addaudithook(hook)
+from slm.main import run
+run()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """`configs/serve.py` in a process of its own."""
+
+    def __init__(self, folder, tmp_path, *flags):
+        self.port, self.log = free_port(), tmp_path / "log"
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", GUARD, "--config=configs/serve.py", f"--config.runtime.model={folder}",
+                 f"--config.port={self.port}", f"--workdir={tmp_path / 'run'}", *flags],
+                stdout=log, stderr=subprocess.STDOUT, cwd=Path(__file__).parents[2])
+        self.url = f"http://127.0.0.1:{self.port}"
+        for _ in range(300):
+            try:
+                return urllib.request.urlopen(self.url + "/health", timeout=5).close()
+            except OSError:
+                assert self.process.poll() is None, self.log.read_text()
+                time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+    def post(self, path, body, headers=(), raw=None):
+        """(status, answer)."""
+        data = json.dumps(body).encode() if raw is None else raw
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"} | dict(headers))
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            text = error.read()
+            return error.code, json.loads(text) if text[:1] == b"{" else text.decode()
+
+    def memory(self) -> int:
+        """Resident megabytes."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") // 1_000_000
+
+    def close(self):
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(20) == 0, self.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def server(exported, tmp_path_factory):
+    pytest.importorskip("uvicorn")
+    server = Server(exported, tmp_path_factory.mktemp("server"), "--config.settings.max_tokens=64")
+    yield server
+    server.close()
+    assert "requests" in json.loads((server.log.parent / "run" / "result.json").read_text())
+
+
+@pytest.fixture
+def client(server):
+    openai = pytest.importorskip("openai")
+    return openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+
+
+def ours(params, words, prompt, count):
+    ids, = generate.generate(params, MODEL, [prompt], count, generate.Sampler(temperature=0.0), 0,
+                             words.special(END_OF_TURN))
+    return words.decode(ids).rstrip("\ufffd")  # llama.cpp holds back what is only the beginning of a character
+
+
+def test_the_answer_is_ours(client, params, words):
+    said = client.chat.completions.create(model="tiny", messages=QUESTION, temperature=0, max_tokens=12)
+    prompt = chat.encode(words, QUESTION, reply=True).ids
+    assert said.choices[0].message.content == ours(params, words, prompt, 12)
+    assert said.usage.prompt_tokens == len(prompt) and said.usage.completion_tokens == 12
+    told = client.completions.create(model="tiny", prompt="患者は<|end|>", temperature=0, max_tokens=12)
+    prompt = [words.end_of_document, *words.encode("患者は<|end|>")]  # a symbol that is spelled out is text
+    assert told.choices[0].text == ours(params, words, prompt, 12)
+    by_ids = client.completions.create(model="tiny", prompt=prompt, temperature=0, max_tokens=12)
+    assert by_ids.choices[0].text == told.choices[0].text
+
+
+def test_streams_seeds_and_stops(client):
+    def ask(**options):
+        return client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=24, **options)
+
+    whole = ask(temperature=1, seed=7).choices[0].message.content
+    parts = list(ask(temperature=1, seed=7, stream=True, stream_options={"include_usage": True}))
+    assert "".join(part.choices[0].delta.content or "" for part in parts if part.choices) == whole
+    assert parts[0].choices[0].delta.role == "assistant" and parts[-1].usage.completion_tokens == 24
+    assert parts[-2].choices[0].finish_reason == "length"
+    assert ask(temperature=1, seed=8).choices[0].message.content != whole
+    stop = whole[6:8]
+    stopped = ask(temperature=1, seed=7, stop=[stop]).choices[0]
+    assert stopped.finish_reason == "stop" and stopped.message.content == whole[:whole.index(stop)]
+
+
+def test_log_probabilities(client):
+    chosen = client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=4, temperature=0, logprobs=True,
+                                            top_logprobs=3).choices[0]
+    for token in chosen.logprobs.content:
+        assert token.logprob == token.top_logprobs[0].logprob <= 0 and len(token.top_logprobs) == 3
+    assert "".join(token.token for token in chosen.logprobs.content) == chosen.message.content
+    told = client.completions.create(model="tiny", prompt="患者", max_tokens=4, temperature=0, logprobs=2).choices[0]
+    assert len(told.logprobs.token_logprobs) == 4 and len(told.logprobs.top_logprobs[0]) == 2
+
+
+def test_curl(server):
+    done = subprocess.run(
+        ["curl", "-sN", server.url + "/v1/chat/completions", "-H", "Content-Type: application/json", "-d",
+         json.dumps({"messages": QUESTION, "stream": True, "max_tokens": 3})], capture_output=True, text=True, timeout=30)
+    events = [line.removeprefix("data: ") for line in done.stdout.splitlines() if line]
+    assert events[-1] == "[DONE]"
+    assert json.loads(events[-2])["choices"][0]["finish_reason"] == "length"
+
+
+BAD = [
+    ("/v1/completions", {"prompt": ["a"]}, 400, "one text, or a list of token ids"),
+    ("/v1/completions", {}, 400, "prompt has to be"),
+    ("/v1/completions", {"prompt": [2, 99_999]}, 400, "outside of the vocabulary, 0 to 3071"),
+    ("/v1/completions", {"prompt": "a", "max_tokens": 0}, 400, "max_tokens has to be a whole number"),
+    ("/v1/completions", {"prompt": "a", "max_tokens": True}, 400, "max_tokens has to be a whole number"),
+    ("/v1/completions", {"prompt": "a", "temperature": "hot"}, 400, "temperature has to be a number"),
+    ("/v1/completions", {"prompt": "a", "n": 2}, 400, "n is not supported"),
+    ("/v1/completions", {"prompt": "a", "stop": [""]}, 400, "stop has to be"),
+    ("/v1/completions", {"prompt": "\ud800"}, 400, "lone surrogate"),
+    ("/v1/completions", {"prompt": "a", "grammar": "root ::= ("}, 400, "grammar"),
+    ("/v1/completions", {"prompt": "a", "grammar": "root ::= " + "(" * 9000}, 400, "grammar"),
+    ("/v1/completions", {"prompt": "患" * 400}, 400, "the model's context is 256"),
+    ("/v1/chat/completions", {"messages": []}, 400, "list of at least one"),
+    ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "x"}]}, 400, "role 'tool'"),
+    ("/v1/chat/completions", {"messages": QUESTION, "response_format": {"type": "json_object"}}, 400, "grammar"),
+    ("/v1/chat/completions", {"messages": QUESTION, "tools": [{}]}, 400, "tools is not supported"),
+]
+
+
+@pytest.mark.parametrize("path, body, status, message", BAD, ids=[own[3][:20] + str(i) for i, own in enumerate(BAD)])
+def test_what_cannot_be_done_is_said(server, path, body, status, message):
+    found, answer = server.post(path, body)
+    assert found == status and message in answer["error"]["message"]
+
+
+def test_what_is_no_request_is_refused(server):
+    assert server.post("/v1/completions", None, raw=b"{")[0] == 400
+    assert server.post("/v1/completions", None, raw=b"\xff\xfe")[0] == 400
+    assert server.post("/v1/completions", None, raw=b"[" * 100_000)[0] == 400
+    assert server.post("/v1/completions", None, raw=b"x" * 1_000_001)[0] == 413
+    assert server.post("/v1/completions", {"prompt": "a"}, {"Content-Type": "text/plain"})[0] == 415
+    assert server.post("/v1/completions", {"prompt": "a"}, {"Host": "evil.example"})[0] == 400
+
+
+def test_a_grammar_holds(client):
+    said = client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=20,
+                                          extra_body={"grammar": 'root ::= "はい" | "いいえ"'})
+    assert said.choices[0].message.content in ("はい", "いいえ")
+
+
+def test_other_machines_need_a_token(exported, tmp_path):
+    pytest.importorskip("uvicorn")
+    with pytest.raises(ValueError, match=r"host=0\.0\.0\.0 opens the model to other machines"):
+        ServeConfig(host="0.0.0.0")
+    secret = tmp_path / "secret"
+    secret.write_text("short\n")
+    done = subprocess.run([sys.executable, "-m", "slm.main", "--config=configs/serve.py", f"--workdir={tmp_path / 'x'}",
+                           f"--config.token_file={secret}", f"--config.runtime.model={exported}"], capture_output=True,
+                          text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 1 and "a token of 5 characters: give at least 16" in done.stderr
+    secret.write_text("a-long-enough-secret\n")
+    server = Server(exported, tmp_path, f"--config.token_file={secret}", "--config.parallel=1", "--config.waiting=0")
+    body = {"prompt": "患者", "max_tokens": 2}
+    assert server.post("/v1/completions", body)[0] == 401
+    assert server.post("/v1/completions", body, {"Authorization": "Bearer wrong"})[0] == 401
+    right = {"Authorization": "Bearer a-long-enough-secret"}
+    assert server.post("/v1/completions", body, right)[0] == 200
+    # One at a time, and nobody waits.
+    long = {"prompt": "患者", "max_tokens": 240, "temperature": 1}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda _: server.post("/v1/completions", long, right)[0], range(8)))
+    assert set(statuses) == {200, 429}
+    server.close()
+    log = server.log.read_text()
+    assert "患者" not in log and "secret" not in log
+
+
+def test_only_this_machine_is_talked_to(server):
+    """llama.cpp's own sockets included: all that is open is our port on 127.0.0.1."""
+    inodes = {os.readlink(path)[8:-1] for path in Path(f"/proc/{server.process.pid}/fd").iterdir()
+              if os.readlink(path).startswith("socket:")}
+    open_ones = []
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/{server.process.pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[9] in inodes:
+                open_ones.append((table, fields[1], fields[2]))
+    listening = [own for own in open_ones if own[2] == "00000000:0000"]
+    assert listening == [("tcp", f"0100007F:{server.port:04X}", "00000000:0000")]
+    assert all(own[2].startswith("0100007F:") for own in open_ones if own not in listening)
+    assert "OUTSIDE" not in server.log.read_text()
+
+
+def test_two_hundred_requests_from_sixteen_clients(server):
+    """Some leave in the middle, some are no requests: every other gets its own answer, and memory stays."""
+    words = ["糖尿病", "高血圧", "肺炎", "喘息", "骨折", "貧血", "頭痛", "発熱"]
+    prompts = [f"{a}と{b}の患者{i}" for i, (a, b) in enumerate(zip(words * 2, words[3:] + words[:3] + words))]
+    bodies = [{"prompt": prompt, "max_tokens": 24, "temperature": 0} for prompt in prompts]
+    expected = {body["prompt"]: server.post("/v1/completions", body)[1]["choices"][0]["text"] for body in bodies}
+    assert len(set(expected.values())) > 8
+
+    def client(number):
+        chance = random.Random(number)
+        for _ in range(13):
+            kind, body = chance.random(), chance.choice(bodies)
+            if kind < 0.15:
+                leave(server, body | {"stream": True, "max_tokens": 64}, chance)
+            elif kind < 0.25:
+                leave(server, body | {"max_tokens": 64}, chance)
+            elif kind < 0.3:
+                assert server.post("/v1/completions", None, raw=b"x" * 1_500_000)[0] == 413
+            elif kind < 0.4:
+                assert server.post("/v1/completions", None, raw=chance.randbytes(50))[0] == 400
+            else:
+                while (told := server.post("/v1/completions", body))[0] == 429:
+                    time.sleep(0.05)
+                assert told[0] == 200 and told[1]["choices"][0]["text"] == expected[body["prompt"]]
+        return 13
+
+    memory = []
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for _ in range(2):
+            assert sum(pool.map(client, range(16))) == 208
+            memory.append(server.memory())
+    assert memory[1] - memory[0] < 20, memory
+    assert server.post("/v1/completions", bodies[0])[0] == 200
+    log = server.log.read_text()
+    assert "Traceback" not in log and not any(word in log for word in words)
+
+
+def leave(server, body, chance):
+    """Sends a request and closes the connection at some time during the answer."""
+    data = json.dumps(body).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                           b"Content-Length: %d\r\n\r\n" % len(data) + data[:chance.choice([10, len(data)])])
+        time.sleep(chance.random() * 0.05)
+
+
+def test_reading_a_request(words, exported):
+    from slm.local import runtime
+    model = runtime.load(RuntimeConfig(str(exported)))
+    asked = read_completion({"prompt": "患者", "max_tokens": 10_000, "top_p": 0, "stream": True}, model, Settings())
+    assert asked.completion["max_tokens"] == model.context - len(asked.completion["prompt"])
+    assert asked.stream and asked.logprobs == -1 and asked.completion["stop"] == []
+    told = read_chat({"messages": [{"role": "developer", "content": [{"type": "text", "text": "医師"}]}, *QUESTION],
+                      "logprobs": True}, model, Settings())
+    expected = chat.encode(words, [{"role": "system", "content": "医師"}, *QUESTION], reply=True).ids
+    assert told.completion["prompt"] == expected and told.logprobs == 0

@@ -1,0 +1,140 @@
+"""The chat in the terminal, and the runtimes under it."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slm import generate
+from slm.local import chat as terminal
+from slm.local import runtime
+from slm.local.runtime import Jax, LlamaCpp, RuntimeConfig, Settings
+from slm.text import chat
+from slm.text.tokenizer import END_OF_TURN
+from tests.local.conftest import MODEL
+
+GREEDY = Settings(max_tokens=10, temperature=0.0)
+SAMPLED = Settings(max_tokens=40, temperature=1.0, seed=3)
+QUESTION = [{"role": "user", "content": "糖尿病とは"}]
+
+
+@pytest.fixture(scope="module")
+def llama(exported):
+    return runtime.load(RuntimeConfig(str(exported)))
+
+
+class Echo:
+    """A stand-in: it says how long a prompt it was given."""
+
+    name, context = "echo", 64
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.prompts = tokenizer, []
+
+    def stream(self, prompt, settings):
+        self.prompts.append(list(prompt))
+        yield from ("答え", str(len(self.prompts)))
+
+
+def test_pieces_of_a_stream_are_the_answer_of_ours(llama, params, words):
+    prompt = chat.encode(words, QUESTION, reply=True).ids
+    ids, = generate.generate(params, MODEL, [prompt], 10, generate.Sampler(temperature=0.0), 0,
+                             words.special(END_OF_TURN))
+    pieces = list(llama.stream(prompt, GREEDY))
+    assert "".join(pieces) == words.decode(ids).rstrip("\ufffd") and len(pieces) > 3
+
+
+def test_a_seed_decides_and_a_stream_can_be_left(llama, words):
+    prompt = chat.encode(words, QUESTION, reply=True).ids
+    once = "".join(llama.stream(prompt, SAMPLED))
+    begun = llama.stream(prompt, SAMPLED)
+    next(begun)
+    begun.close()
+    assert "".join(llama.stream(prompt, SAMPLED)) == once
+    assert "".join(llama.stream(prompt, Settings(max_tokens=40, temperature=1.0, seed=4))) != once
+    with pytest.raises(ValueError, match="exceeds the available context size"):
+        list(llama.stream(prompt * 100, GREEDY))
+
+
+def test_the_model_is_found(exported, tmp_path, monkeypatch):
+    file = exported / "tiny-f32.gguf"
+    assert runtime.gguf_of(exported) == runtime.gguf_of(file) == file
+    for name, size in (("large", 5_000), ("small", 50)):
+        (tmp_path / f"{name}.gguf").write_bytes(file.read_bytes()[:size])
+    assert runtime.gguf_of(tmp_path).name == "small.gguf"
+    for wrong, message in ((tmp_path / "small.gguf", "is no GGUF file that states its context"),
+                           (tmp_path / "large.gguf", "llama.cpp could not load .*cut short")):
+        with pytest.raises((ValueError, RuntimeError), match=message):
+            LlamaCpp(wrong, None)
+    with pytest.raises(FileNotFoundError, match=r"configs/export.py:gguf"):
+        LlamaCpp(tmp_path / "none.gguf", None)
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(RuntimeError, match=r"pip install 'slm\[local\]'"):
+        LlamaCpp(file, None)
+
+
+def test_a_talk_remembers_and_forgets_the_oldest(words):
+    model, said = Echo(words), []
+    talk = terminal.Talk(model, GREEDY, system="医師")
+    assert talk.ask("一", said.append) == "答え1" and "".join(said) == "答え1\n"
+    talk.ask("二", said.append)
+    assert [own["content"] for own in talk.messages] == ["医師", "一", "答え1", "二", "答え2"]
+    assert model.prompts[1] == chat.encode(words, talk.messages[:4], reply=True).ids
+    for _ in range(6):
+        talk.ask("次の質問", said.append)
+    assert max(map(len, model.prompts)) <= model.context - GREEDY.max_tokens
+    assert model.prompts[-1][:4] == model.prompts[0][:4]  # the system turn stays
+    with pytest.raises(ValueError, match="shorten the question"):
+        talk.ask("患者" * 60, said.append)
+    assert talk.messages[-1]["role"] == "assistant"  # what did not fit was not kept
+
+
+def test_an_answer_that_is_stopped_is_kept_as_far_as_it_went(words):
+    def say(piece):
+        if piece == "1":
+            raise KeyboardInterrupt
+    talk = terminal.Talk(Echo(words), GREEDY)
+    assert talk.ask("一", say) == "答え1"
+    assert len(talk.messages) == 2
+
+
+def test_commands(words, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "talk.jsonl"
+    lines = ["一", "/set temperature=0.5", "/settings", "/again", "/undo", "/undo", "/what", "/set heat=1",
+             "/set top_k=many", "/set top_p=7", "/save", "二", f"/save {file}", "/system 医師", "/help", "/exit", "三"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines) + "\n"))
+    talk = terminal.Talk(Echo(words), GREEDY)
+    terminal._loop(talk, "> ")
+    printed = capsys.readouterr().out
+    assert "temperature=0.5" in printed and talk.settings.seed == 1 and talk.turns == 3
+    assert printed.count("taken back\n") == 1 and "nothing to take back" in printed
+    for message in ("/what is not known", "'heat' is no setting", "top_k is int, not 'many'", "top_p in (0, 1]",
+                    "/save needs the name", "/exit           leave"):
+        assert message in printed
+    assert json.loads(file.read_text()) == {"messages": [{"role": "user", "content": "二"},
+                                                         {"role": "assistant", "content": "答え3"}]}
+    assert talk.messages == [{"role": "system", "content": "医師"}]
+
+
+def test_one_question_on_llama_cpp_without_jax(exported, tmp_path):
+    code = ("import sys\nfrom slm.main import run\ntry:\n    run()\nfinally:\n    print('jax' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code, "--config=configs/chat.py", f"--config.runtime.model={exported}",
+                           "--config.settings.max_tokens=5", f"--workdir={tmp_path}"], input="糖尿病とは\n",
+                          capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False" and len(done.stdout) > 8
+    assert not any("糖尿病" in path.read_text() for path in tmp_path.iterdir())
+
+
+def test_the_jax_decoder_where_there_is_no_gguf(monkeypatch, params, words):
+    monkeypatch.setattr(generate, "load", lambda workdir: (params, MODEL, words))
+    model = Jax(Path("somewhere"))
+    prompt = chat.encode(words, QUESTION, reply=True).ids
+    ids, = generate.generate(params, MODEL, [prompt], 10, generate.Sampler(temperature=0.0), 0,
+                             words.special(END_OF_TURN))
+    assert "".join(model.stream(prompt, GREEDY)) == words.decode(ids)
+    with pytest.raises(ValueError, match="begin a new one"):
+        list(model.stream(prompt * 100, GREEDY))
