@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole story on one machine, small, on the text the project brings: corpus, tokenizer, model, fine-tuning, board.
+# The whole story on one machine, small, on the text the project brings: corpus, tokenizer, model, fine-tuning, board,
+# export, an answer from llama.cpp.
 #   bash launch/laptop.sh [--dry-run]      # `make demo` sets up .venv and runs this
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,6 +25,9 @@ step --config=configs/pretrain.py:demo $corpus --workdir=runs/demo/pretrain
 step --config=configs/generate.py --config.checkpoint=runs/demo/pretrain --workdir=runs/demo/generate
 step --config=configs/sft.py:demo --config.checkpoint=runs/demo/pretrain --workdir=runs/demo/sft
 step --config=configs/evaluate.py:sample --config.checkpoint=runs/demo/sft --workdir=runs/demo/evaluate
+step --config=configs/export.py:gguf --config.checkpoint=runs/demo/sft --workdir=runs/demo/export
+step --config=configs/chat.py --config.runtime.model=runs/demo/export --config.settings.max_tokens=60 \
+    --workdir=runs/demo/chat <<< '糖尿病の治療について教えてください。'
 
 printf '\n$ python -m slm.report.summary runs/demo\n'
 [ "${dry_run:-}" ] || python -m slm.report.summary runs/demo

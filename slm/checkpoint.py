@@ -131,13 +131,30 @@ def _step(workdir: Path, step: int | None) -> int:
     return found[-1] if step is None else step
 
 
-def newest(runs: Path) -> Path:
+def located(place: str) -> tuple[Path, int | None]:
+    """(training workdir, step or None for its newest) of what a user names: a training's workdir, one of its
+    checkpoints, or the workdir of a fine-tuning, whose first model it is then; empty: the newest under runs/."""
+    path = Path(place) if place else newest(Path("runs"), fine_tuned=True)
+    if path.name.isdecimal() and path.parent.name == "checkpoints":
+        return path.parents[1], int(path.name)
+    if not (path / "checkpoints").exists():
+        path = next(iter(sorted(path.glob("seed-*/checkpoints"))), path / "checkpoints").parent
+    return path, None
+
+
+def newest(runs: Path, fine_tuned: bool = False) -> Path:
     """The training workdir under `runs` whose checkpoint was written last.
+
+    Args:
+      fine_tuned: whether the models of fine-tunings count, which lie a folder deeper.
 
     Raises:
       FileNotFoundError: there is none.
     """
-    found = sorted(runs.glob("*/checkpoints/*/_CHECKPOINT_METADATA"), key=lambda path: path.stat().st_mtime)
+    found = [*runs.glob("*/checkpoints/*/_CHECKPOINT_METADATA")]
+    if fine_tuned:
+        found += runs.glob("*/seed-*/checkpoints/*/_CHECKPOINT_METADATA")
+    found.sort(key=lambda path: path.stat().st_mtime)
     if not found:
         raise FileNotFoundError(f"no checkpoint under {runs}: train one with python -m slm.main "
                                 "--config=configs/pretrain.py, or name one with --config.checkpoint=WORKDIR")

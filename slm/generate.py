@@ -142,12 +142,12 @@ def run(config: GenerateConfig, workdir: Path) -> dict:
     return {"checkpoint": str(source), "samples": str(workdir / "samples.jsonl"), "prompts": len(prompts)}
 
 
-def load(workdir: Path) -> tuple[decoder.Params, ModelConfig, Tokenizer]:
-    """Parameters, model and tokenizer of a training workdir, for decoding."""
+def load(workdir: Path, step: int | None = None) -> tuple[decoder.Params, ModelConfig, Tokenizer]:
+    """Parameters (of the newest checkpoint, or of `step`), model and tokenizer of a training workdir, for decoding."""
     # On a CPU unrolled layers decode faster than scanned ones (three times at 1.2B, in a prototype before this code).
     model = dataclasses.replace(checkpoint.read_model(workdir), scan_layers=False, remat="none")
     shapes = jax.eval_shape(functools.partial(decoder.initialize, model), jax.random.key(0))
-    params = jax.tree.map(jnp.asarray, checkpoint.read_params(workdir, None, shapes))
+    params = jax.tree.map(jnp.asarray, checkpoint.read_params(workdir, step, shapes))
     return params, model, Tokenizer.load(workdir / "tokenizer")
 
 

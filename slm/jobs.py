@@ -201,6 +201,16 @@ def _export(config, workdir: Path, started: float) -> dict:
     return result
 
 
+def _import_hugging_face(config, workdir: Path, started: float) -> dict:
+    from slm.export import take_in
+    return take_in.run(config, workdir)
+
+
+def _annotate(config, workdir: Path, started: float) -> dict:
+    from slm.local import annotate
+    return annotate.run(config, workdir, started)
+
+
 def _serve(config, workdir: Path, started: float) -> dict:
     from slm.local import serve
     return serve.run(config)
@@ -231,6 +241,10 @@ JOBS = {
     "plan": Job("preset and pod → does it fit, how long, how much; before renting", "slm.train.plan:PlanConfig",
                 _plan),
     "export": Job("checkpoint → Hugging Face or GGUF, proven equal", "slm.export.export:ExportConfig", _export),
+    "import_hugging_face": Job("Hugging Face Llama or Arcee → a checkpoint of ours", "slm.export.take_in:ImportConfig",
+                               _import_hugging_face),
+    "annotate": Job("instruction and records → answers, a line each", "slm.local.annotate:AnnotateConfig", _annotate,
+                    goes_on=True),
     "chat": Job("exported or trained model → a talk in the terminal", "slm.local.chat:ChatConfig", _chat),
     "serve": Job("exported model → an OpenAI-compatible endpoint on this machine", "slm.local.serve:ServeConfig",
                  _serve),

@@ -34,7 +34,7 @@ class ExportConfig:
     job: str = "export"
     variant: str = "hugging_face"
     format: Literal["hugging_face", "gguf"] = "hugging_face"
-    checkpoint: str = ""  # the workdir of a training; empty: the newest under runs/
+    checkpoint: str = ""  # a training's workdir, or WORKDIR/checkpoints/STEP; empty: the newest under runs/
     name: str = ""  # of the model; empty: the workdir's
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of hugging_face
     shard_gigabytes: float = 2.0  # of one file of hugging_face
@@ -55,8 +55,8 @@ class ExportConfig:
 
 def run(config: ExportConfig, workdir: Path) -> dict:
     """Writes the export into the workdir; returns what `result.json` holds."""
-    source = Path(config.checkpoint) if config.checkpoint else checkpoint.newest(Path("runs"))
-    params, model, tokenizer = generate.load(source)
+    source, step = checkpoint.located(config.checkpoint)
+    params, model, tokenizer = generate.load(source, step)
     # In the dtype of the training nothing could be compared.
     model = dataclasses.replace(model, compute_dtype="float32")
     texts, documents = _texts(config, tokenizer, model.context)
@@ -64,17 +64,22 @@ def run(config: ExportConfig, workdir: Path) -> dict:
     name = config.name or "-".join(source.parts[-2:])
     result = {"checkpoint": str(source), "name": name, "format": config.format,
               "model": dataclasses.asdict(model), "parameters": presets.parameter_count(model), "proven": config.prove,
-              "checkpoint_step": checkpoint.read_about(source)["step"]}
-    hub = free_tokenizer.build(tokenizer)
-    result["tokens_cut_otherwise_without_mecab"] = free_tokenizer.difference(
-        tokenizer, ((text, hub.encode(text, add_special_tokens=False).ids) for text in texts))
-    result["characters_without_a_piece"] = _unknown(tokenizer, texts)
+              "checkpoint_step": checkpoint.read_about(source, step)["step"]}
+    if tokenizer.morphology:
+        hub = free_tokenizer.build(tokenizer)
+        result["tokens_cut_otherwise_without_mecab"] = free_tokenizer.difference(
+            tokenizer, ((text, hub.encode(text, add_special_tokens=False).ids) for text in texts))
+        result["characters_without_a_piece"] = _unknown(tokenizer, texts)
+    elif config.format == "gguf":
+        raise ValueError(f"{source} has a tokenizer that was taken in from Hugging Face: GGUF is written for our own "
+                         "alone; llama.cpp's convert_hf_to_gguf.py reads what configs/export.py:hugging_face writes")
     if config.format == "hugging_face":
         result |= _hugging_face(config, workdir, source, params, model, prompts)
     else:
         size = sum(len(text.encode()) for text in texts[:len(documents)])
         result |= _gguf(config, workdir, source, name, params, model, tokenizer, prompts, documents, size)
-    _print_rates(result)
+    if tokenizer.morphology:
+        _print_rates(result)
     (workdir / "README.md").write_text(model_card.card(source, result), encoding="utf-8")
     return result
 
@@ -133,7 +138,7 @@ def _prove_gguf(result: dict, path: Path, kind: str, params, model, tokenizer: T
         found["bits_per_byte"] = proof.ours_bits_per_byte(params, model, documents, size)
     ours = found.get("bits_per_byte", result.get("bits_per_byte"))
     runtime = proof.LlamaCpp(path, tokenizer, exact=False)
-    measured = dataclasses.asdict(proof.compare(params, model, runtime, prompts))
+    measured = dataclasses.asdict(proof.compare(params, model, runtime, prompts[:3]))
     measured["bits_per_byte"] = proof.bits_per_byte(runtime, documents, size)
     if not measured["bits_per_byte"] <= ours * (1 + _LOSS[kind]):
         raise ValueError(f"the {kind} export takes {measured['bits_per_byte']:.4f} bits a byte, the checkpoint "

@@ -15,7 +15,14 @@ import numpy as np
 from slm.export import free_tokenizer
 from slm.model.decoder import Params
 from slm.model.presets import ModelConfig
-from slm.text.tokenizer import CHAT_TEMPLATE, CHAT_TEMPLATE_FILE, END_OF_DOCUMENT, END_OF_TURN, Tokenizer
+from slm.text.tokenizer import (
+    CHAT_TEMPLATE,
+    CHAT_TEMPLATE_FILE,
+    END_OF_DOCUMENT,
+    END_OF_TURN,
+    FOREIGN_FILE,
+    Tokenizer,
+)
 
 DTYPES = ("float32", "bfloat16", "float16")
 MECAB_FOLDER = "mecab"  # our tokenizer, for those who opt into it
@@ -46,22 +53,33 @@ def write(folder: Path, params: Params, model: ModelConfig, tokenizer_folder: Pa
     tokenizer = Tokenizer.load(tokenizer_folder)
     folder.mkdir(parents=True)
     _write_weights(folder, params, model, dtype, shard_bytes)
-    end, turn = tokenizer.end_of_document, tokenizer.special(END_OF_TURN)
+    end = tokenizer.end_of_document
+    try:
+        ends = [end, tokenizer.special(END_OF_TURN)]
+    except KeyError:  # one that was taken in without the symbols of a chat
+        ends = [end]
     _write_json(folder / "config.json", _config(model, dtype) | {"bos_token_id": end, "eos_token_id": end})
-    _write_json(folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": [end, turn],
+    _write_json(folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": ends,
                                                     "pad_token_id": end})
-    free_tokenizer.build(tokenizer).save(str(folder / "tokenizer.json"))
     names = {"bos_token": END_OF_DOCUMENT, "eos_token": END_OF_DOCUMENT, "pad_token": END_OF_DOCUMENT,
-             "unk_token": tokenizer.pieces([tokenizer.unknown])[0], "model_max_length": model.context,
-             "clean_up_tokenization_spaces": False}
+             "model_max_length": model.context, "clean_up_tokenization_spaces": False}
+    template = CHAT_TEMPLATE
+    if tokenizer.morphology:
+        names["unk_token"] = tokenizer.pieces([tokenizer.unknown])[0]
+        free_tokenizer.build(tokenizer).save(str(folder / "tokenizer.json"))
+        mecab = folder / MECAB_FOLDER
+        shutil.copytree(tokenizer_folder, mecab / "tokenizer")
+        shutil.copy(Path(__file__).with_name("tokenization_slm.py"), mecab)
+        (mecab / CHAT_TEMPLATE_FILE).write_text(CHAT_TEMPLATE, encoding="utf-8")
+        _write_json(mecab / "tokenizer_config.json", names | {
+            "tokenizer_class": "SlmTokenizer", "auto_map": {"AutoTokenizer": ["tokenization_slm.SlmTokenizer", None]}})
+    else:  # one that was taken in
+        shutil.copy(tokenizer_folder / FOREIGN_FILE, folder / "tokenizer.json")
+        symbol, = tokenizer.pieces([end])
+        names |= {"bos_token": symbol, "eos_token": symbol, "pad_token": symbol}
+        template = CHAT_TEMPLATE.replace(END_OF_DOCUMENT, symbol)
     _write_json(folder / "tokenizer_config.json", names | {"tokenizer_class": "PreTrainedTokenizerFast"})
-    (folder / CHAT_TEMPLATE_FILE).write_text(CHAT_TEMPLATE, encoding="utf-8")
-    mecab = folder / MECAB_FOLDER
-    shutil.copytree(tokenizer_folder, mecab / "tokenizer")
-    shutil.copy(Path(__file__).with_name("tokenization_slm.py"), mecab)
-    (mecab / CHAT_TEMPLATE_FILE).write_text(CHAT_TEMPLATE, encoding="utf-8")
-    _write_json(mecab / "tokenizer_config.json", names | {
-        "tokenizer_class": "SlmTokenizer", "auto_map": {"AutoTokenizer": ["tokenization_slm.SlmTokenizer", None]}})
+    (folder / CHAT_TEMPLATE_FILE).write_text(template, encoding="utf-8")
 
 
 def _config(model: ModelConfig, dtype: str) -> dict[str, Any]:
@@ -175,7 +193,15 @@ def read_config(folder: Path) -> ModelConfig:
     path = folder / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: give the folder of a model in Hugging Face's format")
-    config = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return _read_config(path, json.loads(path.read_text(encoding="utf-8")))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON ({error}): copy it again") from None
+    except KeyError as error:
+        raise ValueError(f"{path} has no {error.args[0]}: it is not the config.json of a Llama or an Arcee") from None
+
+
+def _read_config(path: Path, config: dict[str, Any]) -> ModelConfig:
     kinds = {kind: mlp for mlp, (kind, _) in _ARCHITECTURES.items()}
     mlp = kinds.get(config.get("model_type"))
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}

@@ -41,7 +41,7 @@ class Settings:
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig:
     """Which model, and how much of the machine it may use."""
-    model: str = ""  # an export or training workdir, or a GGUF file; empty: the newest GGUF export, else training
+    model: str = ""  # an export's or training's workdir, or a GGUF file; empty: the newest export, else training
     threads: int = 0  # 0: as many as there are cores
     context: int = 0  # tokens of a conversation; 0: the model's own
 
@@ -141,9 +141,10 @@ class LlamaCpp:
 class Jax:
     """A training checkpoint on the JAX decoder: the reference, slower, and told whole when it is done."""
 
-    def __init__(self, workdir: Path):
-        from slm import generate
-        self._params, self._model, self.tokenizer = generate.load(workdir)
+    def __init__(self, place: str):
+        from slm import checkpoint, generate
+        workdir, step = checkpoint.located(place)
+        self._params, self._model, self.tokenizer = generate.load(workdir, step)
         self.name, self.context = str(workdir), self._model.context
 
     def stream(self, prompt: Sequence[int], settings: Settings) -> Iterator[str]:
@@ -164,11 +165,11 @@ def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:
     Raises:
       FileNotFoundError: no such model.
     """
-    place = Path(config.model) if config.model else _newest(Path("runs"))
-    if gguf := gguf_of(place):
+    exports = sorted(Path("runs").glob("*/*.gguf"), key=lambda path: path.stat().st_mtime)
+    if gguf := gguf_of(Path(config.model)) if config.model else exports[-1] if exports else None:
         tokenizer = Tokenizer.load(gguf.parent / TOKENIZER_FOLDER)
         return LlamaCpp(gguf, tokenizer, config.context, parallel, config.threads)
-    return Jax(place)
+    return Jax(config.model)
 
 
 def gguf_of(place: Path) -> Path | None:
@@ -176,14 +177,6 @@ def gguf_of(place: Path) -> Path | None:
     if place.is_file():
         return place
     return min(place.glob("*.gguf"), key=lambda path: path.stat().st_size, default=None)
-
-
-def _newest(runs: Path) -> Path:
-    exports = sorted(runs.glob("*/*.gguf"), key=lambda path: path.stat().st_mtime)
-    if exports:
-        return exports[-1]
-    from slm import checkpoint
-    return checkpoint.newest(runs)
 
 
 # Bytes of a value in a GGUF file, by its type; a text is 8, an array 9.

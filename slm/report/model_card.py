@@ -33,12 +33,19 @@ def card(source: Path, export: dict[str, Any]) -> str:
         "is false, leave out what matters, and repeat what it was trained on. Parts of its training text may be "
         "synthetic (合成) and not clinically verified.",
         "## Training\n\n" + "\n".join(f"- {line}" for line in history),
-        "## Tokenizer\n\nThe model learned text that MeCab had cut (ipadic, and a user dictionary if there was one). "
-        f"Without MeCab {export['tokens_cut_otherwise_without_mecab']:.2%} of the tokens of a text are cut otherwise. "
-        "Both tokenizers of the Hugging Face format, and slm's own programs, spell rare characters as bytes; plain "
-        f"llama.cpp reads them as unknown: {export['characters_without_a_piece']:.2%} of the characters of that text.",
+        "## Tokenizer\n\n" + _tokenizer(export),
         "## Is it the same model?\n\n" + _proof(export)]
     return "\n\n".join(sections) + "\n"
+
+
+def _tokenizer(export: dict[str, Any]) -> str:
+    if "tokens_cut_otherwise_without_mecab" not in export:
+        return "The one that the model was taken in with, without MeCab."
+    return ("The model learned text that MeCab had cut (ipadic, and a user dictionary if there was one). Without MeCab "
+            f"{export['tokens_cut_otherwise_without_mecab']:.2%} of the tokens of a text are cut otherwise. Both "
+            "tokenizers of the Hugging Face format, and slm's own programs, spell rare characters as bytes; plain "
+            f"llama.cpp reads them as unknown: {export['characters_without_a_piece']:.2%} of the characters of that "
+            "text.")
 
 
 def _proof(export: dict[str, Any]) -> str:
@@ -67,6 +74,8 @@ def _history(source: Path, about: dict[str, Any]) -> list[str]:
         earlier = _history(base, checkpoint.read_about(base)) if (base / "checkpoints").exists() else [
             f"before that: {base}, whose record is not here"]
         return [line + ".", *earlier]
+    if config.get("job") == "import_hugging_face":
+        return [f"Taken in from {config['folder']}; what it was trained on before is not known here."]
     corpus = config.get("corpus", {})
     parts = corpus.get("files") or ", ".join(part["name"] for part in corpus.get("sources", []))
     tokens = ""

@@ -40,6 +40,14 @@ def rows(folder: Path) -> list[tuple[str, str]]:
             made += [(f"  {task}", f"{name} {own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]"
                                    + ("" if floor is None else f", floor {floor:.3f}"))]
         made += [("", str(folder / "evaluate" / "board.md"))]
+    if export := results.get("export"):
+        for kind, own in export["kinds"].items():
+            if "bytes" in own:
+                made += [("export", f"{kind}, {own['bytes'] / 1e6:.1f} MB, {own['bits_per_byte']:.3f} bits per byte "
+                                    f"where the checkpoint takes {export['bits_per_byte']:.3f}"), ("", own["path"])]
+        if export["proven"]:
+            made += [("  proof in float32", f"logits differ by {export['max_logit_difference']:.1g}, "
+                                            f"{export['greedy_agreement']:.0%} of greedy tokens agree")]
     return made
 
 

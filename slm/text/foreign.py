@@ -52,17 +52,15 @@ class ForeignTokenizer:
         special = {*self._symbols.values(), end_of_document, self._unknown}
         self._size = max(names) + 1
         self._special = {index for index in range(self._size) if index in special or index not in names}
-        if _has_bytes(about.get("decoder")):
-            decoded = {index: name if index in added else _spelled(name) for index, name in names.items()}
-            self._bytes = {index for index, piece in decoded.items() if index not in added and _BYTE.fullmatch(piece)
-                           and piece != names[index]}
-        else:
-            decoded = names
-            self._bytes = {index for index, piece in names.items() if _BYTE.fullmatch(piece)} if model.get(
-                "byte_fallback") else set()
-        self._pieces = [decoded.get(index, "") for index in range(self._size)]
-        # A Unigram, unlike a BPE, also finds in a text the pieces that are none.
-        self._silent = {index: names[index] for index in (self._special | self._bytes) & set(names)}
+        self._over_bytes = _has_bytes(about.get("decoder"))
+        texts = {index: _spelled(name) for index, name in names.items() if index not in added
+                 } if self._over_bytes else {}
+        self._pieces = [texts.get(index, names.get(index, "")) for index in range(self._size)]
+        self._bytes = {index for index, piece in (texts.items() if self._over_bytes else names.items())
+                       if _BYTE.fullmatch(piece) and (model.get("byte_fallback") or piece != names[index])}
+        # A Unigram, unlike most BPEs, also finds in a text the pieces that are none.
+        silent = self._special if self._over_bytes else self._special | self._bytes
+        self._silent = {index: names[index] for index in silent & set(names)}
 
     @classmethod
     def load(cls, folder: Path) -> "ForeignTokenizer":
@@ -118,15 +116,15 @@ class ForeignTokenizer:
         """Ids of the characters of a symbol, each for itself."""
         ids: list[int] = []
         for character in text:
-            known = self._own.token_to_id(character)
-            parts = [known] if known is not None else [self._own.token_to_id(f"<0x{own:02X}>")
-                                                       for own in character.encode()]
-            ids += [self._unknown if part is None else part for part in parts]
-        return [index for index in ids if index is not None]
+            known = None if self._over_bytes else self._own.token_to_id(character.replace(" ", _SPACE))
+            parts = [known] if known is not None else [self._own.token_to_id(f"<0x{byte:02X}>")
+                                                       for byte in character.encode()]
+            ids += parts if None not in parts else self._own.encode(character, add_special_tokens=False).ids
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`; special tokens, and ids that are none, leave nothing behind."""
-        return self._own.decode([int(index) for index in ids if True])
+        return self._own.decode([int(index) for index in ids if int(index) not in self._special])
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """The vocabulary's entries for `ids`; bytes as <0xE3>, of a part of characters one after another, a space as ▁.

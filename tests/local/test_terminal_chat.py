@@ -130,8 +130,8 @@ def test_one_question_on_llama_cpp_without_jax(exported, tmp_path):
 
 
 def test_the_jax_decoder_where_there_is_no_gguf(monkeypatch, params, words):
-    monkeypatch.setattr(generate, "load", lambda workdir: (params, MODEL, words))
-    model = Jax(Path("somewhere"))
+    monkeypatch.setattr(generate, "load", lambda workdir, step: (params, MODEL, words))
+    model = Jax("somewhere")
     prompt = chat.encode(words, QUESTION, reply=True).ids
     ids, = generate.generate(params, MODEL, [prompt], 10, generate.Sampler(temperature=0.0), 0,
                              words.special(END_OF_TURN))
