@@ -252,6 +252,20 @@ JOBS = {
 }
 
 
+def find_config(arguments: list[str]) -> list[str]:
+    """A command line, with its config from the folder where the program runs, or else from this package."""
+    found = list(arguments)
+    for index, argument in enumerate(arguments):
+        flag = "--config=" if argument.startswith("--config=") else ""
+        path, colon, variant = argument.removeprefix(flag).partition(":")
+        if (flag or arguments[index - 1] == "--config") and not Path(path).exists():
+            own = Path(__file__).parent / path
+            if not own.exists():
+                sys.exit(f"error: {path} is missing: known are {', '.join(f'configs/{name}.py' for name in JOBS)}")
+            found[index] = f"{flag}{own}{colon}{variant}"
+    return found
+
+
 # Products -----------------------------------------------------------------------------------------------------
 
 @functools.cache  # fingerprints read every byte: once a process is enough

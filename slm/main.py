@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
 def _parse(arguments: list[str]) -> list[str]:
     """Parses flags; of an error inside a config file, ml_collections gives the traceback, of which the end is said."""
     try:
-        return flags.FLAGS(arguments)
+        return flags.FLAGS(jobs.find_config(arguments))
     except flags.Error as error:
         if "--traceback" in arguments:
             raise

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from slm import jobs
 from slm.corpus import sample
 from slm.data import stream
 
@@ -167,3 +168,31 @@ def test_help_lists_the_jobs(folder):
     _, out, err = slm(folder, "--help")
     for job in ("corpus", "textbooks", "quality", "tokenizer", "pretrain", "generate"):
         assert f"configs/{job}.py" in out + err
+
+
+def test_configs_come_from_here_or_with_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = Path(jobs.__file__).parent / "configs" / "plan.py"
+    assert jobs.find_config(["slm", "--config=configs/plan.py:small,x=1"])[1] == f"--config={own}:small,x=1"
+    assert jobs.find_config(["slm", "--config", "configs/plan.py"])[2] == str(own)
+    with pytest.raises(SystemExit, match=r"configs/nothing.py is missing: known are .*configs/plan.py"):
+        jobs.find_config(["slm", "--config=configs/nothing.py"])
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "plan.py").touch()
+    assert jobs.find_config(["slm", "--config=configs/plan.py"])[1] == "--config=configs/plan.py"
+
+
+@pytest.mark.slow
+def test_a_wheel_brings_its_configs(tmp_path):
+    """Installed elsewhere, run in an empty folder whose path has a space and Japanese characters."""
+    root = Path(__file__).parents[1]
+    place = tmp_path / "空 の フォルダ"
+    place.mkdir()
+    pip = [sys.executable, "-m", "pip", "--quiet"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, root], check=True)
+    wheel, = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", tmp_path / "site", wheel], check=True)
+    done = subprocess.run([sys.executable, "-m", "slm.main", "--config=configs/pretrain.py:debug"], cwd=place,
+                          env=os.environ | {"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (place / "runs" / "pretrain-debug" / "result.json").exists()
