@@ -18,7 +18,7 @@ LAYERS = [
     {"slm.checkpoint", "slm.sharding"},
     {"slm.model"},
     {"slm.text"},
-    {"slm.config", "slm.memory", "slm.distributed"},
+    {"slm.config", "slm.memory", "slm.distributed", "slm.progress"},
 ]
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
-from tqdm import tqdm
 
 from slm.corpus import benchmark_rows, curation_report, dataset, duplicates, lexicon, sample, sources, steps
 from slm.corpus.sources import CorpusConfig
+from slm.progress import Progress
 from slm.text import contamination, filters
 from slm.text.morphology import Morphology
 from slm.text.normalize import normalize
@@ -158,7 +158,7 @@ def _parse(options: str) -> dict[str, str | int]:
 def _progress(name: str, executor: PipelineExecutor, sizes: list[int]) -> Iterator[None]:
     """A bar of the work done, read from the tasks that are complete, wherever they run."""
     unit = "B" if max(sizes) > 1 else "task"
-    done, bar = threading.Event(), tqdm(total=sum(sizes), desc=name, unit=unit, unit_scale=unit == "B", mininterval=1)
+    done, bar = threading.Event(), Progress(total=sum(sizes), desc=name, unit=unit, unit_scale=unit == "B")
 
     def follow():
         while True:

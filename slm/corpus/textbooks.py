@@ -21,13 +21,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from slm.corpus import lexicon
 from slm.corpus import textbook_prompts as prompts
 from slm.corpus.lexicon import Entry
 from slm.corpus.textbook_prompts import Item
 from slm.corpus.textbook_writers import Endpoint, Generator, NoAnswer
+from slm.progress import Progress
 from slm.text.normalize import normalize
 
 NOTICE = "【合成教材】この文章は計算機が合成したもので、臨床的な内容の検証を受けていません。"
@@ -184,7 +183,7 @@ def key(backend: Generator | Endpoint, item: Item) -> str:
 
 
 async def _write(items: Items, missing: Iterable[Item], backend: Generator | Endpoint, failures: Path,
-                 concurrency: int, bar: tqdm) -> tuple[list[dict], int]:
+                 concurrency: int, bar: Progress) -> tuple[list[dict], int]:
     """Writes what is missing; the sizes of the items written, and how many failed."""
     written: list[dict] = []
     failed = in_a_row = 0
@@ -326,8 +325,7 @@ def run(config: TextbooksConfig, workdir: Path, contaminated: Callable[[str], bo
         if config.dry_run:
             missing = itertools.islice(missing, config.dry_run_items)
         started = time.perf_counter()
-        with tqdm(total=wanted, initial=0 if config.dry_run else there, desc="textbooks", unit="item",
-                  mininterval=1) as bar:
+        with Progress(total=wanted, initial=0 if config.dry_run else there, desc="textbooks", unit="item") as bar:
             written, failed = asyncio.run(_write(items, missing, backend, workdir / "failures.jsonl",
                                                 config.concurrency, bar))
         seconds = time.perf_counter() - started

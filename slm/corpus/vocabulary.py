@@ -20,10 +20,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
-from tqdm import tqdm
 
 from slm.corpus import lexicon as lexicons
 from slm.data import segmented
+from slm.progress import Progress
 from slm.text import tokenizer as tokens
 from slm.text.morphology import Morphology
 from slm.text.normalize import normalize
@@ -116,7 +116,7 @@ def _keep_whole(model: bytes, morphemes: Counter, config: VocabularyConfig) -> b
 def count(segmented_folder: Path) -> Counter:
     """How often each morpheme occurs in the training split."""
     morphemes: Counter = Counter()
-    for shard in tqdm(segmented.shards(segmented_folder, "train"), desc="count", unit="shard", mininterval=1):
+    for shard in Progress(segmented.shards(segmented_folder, "train"), desc="count", unit="shard"):
         for document in segmented.read(shard):
             morphemes.update(document.morphemes)
     return morphemes

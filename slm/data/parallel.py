@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
+from slm.progress import Progress
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def written_aside(path: Path) -> Iterator[Path]:
 def run(function: Callable, arguments: Sequence[tuple], description: str, processes: int = 0) -> list:
     """`[function(*a) for a in arguments]` on `processes` processes (0: one a core), with progress."""
     processes = min(processes or os.cpu_count() or 1, len(arguments))
-    bar = tqdm(total=len(arguments), desc=description, unit="shard", mininterval=1)
+    bar = Progress(total=len(arguments), desc=description, unit="shard")
     with bar, contextlib.ExitStack() as stack:
         if processes <= 1:
             results = map(lambda a: function(*a), arguments)

@@ -8,11 +8,11 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from slm import generate
 from slm.model import decoder
 from slm.model.presets import ModelConfig
+from slm.progress import Progress
 from slm.tasks.task import Message
 from slm.text import chat
 from slm.text.tokenizer import END_OF_TURN, Tokenizer
@@ -143,7 +143,7 @@ class Checkpoint:
 def batches(sizes: Sequence[int], batch_tokens: int, what: str) -> Iterator[list[int]]:
     """Places of like sizes, the largest first; together at most `batch_tokens`, where one is not larger by itself."""
     order = sorted(range(len(sizes)), key=lambda place: (-sizes[place], place))
-    with tqdm(total=len(order), desc=what, unit="prompt", disable=None) as progress:
+    with Progress(total=len(order), desc=what, unit="prompt") as progress:
         while order:
             longest = -(-sizes[order[0]] // _PAD) * _PAD
             count = max(1, min(64, batch_tokens // longest))

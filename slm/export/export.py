@@ -9,13 +9,13 @@ from typing import Literal
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from slm import checkpoint, generate
 from slm.corpus import sources
 from slm.corpus.sources import CorpusConfig
 from slm.export import free_tokenizer, gguf, hugging_face, proof
 from slm.model import presets
+from slm.progress import Progress
 from slm.report import model_card
 from slm.text import chat
 from slm.text.normalize import normalize
@@ -114,7 +114,7 @@ def _gguf(config: ExportConfig, workdir: Path, source: Path, name: str, params, 
     order = ["f32", *(kind for kind in kinds if kind != "f32")] if config.prove else kinds
     unproven = workdir / "unproven.gguf"
     try:
-        for kind in tqdm(order, desc="export", unit="file", disable=None):
+        for kind in Progress(order, desc="export", unit="file"):
             gguf.write(unproven, params, model, tokenizer, kind, name)
             if config.prove:
                 result |= _prove_gguf(result, unproven, kind, params, model, tokenizer, prompts, documents, size)

@@ -21,6 +21,7 @@ from slm.local.runtime import LlamaCpp, RuntimeConfig, Settings
 
 _HERE = ("127.0.0.1", "localhost", "::1")
 _SHORTEST_TOKEN = 16
+_MOST_CONNECTIONS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,8 @@ def run(config: ServeConfig) -> dict:
     print(f"serving {model.name} on http://{config.host}:{config.port}/v1, {config.parallel} requests at a time; "
           "Ctrl-C ends it. Nothing it says is medical advice.", flush=True)
     uvicorn.run(service.app(), host=config.host, port=config.port, log_level="error", access_log=False,
-                timeout_keep_alive=15, timeout_graceful_shutdown=5, server_header=False)
+                timeout_keep_alive=15, timeout_graceful_shutdown=5, server_header=False,
+                limit_concurrency=_MOST_CONNECTIONS)
     return {"model": model.name, "requests": service.requests, "tokens": service.tokens}
 
 
