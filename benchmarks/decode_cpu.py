@@ -1,6 +1,6 @@
 """Decoding on CPU, batch 1: llama.cpp, our decoder and transformers on the same random weights, with the goals.
 
-    .venv/bin/python -m benchmarks.decode_cpu                                   # the 1.2B preset: 13 GB of memory, 8 of disk
+    .venv/bin/python -m benchmarks.decode_cpu  # 1.2B; takes 17 GB of memory, 12 of disk, seven minutes
     .venv/bin/python -m benchmarks.decode_cpu --preset=debug --prompt=32 --new=16  # a look
 
 Each contender runs in a process of its own, one after the other, so that its peak of memory (ru_maxrss) is its own:
@@ -9,15 +9,14 @@ Each contender runs in a process of its own, one after the other, so that its pe
 - ours, `slm.generate.generate` in float32 with unrolled layers, as it decodes for users;
 - transformers in float32, on the folder of `slm.export.hugging_face`, with its own attention (sdpa) and KV cache.
 
-Decoding is greedy and counted after the first new token; prefill is the time to that token, which for ours holds a
-copy of the weights as well, made once a call. Each number is the median of the repeats; compiling and the first request
-are not counted. Ours and transformers must decode the same tokens, else the command fails; of llama.cpp's, which are
-of rounded weights, it tells how many come before the first that differs.
+Decoding is greedy and counted after the first new token; prefill is the time to that token. Each number is the median
+of the repeats; compiling and the first request are not counted. Ours and transformers must decode the same tokens, else
+the command fails; of llama.cpp's, which are of rounded weights, it tells how many come before the first that differs.
 
-The memory bandwidth is that of reading: a thread for each core takes the maximum of 2 GB of float32 of its own, the
-best of all rounds before and after the contenders. Its share is the bytes of all matrices but the embedding table, in
-the type they are stored in, times tokens a second, over the bandwidth. The keys and values, the norms, and the zeros
-that make our MLP llama.cpp's (`slm.export.gguf`) are read too and not counted.
+The memory bandwidth is that of reading: a thread for each core takes the maximum of 1 GB of float32 of its own (a sum
+is bound by its additions), 30 times before and after each contender; the median of all. Its share is the bytes of all
+matrices but the embedding table, in the type they are stored in, times tokens a second, over the bandwidth. The keys
+and values, the norms, and the zeros that make our MLP llama.cpp's (`slm.export.gguf`) are read too and not counted.
 
 Use an idle machine: everything here waits for memory. Linux.
 """
@@ -88,39 +87,38 @@ class Vocabulary:
 
 # The workers: each is a process --------------------------------------------------------------------------------------
 
-def bandwidth(options) -> float:
-    """Bytes a second."""
+def bandwidth(options) -> list[float]:
+    """Bytes a second, of each round."""
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
     cores = len(os.sched_getaffinity(0))
-    parts = [np.ones(500_000_000, np.float32) for _ in range(cores)]
+    parts = [np.ones(250_000_000, np.float32) for _ in range(cores)]
     seconds = []
     with ThreadPoolExecutor(cores) as pool:
-        for _ in range(8):
+        for _ in range(30):
             start = time.perf_counter()
             list(pool.map(np.max, parts))
             seconds.append(time.perf_counter() - start)
-    return cores * parts[0].nbytes / min(seconds)
+    return [cores * parts[0].nbytes / second for second in seconds]
 
 
 def write_weights(options) -> None:
-    """The random weights in the formats of llama.cpp and of transformers."""
+    """One set of random weights in the formats of the contenders."""
+    import jax
+    import numpy as np
+
     from slm.export import gguf, hugging_face
+    from slm.model import decoder
     folder, model = Path(options.folder), PRESETS[options.preset]
-    params = random_params(model)
+    params = jax.jit(functools.partial(decoder.initialize, model))(jax.random.key(0))
+    for index, leaf in enumerate(jax.tree.leaves(params)):
+        np.save(folder / f"{index}.npy", np.asarray(leaf))
     (folder / "model").mkdir()
     hugging_face._write_weights(folder / "model", params, model, "float32", shard_bytes=2_000_000_000)
     (folder / "model/config.json").write_text(json.dumps(hugging_face._config(model, "float32")))
     for kind in GGUF_TYPES:
         gguf.write(folder / f"{kind}.gguf", params, model, Vocabulary(model.vocabulary_size), kind, kind)
-
-
-def random_params(model: ModelConfig):
-    import jax
-
-    from slm.model import decoder
-    return jax.jit(functools.partial(decoder.initialize, model))(jax.random.key(0))
 
 
 def prompt_of(options) -> list[int]:
@@ -159,9 +157,17 @@ def is_zero(name: str, options) -> bool:
 
 
 def ours(options) -> Measured:
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
     from slm import generate
+    from slm.model import decoder
     model = dataclasses.replace(PRESETS[options.preset], compute_dtype="float32", scan_layers=False, remat="none")
-    params, prompt, greedy = random_params(model), prompt_of(options), generate.Sampler(temperature=0.0)
+    shapes = jax.eval_shape(functools.partial(decoder.initialize, model), jax.random.key(0))
+    params = jax.tree.unflatten(jax.tree.structure(shapes), [
+        jnp.array(np.load(Path(options.folder) / f"{index}.npy")) for index in range(len(jax.tree.leaves(shapes)))])
+    prompt, greedy = prompt_of(options), generate.Sampler(temperature=0.0)
 
     def decode(new_tokens: int):
         start = time.perf_counter()
@@ -179,6 +185,7 @@ def ours(options) -> Measured:
 def transformers(options) -> Measured:
     import torch
     import transformers
+    transformers.utils.logging.disable_progress_bar()
     model = transformers.AutoModelForCausalLM.from_pretrained(
         Path(options.folder) / "model", dtype=torch.float32, local_files_only=True).eval()
     prompt = torch.tensor([prompt_of(options)])
@@ -209,11 +216,12 @@ def repeat(options, once, bytes_read: int, versions: str) -> Measured:
                     versions, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
-WORKERS = {"bandwidth": bandwidth, "write": write_weights, OURS: ours, TRANSFORMERS: transformers,
-           **{f"{LLAMA_CPP} {kind}": functools.partial(llama_cpp, kind=kind) for kind in GGUF_TYPES}}
+CONTENDERS = {**{f"{LLAMA_CPP} {kind}": functools.partial(llama_cpp, kind=kind) for kind in GGUF_TYPES},
+              OURS: ours, TRANSFORMERS: transformers}
+WORKERS = {"bandwidth": bandwidth, "write": write_weights, **CONTENDERS}
 
 
-# The parent ------------------------------------------------------------------------------------------------------------
+# The parent ---------------------------------------------------------------------------------------------------------
 
 def work(options, name: str, folder: str):
     """What a worker prints as its last line."""
@@ -225,13 +233,19 @@ def work(options, name: str, folder: str):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(options) -> tuple[float, dict[str, Measured]]:
-    """The bandwidth, and what each contender tells of itself."""
+def measure(options) -> tuple[list[float], dict[str, Measured]]:
+    """The bandwidth of each round, and what each contender tells of itself."""
     with tempfile.TemporaryDirectory(prefix="decode-", dir=options.folder) as folder:
-        before = work(options, "bandwidth", folder)
         work(options, "write", folder)
-        found = {name: Measured(**work(options, name, folder)) for name in WORKERS if name not in ("bandwidth", "write")}
-        return max(before, work(options, "bandwidth", folder)), found
+        rates, found = work(options, "bandwidth", folder), {}
+        for name in CONTENDERS:
+            found[name] = Measured(**work(options, name, folder))
+            rates += work(options, "bandwidth", folder)
+        return rates, found
+
+
+def share(own: Measured, bytes_per_second: float) -> float:
+    return own.bytes_read * own.decode / bytes_per_second
 
 
 def same_beginning(tokens: list[int], others: list[int]) -> int:
@@ -240,17 +254,18 @@ def same_beginning(tokens: list[int], others: list[int]) -> int:
 
 def table(options, found: dict[str, Measured], bytes_per_second: float) -> str:
     rows = [f"| {name} | {own.prefill:,.1f} | {own.decode:,.2f} | {own.bytes_read / 1e6:,.1f} "
-            f"| {own.bytes_read * own.decode / bytes_per_second:.1%} | {own.peak / 1e9:.2f} "
+            f"| {share(own, bytes_per_second):.0%} | {own.peak / 1e9:.2f} "
             f"| {same_beginning(own.tokens, found[OURS].tokens)} of {options.new} |" for name, own in found.items()]
     return "\n".join([HEADER, *rows])
 
 
 def goals(found: dict[str, Measured], bytes_per_second: float) -> str:
-    rows = [(f"{name}: share of bandwidth", found[name].bytes_read * found[name].decode / bytes_per_second, goal)
+    rows = [(f"{name}, share of bandwidth", share(found[name], bytes_per_second), goal)
             for name, goal in SHARE_GOALS.items()]
     rows.append((f"{OURS} / {TRANSFORMERS}, decode", found[OURS].decode / found[TRANSFORMERS].decode, RATIO_GOAL))
-    return "\n".join(["| | measured | goal | |", "|---|---:|---:|---|", *(
-        f"| {what} | {value:.2f} | {goal:.2f} | {'met' if value >= goal else 'MISSED'} |" for what, value, goal in rows)])
+    lines = [f"| {what} | {value:.2f} | {goal:.2f} | {'met' if value >= goal else 'MISSED'} |"
+             for what, value, goal in rows]
+    return "\n".join(["| | measured | goal | |", "|---|---:|---:|---|", *lines])
 
 
 def main() -> None:
@@ -263,29 +278,32 @@ def main() -> None:
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        if options.worker != TRANSFORMERS:
-            keep_freed_memory()  # as slm.main
+        if options.worker in CONTENDERS and options.worker != TRANSFORMERS:
+            keep_freed_memory()  # as slm.main does
         result = WORKERS[options.worker](options)
         print(json.dumps(dataclasses.asdict(result) if isinstance(result, Measured) else result))
         return
     context = PRESETS[options.preset].context
     if options.prompt < 1 or options.new < 2 or options.repeats < 1 or options.prompt + BEFORE + options.new > context:
-        parser.error(f"prompt={options.prompt}, new={options.new}, repeats={options.repeats}: give at least 1, 2 and 1, "
-                     f"and prompt + new at most {context - BEFORE} with {options.preset}")
+        parser.error(f"prompt={options.prompt}, new={options.new}, repeats={options.repeats}: give at least 1, 2 and "
+                     f"1, and prompt + new at most {context - BEFORE} with {options.preset}")
     with open("/proc/cpuinfo") as file:
         cpu = re.search(r"model name\s*: (.*)|$", file.read())[1] or "unknown CPU"
     load = os.getloadavg()[0]
     print(f"{cpu}, {len(os.sched_getaffinity(0))} cores, load {load:.1f} at the start"
           f"{': NOT IDLE, the shares mean little' if load > 0.5 else ''}", flush=True)
-    bytes_per_second, found = measure(options)
-    print(f"{options.preset}, {parameter_count(PRESETS[options.preset]):,} parameters; a prompt of {options.prompt} tokens, "
-          f"{options.new} new ones; medians of {options.repeats}; {bytes_per_second / 1e9:.1f} GB/s of read bandwidth\n"
-          f"{'; '.join(dict.fromkeys(own.versions for own in found.values()))}\n\n"
-          f"{table(options, found, bytes_per_second)}\n\n{goals(found, bytes_per_second)}")
+    rates, found = measure(options)
+    bytes_per_second = statistics.median(rates)
+    print(f"{options.preset}, {parameter_count(PRESETS[options.preset]):,} parameters; a prompt of {options.prompt} "
+          f"tokens, {options.new} new ones; medians of {options.repeats}\n"
+          f"{'; '.join(dict.fromkeys(own.versions for own in found.values()))}\n"
+          f"read bandwidth {bytes_per_second / 1e9:.1f} GB/s, over the run {min(rates) / 1e9:.1f} to "
+          f"{max(rates) / 1e9:.1f}\n\n"
+          f"{table(options, found, bytes_per_second)}\n\n{goals(found, bytes_per_second)}", flush=True)
     same = same_beginning(found[TRANSFORMERS].tokens, found[OURS].tokens)
     if same < options.new:
-        sys.exit(f"error: ours and transformers decode the same tokens only up to {same} of {options.new}: these are not "
-                 "the same model, the figures mean nothing")
+        sys.exit(f"error: ours and transformers decode the same tokens only up to {same} of {options.new}: they are "
+                 "not the same model, the figures mean nothing")
 
 
 if __name__ == "__main__":
