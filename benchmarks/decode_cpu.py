@@ -165,8 +165,9 @@ def ours(options) -> Measured:
     from slm.model import decoder
     model = dataclasses.replace(PRESETS[options.preset], compute_dtype="float32", scan_layers=False, remat="none")
     shapes = jax.eval_shape(functools.partial(decoder.initialize, model), jax.random.key(0))
-    params = jax.tree.unflatten(jax.tree.structure(shapes), [
-        jnp.array(np.load(Path(options.folder) / f"{index}.npy")) for index in range(len(jax.tree.leaves(shapes)))])
+    stored = [np.load(Path(options.folder) / f"{index}.npy", mmap_mode="r")
+              for index in range(len(jax.tree.leaves(shapes)))]
+    params = jax.tree.map(jnp.asarray, decoder.unrolled(jax.tree.unflatten(jax.tree.structure(shapes), stored)))
     prompt, greedy = prompt_of(options), generate.Sampler(temperature=0.0)
 
     def decode(new_tokens: int):

@@ -56,7 +56,7 @@ class ExportConfig:
 def run(config: ExportConfig, workdir: Path) -> dict:
     """Writes the export into the workdir; returns what `result.json` holds."""
     source, step = checkpoint.located(config.checkpoint)
-    params, model, tokenizer = generate.load(source, step)
+    params, model, tokenizer = generate.read(source, step)
     # In the dtype of the training nothing could be compared.
     model = dataclasses.replace(model, compute_dtype="float32")
     texts, documents = _texts(config, tokenizer, model.context)

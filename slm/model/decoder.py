@@ -1,7 +1,8 @@
 """The decoder as functions of a plain dict of arrays; Flax stays inside.
 
 Parameters: {embedding [V, D], blocks {… [L, …]}, final_norm {scale [D]}, head [D, V]}. The blocks are stacked on
-disk and across every border; whether they are scanned or unrolled is decided here.
+disk and across every border; whether they are scanned or unrolled is decided here. What decodes takes them apart once
+(`unrolled`): inside a loop XLA would cut a layer's weights out of the stack again for every token.
 """
 
 import functools
@@ -18,7 +19,7 @@ from slm.model.layers import Block, RMSNorm, matrix, rope_angles
 from slm.model.presets import ModelConfig
 
 Params = dict[str, Any]
-Cache = dict[str, jax.Array]
+Cache = dict[str, jax.Array] | list[dict[str, jax.Array]]  # of all layers, or of each
 
 _REMAT = {"full": jax.checkpoint_policies.nothing_saveable,
           "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
@@ -47,7 +48,7 @@ def hidden_states(params: Params, config: ModelConfig, tokens_BT, segments_BT, p
       tokens_BT: int32 ids.
       segments_BT: which tokens see each other (with a cache: not looked at, a row is one document).
       positions_BT: from 0 in each segment.
-      cache: {keys, values: [L, B, K, S, H]} from `empty_cache` or an earlier call.
+      cache: from `empty_cache` or an earlier call.
 
     Returns:
       Normed hidden states [B, T, D] in the compute dtype, and the cache with these tokens in it.
@@ -70,7 +71,7 @@ def hidden_states(params: Params, config: ModelConfig, tokens_BT, segments_BT, p
         for weights, layer_cache in zip(_unstack(params["blocks"], config), _unstack(cache, config)):
             x_BTD, layer_cache = one_block(x_BTD, weights, layer_cache)
             layers.append(layer_cache)
-        cache = None if cache is None else jax.tree.map(lambda *values: jnp.stack(values), *layers)
+        cache = None if cache is None else layers
     return final_norm(params["final_norm"])(x_BTD), cache
 
 
@@ -116,14 +117,27 @@ def logits(params: Params, hidden: jax.Array) -> jax.Array:
 
 
 def empty_cache(config: ModelConfig, batch: int, length: int) -> Cache:
-    """Room for `length` tokens a row."""
-    shape = (config.layers, batch, config.kv_heads, length, config.head_size)
-    return {"keys": jnp.zeros(shape, config.compute_dtype), "values": jnp.zeros(shape, config.compute_dtype)}
+    """Room for `length` tokens a row: {keys, values: [L, B, K, S, H]}, or without L for each unrolled layer."""
+    layers = (config.layers,) if config.scan_layers else ()
+    shape = (*layers, batch, config.kv_heads, length, config.head_size)
+
+    def empty() -> dict[str, jax.Array]:
+        return {"keys": jnp.zeros(shape, config.compute_dtype), "values": jnp.zeros(shape, config.compute_dtype)}
+    return empty() if config.scan_layers else [empty() for _ in range(config.layers)]
 
 
-def _unstack(stacked, config: ModelConfig) -> list:
-    """A tree of [L, …] → L trees; the gradient of `jnp.unstack` is one concatenation."""
-    leaves, structure = jax.tree.flatten(stacked)
+def unrolled(params: Params) -> Params:
+    """Parameters with their blocks as a list of L trees, for models that do not scan their layers."""
+    leaves, structure = jax.tree.flatten(params["blocks"])
+    return params | {"blocks": [structure.unflatten(jnp.asarray(leaf[layer]) for leaf in leaves)
+                                for layer in range(len(leaves[0]))]}
+
+
+def _unstack(layers, config: ModelConfig) -> list:
+    """A tree of [L, …] → L trees, if it is not that yet; the gradient of `jnp.unstack` is one concatenation."""
+    if isinstance(layers, list):
+        return layers
+    leaves, structure = jax.tree.flatten(layers)
     return [structure.unflatten(layer) for layer in zip(*map(jnp.unstack, leaves))] or [None] * config.layers
 
 

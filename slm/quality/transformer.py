@@ -88,7 +88,7 @@ def _start(checkpoint: str, tokenizer: str, preset: str, seed: int):
         raise ValueError(f"checkpoint={checkpoint!r} and tokenizer={tokenizer!r}: give the workdir of a pretraining as "
                          "checkpoint, or, to begin with random weights, a tokenizer folder and a preset")
     if checkpoint:
-        params, _, words = generate.load(Path(checkpoint))
+        params, _, words = generate.read(Path(checkpoint))
         # Scanned and rematerialised as in its pretraining, not as `generate` runs it.
         model = freeze(ModelConfig, checkpoints.read_about(Path(checkpoint))["config"]["model"])
         return params, model, words, Path(checkpoint) / "tokenizer"

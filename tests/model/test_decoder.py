@@ -94,16 +94,17 @@ def test_scan_and_remat_change_nothing(change):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradient, other_gradient)
 
 
-@pytest.mark.parametrize("scan", [False, True])
-def test_cached_equals_uncached(scan):
+@pytest.mark.parametrize("scan, params", [(False, PARAMS), (True, PARAMS), (False, decoder.unrolled(PARAMS))],
+                         ids=["unrolled", "scanned", "taken apart once"])
+def test_cached_equals_uncached(scan, params):
     config = dataclasses.replace(CONFIG, scan_layers=scan)
     tokens, segments, positions = packed(lengths=((50,), (50,)))
     whole = scores(PARAMS, config, tokens, segments, positions)
     cache, parts = decoder.empty_cache(config, 2, 64), []
     for piece in (slice(0, 17), slice(17, 18), slice(18, 50)):
         hidden, cache = jax.jit(decoder.hidden_states, static_argnums=1)(
-            PARAMS, config, tokens[:, piece], segments[:, piece], positions[:, piece], cache)
-        parts.append(decoder.logits(PARAMS, hidden))
+            params, config, tokens[:, piece], segments[:, piece], positions[:, piece], cache)
+        parts.append(decoder.logits(params, hidden))
     np.testing.assert_allclose(jnp.concatenate(parts, axis=1), whole, atol=1e-5)
 
 

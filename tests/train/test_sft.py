@@ -141,7 +141,7 @@ def assert_same_models(one, other):
 
 
 def parameters(folder):
-    return jax.device_get(generate.load(folder)[0])
+    return jax.device_get(generate.read(folder)[0])
 
 
 def saved_at(folder, number, like):
