@@ -110,7 +110,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 # What may change from one run to the next in the same workdir: how much, how fast and where it is computed, and where
 # what it reads lies (a checkpoint knows its stream's fingerprint).
 _FREE = ("config.train.", "config.corpus.workers", "config.corpus.executor", "config.mesh", "config.stream",
-         "config.parallel", "config.runtime.threads", "config.step.accumulation", "config.model.remat", "config.model.scan_layers", "config.model.attention")
+         "config.parallel", "config.runtime.threads", "config.step.accumulation", "config.model.remat",
+         "config.model.scan_layers", "config.model.attention")
 _BOUND = ("config.train.checkpoints",)
 
 

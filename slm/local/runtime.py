@@ -78,7 +78,7 @@ class LlamaCpp:
         except ImportError:
             raise RuntimeError(f"running {path} needs llama.cpp: pip install 'slm[local]'") from None
         self.name, self.tokenizer = path.stem, tokenizer
-        self.context = context or _context_of(path)
+        self.context = context or context_of(path)
         folder = tempfile.mkdtemp(prefix="slm-")  # mode 0700
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         params = xllamacpp.CommonParams()
@@ -97,6 +97,8 @@ class LlamaCpp:
         except RuntimeError:
             raise RuntimeError(f"llama.cpp could not load {path}: the file may be cut short (export it again), or the "
                                f"memory too small for it and a context of {self.context} tokens") from None
+        # Closed before its loop has begun it waits for ever; after a request it has begun.
+        self.complete({"prompt": [0], "max_tokens": 1}, lambda chunk: True)
 
     def request(self, prompt: Sequence[int], settings: Settings) -> dict[str, Any]:
         """A completion in llama.cpp's words, for `complete`; its other samplers are off."""
@@ -165,25 +167,30 @@ def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:
     Raises:
       FileNotFoundError: no such model.
     """
-    exports = sorted(Path("runs").glob("*/*.gguf"), key=lambda path: path.stat().st_mtime)
-    if gguf := gguf_of(Path(config.model)) if config.model else exports[-1] if exports else None:
+    if gguf := find(config.model):
         tokenizer = Tokenizer.load(gguf.parent / TOKENIZER_FOLDER)
         return LlamaCpp(gguf, tokenizer, config.context, parallel, config.threads)
     return Jax(config.model)
 
 
-def gguf_of(place: Path) -> Path | None:
-    """The GGUF file that a path is or a folder holds (of several the smallest, which decodes fastest)."""
-    if place.is_file():
-        return place
-    return min(place.glob("*.gguf"), key=lambda path: path.stat().st_size, default=None)
+def find(place: str) -> Path | None:
+    """The GGUF file that a path is, or that a folder holds: of several the smallest, which decodes fastest.
+
+    Args:
+      place: empty for the one under runs/ that was written last.
+    """
+    if not place:
+        return max(Path("runs").glob("*/*.gguf"), key=lambda path: path.stat().st_mtime, default=None)
+    if Path(place).is_file():
+        return Path(place)
+    return min(Path(place).glob("*.gguf"), key=lambda path: path.stat().st_size, default=None)
 
 
 # Bytes of a value in a GGUF file, by its type; a text is 8, an array 9.
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
 
-def _context_of(path: Path) -> int:
+def context_of(path: Path) -> int:
     """The context length that a GGUF file states among its first values; the gguf package takes seconds to read all."""
     with open(path, "rb") as file:
         def number(layout: str) -> int:

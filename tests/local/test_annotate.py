@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from slm.local import annotate
-from slm.local.annotate import AnnotateConfig, Form, Instruction, locate, read_records
+from slm.local import annotate, instructions
+from slm.local.annotate import AnnotateConfig
+from slm.local.instructions import Form, Instruction, locate
 from slm.local.runtime import RuntimeConfig, Settings
 from slm.text.normalize import normalize
 
@@ -62,7 +63,7 @@ def test_what_is_extracted_stands_in_the_record(seed, exported, words, tmp_path)
 
 
 def test_of_a_long_record_what_does_not_stand_there_is_marked(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(annotate, "_LONGEST_COPIED", 0)
+    monkeypatch.setattr(instructions, "_LONGEST_COPIED", 0)
     own = config(exported, write_lines(tmp_path / "r.jsonl", RECORDS), max_tokens=120)
     result, lines = run(own, tmp_path / "out")
     entities = [(entity, normalize(text)) for line, text in zip(lines, RECORDS) for entity in line["entities"]]
@@ -214,7 +215,7 @@ def test_odd_records_are_refused_before_anything_is_written(name, exported, tmp_
 
 def test_records_of_files_and_rows(tmp_path):
     def read(records, **settings):
-        return [(record.id, record.text) for record in read_records(AnnotateConfig(
+        return [(record.id, record.text) for record in annotate._records(AnnotateConfig(
             EXTRACT, records=str(records), **settings))]
     for name in ("b/2.txt", "a/1.txt", "3.txt", "a/4.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -257,7 +258,7 @@ def test_odd_instructions_are_refused(instruction, sentence, exported, tmp_path)
 def test_a_saved_instruction_is_that_of_the_config(exported, tmp_path):
     file = tmp_path / "own.json"
     file.write_text(json.dumps({name: value for name, value in dataclasses.asdict(CLASSIFY).items() if name != "file"}))
-    assert annotate._read_instruction(dataclasses.replace(EXTRACT, file=str(file))) == CLASSIFY
+    assert instructions.read(dataclasses.replace(EXTRACT, file=str(file))) == CLASSIFY
     asked = Form(CLASSIFY).messages("{labels}{text}")  # a record says what it likes
     assert asked == [{"role": "user", "content": '改善、ＣＲＰ"高値"、悪化\\\n{labels}{text}'}]
 

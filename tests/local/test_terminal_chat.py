@@ -61,10 +61,10 @@ def test_a_seed_decides_and_a_stream_can_be_left(llama, words):
 
 def test_the_model_is_found(exported, tmp_path, monkeypatch):
     file = exported / "tiny-f32.gguf"
-    assert runtime.gguf_of(exported) == runtime.gguf_of(file) == file
+    assert runtime.find(str(exported)) == runtime.find(str(file)) == file
     for name, size in (("large", 5_000), ("small", 50)):
         (tmp_path / f"{name}.gguf").write_bytes(file.read_bytes()[:size])
-    assert runtime.gguf_of(tmp_path).name == "small.gguf"
+    assert runtime.find(str(tmp_path)).name == "small.gguf"
     for wrong, message in ((tmp_path / "small.gguf", "is no GGUF file that states its context"),
                            (tmp_path / "large.gguf", "llama.cpp could not load .*cut short")):
         with pytest.raises((ValueError, RuntimeError), match=message):
@@ -74,6 +74,11 @@ def test_the_model_is_found(exported, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(RuntimeError, match=r"pip install 'slm\[local\]'"):
         LlamaCpp(file, None)
+
+
+def test_a_model_is_closed_before_it_was_asked_anything(exported):
+    for _ in range(3):
+        LlamaCpp(exported / "tiny-f32.gguf", None)
 
 
 def test_a_talk_remembers_and_forgets_the_oldest(words):

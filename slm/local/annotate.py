@@ -1,0 +1,257 @@
+"""A saved instruction over many records, in JSON Lines: diseases, drugs and findings, a class, or a summary of each.
+
+The answer is held to its form by a grammar, so every line can be read, and what is extracted is copied from the
+record, not made up. A record's line is written whole when it is done, in the order of the records; after any kill the
+same command goes on, and each record has its line once.
+"""
+
+import collections
+import dataclasses
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from slm.local import instructions, runtime
+from slm.local.instructions import Form, Instruction
+from slm.local.records import Record, read_records
+from slm.local.runtime import LlamaCpp, RuntimeConfig, Settings
+from slm.progress import Progress
+from slm.text import chat
+from slm.text.normalize import normalize
+from slm.text.tokenizer import Tokenizer
+
+NOTE = "Written by a language model, checked by nobody: not medical advice, and no ground to decide on a patient."
+ANNOTATIONS_FILE = "annotations.jsonl"
+
+_WINDOW = 4  # records in work for each that is computed; more keep all busy while a long one holds up the writing
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotateConfig:
+    """The annotate job."""
+    instruction: Instruction
+    job: str = "annotate"
+    variant: str = "diseases"
+    records: str = ""  # a folder of .txt files, a GLOB, a .csv or a .jsonl file
+    text_column: str = "text"
+    id_column: str = ""  # empty: the number of the row, from 1; of text files it is their name
+    runtime: RuntimeConfig = RuntimeConfig()
+    settings: Settings = Settings(temperature=0.0, max_tokens=256)
+    parallel: int = 2  # records computed together
+
+
+def run(config: AnnotateConfig, workdir: Path, started: float) -> dict:
+    """Annotates what `annotations.jsonl` in the workdir still misses; returns what `result.json` holds.
+
+    Each line has `id`, `by` (a hash of model file, instruction and settings), `sha256` (of the record, its beginning),
+    `cut_tokens` (left out of the record's middle to fit the context), `finish` ("stop", or "length" where max_tokens
+    ended the answer), and
+      extract: `entities`, each {text, start, end} in characters of `slm.text.normalize.normalize(record)`. They are
+        spans of it from morpheme to morpheme within a sentence. Of a record of more than 4,000 characters they are any
+        strings, and one that does not stand in it is {text, in_text: false}.
+      classify: `label`; null where the answer ended before one was whole.
+      summarise: `summary`.
+    A record that failed has `error` instead of an answer; without its line in the file it is tried again.
+
+    Raises:
+      ValueError, FileNotFoundError: records, instruction or model that cannot be used, or lines of others in the file.
+      RuntimeError: all records failed, or another process writes there.
+    """
+    if config.parallel < 1:
+        raise ValueError(f"parallel={config.parallel}: give at least 1")
+    form = Form(instructions.read(config.instruction))
+    gguf = _find_gguf(config.runtime)
+    _refuse_without_room(config, form, gguf)
+    by = _hash([instructions.VERSION, gguf.name, gguf.stat().st_size, dataclasses.asdict(form.instruction),
+                dataclasses.asdict(config.settings), config.runtime.context])
+    path = workdir / ANNOTATIONS_FILE
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = os.open(workdir, os.O_RDONLY)
+    try:
+        _take(lock, workdir)
+        counts: collections.Counter[str] = collections.Counter()
+        done = _read_done(path, by, counts)
+        records, left = _survey(config, done)
+        seconds = 0.0
+        if left:
+            model = runtime.load(dataclasses.replace(config.runtime, model=str(gguf)), config.parallel)
+            begun = time.perf_counter()
+            with (open(path, "ab") as file,
+                  Progress(total=records, initial=records - left, desc="annotate", unit="record") as bar):
+                for line in _annotate(config, model, form, _missing(config, done)):
+                    file.write(json.dumps({"id": line["id"], "by": by} | line, ensure_ascii=False).encode() + b"\n")
+                    file.flush()
+                    _count(counts, line)
+                    bar.update()
+            seconds = time.perf_counter() - begun
+    finally:
+        os.close(lock)
+    if counts["errors"] == counts["lines"]:
+        raise RuntimeError(f"all {counts['errors']} records failed: {path} says why under 'error'; mend it, delete the "
+                           "file, and run again")
+    return {"records": records, "done_now": left, "seconds": time.perf_counter() - started,
+            "records_per_second": left / seconds if left else 0.0,
+            **{name: counts[name] for name in ("cut", "errors", "unfinished", "not_in_text")},
+            "annotations": str(path), "model": str(gguf), "by": by, "note": NOTE}
+
+
+# Records ------------------------------------------------------------------------------------------------------
+
+def _records(config: AnnotateConfig) -> Iterator[Record]:
+    return read_records(config.records, config.text_column, config.id_column)
+
+
+def _survey(config: AnnotateConfig, done: Mapping[str, str]) -> tuple[int, int]:
+    """Reads all records once, to refuse what would only come to light after hours.
+
+    Returns:
+      The number of records, and of those that are left.
+
+    Raises:
+      ValueError: an odd record, an id that comes twice, a record that changed since it was annotated.
+    """
+    seen: dict[str, int] = {}
+    left = 0
+    for number, record in enumerate(_records(config)):
+        if (first := seen.setdefault(record.id, number)) != number:
+            other = next(itertools.islice(_records(config), first, None)).place
+            raise ValueError(f"{record.place} has the id of {other}: each record needs one of its own; leave id_column "
+                             "empty to number the rows")
+        if done.get(record.id, record.sha256) != record.sha256:
+            raise ValueError(f"{record.place} is not what it was when its id was annotated: give another --workdir, or "
+                             "an id_column whose ids stay with their records")
+        left += record.id not in done
+    return len(seen), left
+
+
+def _missing(config: AnnotateConfig, done: Mapping[str, str]) -> Iterator[Record]:
+    return (record for record in _records(config) if record.id not in done)
+
+
+# Answers ------------------------------------------------------------------------------------------------------
+
+def _find_gguf(config: RuntimeConfig) -> Path:
+    found = runtime.find(config.model)
+    if not found:
+        raise FileNotFoundError(f"{config.model or 'runs/'} holds no GGUF file, which annotating needs: export a "
+                                "checkpoint with python -m slm.main --config=configs/export.py:gguf "
+                                "--config.checkpoint=WORKDIR")
+    return found
+
+
+def _refuse_without_room(config: AnnotateConfig, form: Form, gguf: Path) -> None:
+    """Raises a `ValueError` where the instruction and the longest answer leave no room for a record."""
+    context = config.runtime.context or runtime.context_of(gguf)
+    limit = context - config.settings.max_tokens
+    bare = chat.encode(Tokenizer.load(gguf.parent / runtime.TOKENIZER_FOLDER), form.messages(""), reply=True).ids
+    if len(bare) >= limit:
+        raise ValueError(f"the instruction has {len(bare)} tokens, and max_tokens={config.settings.max_tokens} leaves "
+                         f"{limit} of the model's context of {context}: shorten one of them")
+
+
+def _annotate(config: AnnotateConfig, model: LlamaCpp, form: Form, records: Iterator[Record]) -> Iterator[dict]:
+    """The lines of records, in their order; `config.parallel` are computed together."""
+    limit = model.context - config.settings.max_tokens
+    stopped = threading.Event()
+    waiting: collections.deque[Future] = collections.deque()
+    with ThreadPoolExecutor(config.parallel) as pool:
+        try:
+            for record in records:
+                text = normalize(record.text)
+                prompt = chat.encode(model.tokenizer, form.messages(text), limit, reply=True)
+                about = {"id": record.id, "sha256": record.sha256, "cut_tokens": prompt.cut}
+                request = model.request(prompt.ids, config.settings)
+                request["grammar"] = form.grammar(text, model.tokenizer.borders)
+                waiting.append(pool.submit(_line, about, text, request, model, form, stopped))
+                if len(waiting) == _WINDOW * config.parallel:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _line(about: dict, text: str, request: dict, model: LlamaCpp, form: Form, stopped: threading.Event) -> dict:
+    try:
+        answer, finish = _complete(model.complete, request, stopped)
+        return about | form.read(answer, text) | {"finish": finish}
+    except (ValueError, RuntimeError) as error:  # of this record; the others go on
+        return about | {"error": str(error)[:500]}
+
+
+def _complete(complete: Callable, request: dict[str, Any], stopped: threading.Event) -> tuple[str, str]:
+    pieces, finish, errors = [], "", []
+
+    def take(chunk: dict) -> bool:
+        nonlocal finish
+        if "error" in chunk:
+            errors.append(chunk["error"]["message"])
+        for choice in chunk.get("choices", ()):
+            pieces.append(choice["text"])
+            finish = choice["finish_reason"] or finish
+        return stopped.is_set()
+
+    complete(request, take)
+    if errors or not finish:
+        raise RuntimeError(f"llama.cpp: {errors[0] if errors else 'it ended without an answer'}")
+    return "".join(pieces), finish
+
+
+# The file -----------------------------------------------------------------------------------------------------
+
+def _take(lock: int, workdir: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process lets go
+    except BlockingIOError:
+        raise RuntimeError(f"another process is annotating into {workdir}: wait for its end, or give another --workdir"
+                           ) from None
+
+
+def _read_done(path: Path, by: str, counts: collections.Counter) -> dict[str, str]:
+    """{id: hash of the record} of the lines that are there, which are counted; a torn last line is cut off.
+
+    Raises:
+      ValueError: a line that is none of ours, or of another model or instruction.
+    """
+    done: dict[str, str] = {}
+    if not path.exists():
+        return done
+    with open(path, "r+b") as file:
+        place = 0
+        for number, raw in enumerate(file, 1):
+            if not raw.endswith(b"\n"):
+                file.truncate(place)
+                break
+            place += len(raw)
+            try:
+                line = json.loads(raw)
+                id, sha256, other = line["id"], line["sha256"], line["by"]
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{path}, line {number} is no annotation: give another --workdir") from None
+            if other != by:
+                raise ValueError(f"{path}, line {number} was written by {other!r}, this model file, instruction and "
+                                 f"settings are {by!r}: give another --workdir, or what it was begun with")
+            if id in done:
+                raise ValueError(f"{path}, line {number} has an id for the second time: give another --workdir")
+            done[id] = sha256
+            _count(counts, line)
+    return done
+
+
+def _count(counts: collections.Counter, line: Mapping[str, Any]) -> None:
+    counts.update(lines=1, cut=line["cut_tokens"] > 0, errors="error" in line,
+                  unfinished=line.get("finish") == "length",
+                  not_in_text=sum("in_text" in entity for entity in line.get("entities", ())))
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:12]
