@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from slm import checkpoint
+from slm.report.data_card import table
 
 NOT_ADVICE = "Nothing that this model says is medical advice"
 
@@ -34,8 +35,32 @@ def card(source: Path, export: dict[str, Any]) -> str:
         "synthetic (合成) and not clinically verified.",
         "## Training\n\n" + "\n".join(f"- {line}" for line in history),
         "## Tokenizer\n\n" + _tokenizer(export),
+        "## Evaluation\n\n" + _evaluation(source),
         "## Is it the same model?\n\n" + _proof(export)]
     return "\n\n".join(sections) + "\n"
+
+
+def _evaluation(source: Path) -> str:
+    """The first metric of each task, by the evaluations whose workdirs lie beside that of the training."""
+    rows = []
+    for path in sorted({*source.parent.glob("*/config.json"), *source.parent.parent.glob("*/config.json")}):
+        config, result = json.loads(path.read_text(encoding="utf-8"))["config"], path.with_name("result.json")
+        if (config.get("job") != "evaluate" or config.get("backend") != "checkpoint" or not result.exists()
+                or Path(config["checkpoint"]) not in (source, source.parent)):
+            continue
+        for task, own in json.loads(result.read_text(encoding="utf-8")).items():
+            if isinstance(own, dict) and own.get("metrics"):
+                metric, value = next(iter(own["metrics"].items()))
+                floor = own.get("floor", {}).get(metric)
+                rows.append([f"{task} ({config['benchmark']})", own["protocol"], own["readout"], str(own["seeds"]),
+                             metric, f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]",
+                             "–" if floor is None else f"{floor:.3f}"])
+    if not rows:
+        return "None was found beside its training."
+    return ("Means over the seeds of its fine-tuning, with 95% intervals by a bootstrap over documents. The protocol "
+            "says what was learned before the test (P0 nothing of the benchmark, P1 all but the test rows, P2 no "
+            "document of the test); the floor is a cheap baseline under the same protocol.\n\n" + table(
+                ["task", "protocol", "readout", "seeds", "metric", "value", "floor"], rows))
 
 
 def _tokenizer(export: dict[str, Any]) -> str:
@@ -55,9 +80,9 @@ def _proof(export: dict[str, Any]) -> str:
             f"{export['max_logit_difference']:.2g} over {export['positions_compared']} positions, and "
             f"{export['greedy_agreement']:.0%} of {export['tokens_compared']} greedy tokens agree.")
     if "kinds" in export:
-        from slm.export.export import table
+        from slm.export.export import table as kinds
         text += (f" On that text the checkpoint takes {export['bits_per_byte']:.4f} bits a byte; part of it may have "
-                 "been trained on, so only the difference tells.\n\n" + table(export["kinds"], export["bits_per_byte"]))
+                 "been trained on, so only the difference tells.\n\n" + kinds(export["kinds"], export["bits_per_byte"]))
     return text
 
 
@@ -82,6 +107,7 @@ def _history(source: Path, about: dict[str, Any]) -> list[str]:
     result = source / "result.json"
     if result.exists():
         told = json.loads(result.read_text(encoding="utf-8"))
-        tokens = f" over {told['tokens']:,} tokens" if "tokens" in told else ""
+        if "tokens" in told:
+            tokens = f" over {told['tokens']:,} tokens, {told['train_seconds'] / 3600:.1f} hours in its last session"
     return [f"{config.get('job', 'training').capitalize()}ed from random weights, {about['step']} steps{tokens}, on "
             f"{parts or 'unknown text'}; each source keeps its licence."]

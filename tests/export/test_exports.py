@@ -233,6 +233,23 @@ def test_an_export_ends_with_its_proof(trained, tmp_path):
     json.dumps(result)
 
 
+def test_the_card_tells_what_evaluations_found(trained, tmp_path):
+    from slm.report import model_card
+    run = tmp_path / "runs" / "model"
+    shutil.copytree(trained, run)
+    board = tmp_path / "runs" / "board"
+    board.mkdir()
+    (board / "config.json").write_text(json.dumps({"config": {
+        "job": "evaluate", "backend": "checkpoint", "benchmark": "jmed_llm", "checkpoint": str(run)}}))
+    (board / "result.json").write_text(json.dumps({"crade": {
+        "protocol": "P2", "readout": "likelihood", "seeds": 3, "floor": {"kappa": 0.5},
+        "metrics": {"kappa": {"value": 0.25, "low": 0.125, "high": 0.375}}}}))
+    told = {"model": dataclasses.asdict(SILU), "format": "gguf", "name": "x", "parameters": 1, "proven": False}
+    card = model_card.card(run, told)
+    assert "| crade (jmed_llm) | P2 | likelihood | 3 | kappa | 0.250 [0.125, 0.375] | 0.500 |" in card
+    assert "None was found beside its training" in model_card.card(trained, told)
+
+
 def test_an_export_that_differs_is_refused(trained, tmp_path, monkeypatch):
     pytest.importorskip("transformers")
     names = dict(hugging_face._OF_A_LAYER)
