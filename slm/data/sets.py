@@ -94,7 +94,7 @@ def _tasks(config: SetConfig, benchmarks: Benchmarks, seed: int) -> list[Task]:
         notes = sample.lexicon_notes(diseases, drugs, config.limit or 1000, seed, _wordings(benchmarks))
         return [tables.task(config.name, "extraction", tuple(notes), "exact_f1")]
     headline = {"choice": "kappa", "extraction": "exact_f1"}[config.kind]
-    return [tables.task(config.name, config.kind, tables.read(path, config.kind), headline)
+    return [tables.task(config.name, config.kind, tables.read(path, config.kind, split.document), headline)
             for path in find(config.files.split(","))]
 
 

@@ -15,7 +15,7 @@ from slm.evaluation import board, calibration, contenders, exam, floors, languag
 from slm.evaluation.contenders import Contender
 from slm.evaluation.models import Checkpoint, Model
 from slm.evaluation.readouts import Answer
-from slm.tasks import igakuqa, jmed_llm, sample, tables
+from slm.tasks import igakuqa, jmed_llm, sample, split, tables
 from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import FOLDS, JmedLlmConfig
 from slm.tasks.tables import TableConfig
@@ -134,8 +134,8 @@ def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
     else:
         if not config.tables:
             raise ValueError("benchmark=tables has no tables: name one, as configs/evaluate.py does")
-        found = {own.name: tables.task(own.name, own.kind, tables.read(own.file, own.kind), own.headline)
-                 for own in config.tables}
+        found = {own.name: tables.task(own.name, own.kind, tables.read(own.file, own.kind, split.document),
+                                       own.headline) for own in config.tables}
     names = config.tasks.split(",") if config.tasks else list(found)
     unknown = [name for name in names if name not in found]
     if unknown:

@@ -142,6 +142,8 @@ class Checkpoint:
 
 def batches(sizes: Sequence[int], batch_tokens: int, what: str) -> Iterator[list[int]]:
     """Places of like sizes, the largest first; together at most `batch_tokens`, where one is not larger by itself."""
+    if not sizes:
+        return
     order = sorted(range(len(sizes)), key=lambda place: (-sizes[place], place))
     with Progress(total=len(order), desc=what, unit="prompt") as progress:
         while order:

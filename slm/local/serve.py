@@ -207,6 +207,8 @@ class Service:
                 def compute() -> None:
                     try:
                         self.model.complete(asked.completion, take)
+                    except Exception as error:  # its message may hold text, its kind does not
+                        take({"error": {"message": f"the computation failed ({type(error).__name__})"}})
                     finally:
                         loop.call_soon_threadsafe(queue.put_nowait, None)
 

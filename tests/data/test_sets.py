@@ -115,9 +115,10 @@ def test_messages_and_alpaca(tmp_path):
 
 
 def test_tables_of_ones_own(tmp_path):
-    table(tmp_path / "choice.csv", "choice", [("熱は？", ""), ("咳は？", "")])
+    table(tmp_path / "choice.csv", "choice", [("熱は？", ""), ("咳は？\n「発熱 なし」", ""), ("熱は？\n「発熱なし」", "")])
     read = sets.read(SetConfig("own", "choice", f"{tmp_path}/choice.csv"), benchmarks(), 0)
-    assert [entry.place for entry in read] == ["choice:0", "choice:1"] and read[0].group == "熱は？"
+    assert [entry.place for entry in read] == ["choice:0", "choice:1", "choice:2"]
+    assert [entry.group for entry in read] == ["熱は?", "発熱なし", "発熱なし"]  # two questions about one text
     assert [turn["role"] for turn in read[0].messages] == ["system", "user", "assistant"]
     assert "熱は？" in read[0].messages[1]["content"] and "B. ない" in read[0].messages[1]["content"]
     assert read[0].messages[2]["content"] == "A"

@@ -139,6 +139,7 @@ def test_a_rare_class_is_given_where_kappa_rewards_it():
     assert metrics.kappa([item.answer[0] for item in test], answers) > 0.2
 
 
+@pytest.mark.slow
 def test_pairs_are_judged_by_their_likeness():
     train, test = pairs(300, 0), pairs(100, 1)
     gold = [item.answer[0] for item in test]
