@@ -56,6 +56,7 @@ def test_launch_scripts_show_their_commands_and_name_real_configs():
 
 def test_no_path_of_one_machine():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    tracked = [name for name in tracked if (ROOT / name).is_file()]  # slm/configs is a link to a folder
     for name in tracked or [str(path.relative_to(ROOT)) for path in ROOT.glob("slm/**/*.py")]:
         text = (ROOT / name).read_text(encoding="utf-8")
         assert not re.search(r"(/tmp/|/work/|/root/|/home/)[A-Za-z]", text) or name.startswith("tests/"), name

@@ -125,7 +125,7 @@ def test_tables_of_ones_own(tmp_path):
 
     table(tmp_path / "extraction.csv", "extraction", [(question("", "x"), "")])
     entry, = sets.read(SetConfig("own", "extraction", f"{tmp_path}/extraction.csv"), benchmarks(), 0)
-    assert entry.messages[2]["content"] == repr([document("x")[:5]]) and entry.messages[1]["content"] == entry.group
+    assert entry.messages[2]["content"] == repr([document("x")[:5]]) and split.document(entry.messages[1]["content"]) == entry.group
 
 
 def test_the_sample_is_of_its_seed():
