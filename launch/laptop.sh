@@ -26,8 +26,8 @@ step --config=configs/generate.py --config.checkpoint=runs/demo/pretrain --workd
 step --config=configs/sft.py:demo --config.checkpoint=runs/demo/pretrain --workdir=runs/demo/sft
 step --config=configs/evaluate.py:sample --config.checkpoint=runs/demo/sft --workdir=runs/demo/evaluate
 step --config=configs/export.py:gguf --config.checkpoint=runs/demo/sft --workdir=runs/demo/export
-step --config=configs/chat.py --config.runtime.model=runs/demo/export --config.settings.max_tokens=60 \
-    --workdir=runs/demo/chat <<< '糖尿病の治療について教えてください。'
+step --config=configs/chat.py --config.runtime.model=runs/demo/export --config.settings.temperature=0 \
+    --workdir=runs/demo/chat <<< '次の診療記録から、薬の名前をすべて抜き出してください。「高血圧症に対しアムロジピンを内服中。」'
 
 printf '\n$ python -m slm.report.summary runs/demo\n'
 [ "${dry_run:-}" ] || python -m slm.report.summary runs/demo

@@ -194,6 +194,11 @@ def _harness(config, workdir: Path, started: float) -> dict:
     return harness.run(config, workdir)
 
 
+def _figures(config, workdir: Path, started: float) -> dict:
+    from slm.report import draw
+    return draw.run(config, workdir)
+
+
 def _export(config, workdir: Path, started: float) -> dict:
     from slm.export import export
     result = export.run(config, workdir)
@@ -240,6 +245,7 @@ JOBS = {
                    "slm.evaluation.harness:HarnessConfig", _harness),
     "plan": Job("preset and pod → does it fit, how long, how much; before renting", "slm.train.plan:PlanConfig",
                 _plan),
+    "figures": Job("workdirs → figures, PNG and SVG", "slm.report.draw:FiguresConfig", _figures),
     "export": Job("checkpoint → Hugging Face or GGUF, proven equal", "slm.export.export:ExportConfig", _export),
     "import_hugging_face": Job("Hugging Face Llama or Arcee → a checkpoint of ours", "slm.export.take_in:ImportConfig",
                                _import_hugging_face),

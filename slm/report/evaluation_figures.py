@@ -1,0 +1,127 @@
+"""An evaluation as figures: the board with its intervals, and how far the probabilities of letters can be trusted."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from slm.report import figures
+
+_COLUMNS = 3  # panels of the reliability figure beside each other
+
+
+def board(path: Path, workdir: Path) -> dict:
+    """Each task's headline metric with its 95% interval, its floor, its majority, and published models; writes
+    `path`.png and .svg."""
+    from slm.evaluation import published
+    lines, report, config = (_json(workdir / name) for name in ("result.json", "report.json", "config.json"))
+    tasks = {name: own for name, own in report["tasks"].items() if lines.get(name)}
+    if not tasks:
+        raise figures.Nothing(f"{workdir} holds no task's line: evaluate again")
+    others = published.rows() if config["config"].get("benchmark") == "jmed_llm" else {}
+    others = {model: {name: own[name][line["headline"]] for name, line in tasks.items()
+                      if line["headline"] in own.get(name, {})} for model, own in others.items()}
+    figure = figures.blank(9.2, 1.5 + 0.66 * len(tasks))
+    axes = figure.add_subplot()
+    labels = []
+    for place, (name, told) in enumerate(reversed(tasks.items())):
+        own, headline = lines[name], told["headline"]
+        value = own["metrics"][headline]
+        if place % 2:
+            axes.axhspan(place - 0.5, place + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+        for index, (_, given) in enumerate(others.items()):
+            if name in given:
+                axes.plot(given[name], place - 0.25, figures.MARKERS[index + 1], color=figures.GREY, markersize=5.5,
+                          markerfacecolor="white", zorder=2)
+        for kind, shape, colour in (("floor", "|", figures.COLOURS[4]), ("majority", "x", figures.COLOURS[2])):
+            if own[kind].get(headline) is not None:
+                axes.plot(own[kind][headline], place, shape, color=colour, markersize=9 if shape == "|" else 6,
+                          markeredgewidth=2, zorder=3)
+        if value["low"] is not None:
+            axes.plot([value["low"], value["high"]], [place + 0.25] * 2, color=figures.COLOURS[0], linewidth=2.4,
+                      solid_capstyle="butt", zorder=4)
+        if value["value"] is not None:
+            axes.plot(value["value"], place + 0.25, "o", color=figures.COLOURS[0], markersize=7,
+                      markeredgecolor="white", zorder=5)
+        models = f" × {own['seeds']} models" if own["seeds"] > 1 else ""
+        labels.append(f"{name}\n{headline}, {own['n']} rows{models}")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(-0.5, len(labels) - 0.5)
+    axes.axvline(0, color=figures.GREY, linewidth=0.8, zorder=1)
+    axes.set_xlabel("Headline metric of each task (no unit; 1 is best)", fontsize=9)
+    axes.set_title(f"{report['model']}, {report['protocol']}", fontsize=10)
+    figures.plain(axes)
+    _board_legend(axes, any(lines[name]["floor"] for name in tasks), [model for model, own in others.items() if own])
+    return {"files": figures.save(figure, path), "workdir": str(workdir), "model": report["model"],
+            "tasks": {name: lines[name]["metrics"][line["headline"]] for name, line in tasks.items()}}
+
+
+def _board_legend(axes: Any, floor: bool, others: list[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    def entry(shape: str, colour: str, label: str, **more: Any) -> Line2D:
+        return Line2D([], [], marker=shape, color=colour, label=label, markersize=6, **more)
+    entries = [entry("o", figures.COLOURS[0], "this model, 95% interval", linewidth=2.4),
+               *[entry("|", figures.COLOURS[4], "floor: a cheap baseline", linewidth=0, markeredgewidth=2)] * floor,
+               entry("x", figures.COLOURS[2], "majority: the commonest answer", linewidth=0, markeredgewidth=2)]
+    entries += [entry(figures.MARKERS[index + 1], figures.GREY, f"{model} (P0, published)", linewidth=0,
+                      markerfacecolor="white") for index, model in enumerate(others)]
+    axes.legend(handles=entries, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
+
+
+def reliability(path: Path, workdir: Path) -> dict:
+    """A small panel a task: how often the chosen letter is right, over its probability; writes `path`.png and .svg."""
+    from slm.evaluation import calibration
+    report = _json(workdir / "report.json")
+    found = {name: own for name in report["tasks"] if (own := _chosen(workdir, name))}
+    if not found:
+        raise figures.Nothing(f"{workdir} holds no probabilities of letters: evaluate with --config.choice=likelihood")
+    columns = min(_COLUMNS, len(found))
+    rows = -(-len(found) // columns)
+    figure = figures.blank(3.3 * columns, 3.1 * rows + 0.5)
+    figure.get_layout_engine().set(wspace=0.08)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    told = {}
+    for index, (axes, (name, pairs)) in enumerate(zip(panels.flat, found.items(), strict=False)):
+        confidence, correct = zip(*pairs)
+        bins = [own for own in calibration.reliability(confidence, correct) if own.count]
+        axes.bar([own.low for own in bins], [own.count / len(pairs) for own in bins],
+                 [own.high - own.low for own in bins], align="edge", color="#dddddd", edgecolor="white",
+                 label="share of the answers")
+        axes.plot([0, 1], [0, 1], "--", color=figures.GREY, linewidth=1, label="right as often as sure")
+        axes.plot([own.confidence for own in bins], [own.accuracy for own in bins], "o-", color=figures.COLOURS[0],
+                  markersize=5, markeredgecolor="white", label="share right")
+        told[name] = {"answers": len(pairs), "ece": calibration.ece(confidence, correct)}
+        axes.set_title(f"{name}\n{len(pairs):,} answers, ECE {told[name]['ece']:.3f}", fontsize=9)
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        figures.plain(axes)
+        axes.tick_params(labelbottom=index + columns >= len(found))
+    for axes in panels.flat[len(found):]:
+        axes.axis("off")
+    figure.suptitle(f"Reliability: {report['model']}, {report['protocol']}", fontsize=10)
+    figure.supxlabel("Probability of the chosen letter", fontsize=9)
+    figure.supylabel("Share", fontsize=9)
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    if len(found) < panels.size:
+        panels.flat[-1].legend(handles, labels, frameon=False, fontsize=8, loc="center")
+    else:
+        panels.flat[0].legend(handles, labels, frameon=False, fontsize=7, loc="upper left")
+    return {"files": figures.save(figure, path), "workdir": str(workdir), "tasks": told}
+
+
+def _chosen(workdir: Path, task: str) -> list[tuple[float, bool]]:
+    """(probability of the likeliest letter, whether it is right) of every seed's answers that want one letter."""
+    pairs = []
+    for path in sorted((workdir / "answers").glob(f"{task}-seed-*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+            answer = json.loads(line)
+            scores, gold = answer["log_likelihoods"], answer["gold"]
+            if scores and len(gold) == 1 and gold[0] in scores:
+                best = max(scores, key=scores.get)
+                confidence = 1 / sum(math.exp(value - scores[best]) for value in scores.values())
+                pairs.append((confidence, best == gold[0]))
+    return pairs
+
+
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
