@@ -138,6 +138,8 @@ def located(place: str) -> tuple[Path, int | None]:
     if path.name.isdecimal() and path.parent.name == "checkpoints":
         return path.parents[1], int(path.name)
     if not (path / "checkpoints").exists():
+        if folds := sorted(path.glob("fold-*")):
+            raise FileNotFoundError(f"{path} is a cross-validation, of {len(folds)} folds: name one, as {folds[0]}")
         path = next(iter(sorted(path.glob("seed-*/checkpoints"))), path / "checkpoints").parent
     return path, None
 

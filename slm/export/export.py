@@ -48,6 +48,8 @@ class ExportConfig:
         known = (*gguf.FILE_TYPES, *gguf.BY_QUANTIZER)
         if self.format == "gguf" and not (self.kinds and set(self.kinds.split(",")) <= set(known)):
             raise ValueError(f"kinds={self.kinds!r}: choose of {', '.join(known)}, with commas between")
+        if Path(self.name).name != self.name:
+            raise ValueError(f"name={self.name!r} is no name of a file: leave out what separates folders")
         if self.text_tokens < 100 or self.prompts < 1 or self.shard_gigabytes <= 0:
             raise ValueError(f"text_tokens={self.text_tokens}, prompts={self.prompts}, shard_gigabytes="
                              f"{self.shard_gigabytes}: give at least 100, at least 1 and more than 0")
@@ -61,7 +63,7 @@ def run(config: ExportConfig, workdir: Path) -> dict:
     model = dataclasses.replace(model, compute_dtype="float32")
     texts, documents = _texts(config, tokenizer, model.context)
     prompts = _prompts(config, tokenizer, texts, documents, model.context)
-    name = config.name or "-".join(source.parts[-2:])
+    name = config.name or "-".join(source.resolve().parts[-2:])
     result = {"checkpoint": str(source), "name": name, "format": config.format,
               "model": dataclasses.asdict(model), "parameters": presets.parameter_count(model), "proven": config.prove,
               "checkpoint_step": checkpoint.read_about(source, step)["step"]}
@@ -106,13 +108,12 @@ def _gguf(config: ExportConfig, workdir: Path, source: Path, name: str, params, 
           documents, size: int) -> dict:
     result: dict = {"kinds": {}, "tokenizer": str(workdir / TOKENIZER_FOLDER)}
     kinds = config.kinds.split(",")
-    if not (workdir / TOKENIZER_FOLDER).exists():
-        aside = workdir / f"{TOKENIZER_FOLDER}.writing"
-        shutil.copytree(source / TOKENIZER_FOLDER, aside, dirs_exist_ok=True)
-        aside.rename(workdir / TOKENIZER_FOLDER)
+    aside = workdir / "export.writing"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
     # The layout is proven once, in float32, where it can be exact; of the smaller types the loss is measured.
     order = ["f32", *(kind for kind in kinds if kind != "f32")] if config.prove else kinds
-    unproven = workdir / "unproven.gguf"
+    unproven = aside / "unproven"
     try:
         for kind in Progress(order, desc="export", unit="file"):
             gguf.write(unproven, params, model, tokenizer, kind, name)
@@ -121,9 +122,16 @@ def _gguf(config: ExportConfig, workdir: Path, source: Path, name: str, params, 
             if kind in kinds:
                 path = workdir / f"{name}-{kind}.gguf"
                 result["kinds"].setdefault(kind, {}).update(path=str(path), bytes=unproven.stat().st_size)
-                unproven.rename(path)
+                unproven.rename(aside / path.name)
+        shutil.copytree(source / TOKENIZER_FOLDER, aside / TOKENIZER_FOLDER)
+        # Files of an earlier export, perhaps of another model, would be run with this tokenizer.
+        for old in workdir.glob("*.gguf"):
+            old.unlink()
+        shutil.rmtree(workdir / TOKENIZER_FOLDER, ignore_errors=True)
+        for new in (TOKENIZER_FOLDER, *(f"{name}-{kind}.gguf" for kind in kinds)):
+            (aside / new).rename(workdir / new)
     finally:
-        unproven.unlink(missing_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
     if config.prove:
         print(table(result["kinds"], result["bits_per_byte"]))
     return result
@@ -191,9 +199,12 @@ def _texts(config: ExportConfig, tokenizer: Tokenizer, context: int) -> tuple[li
 
 def _prompts(config: ExportConfig, tokenizer: Tokenizer, texts, documents, context: int) -> list[list[int]]:
     """Prompts of many lengths: beginnings of documents from one token up, and a question in the chat template."""
-    asked = chat.encode(tokenizer, [{"role": "user", "content": texts[0][:30]}], reply=True).ids
+    try:
+        asked = [chat.encode(tokenizer, [{"role": "user", "content": texts[0][:30]}], reply=True).ids]
+    except KeyError:  # a tokenizer that was taken in without the symbols of a chat
+        asked = []
     cut = [documents[i % len(documents)][:1 + 2 * i] for i in range(config.prompts - 1)]
-    return [prompt[:context - 20] for prompt in [asked, *cut]]
+    return [prompt[:context - 20] for prompt in [*asked, *cut]]
 
 
 def _unknown(tokenizer: Tokenizer, texts: Sequence[str]) -> float:

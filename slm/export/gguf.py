@@ -18,6 +18,7 @@ from slm.text.tokenizer import CHAT_TEMPLATE, END_OF_TURN, WHITE_SPACE_SYMBOLS, 
 
 FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q5_0": "MOSTLY_Q5_0",
               "q4_0": "MOSTLY_Q4_0"}
+FINGERPRINT = "slm.tokenizer"  # of the tokenizer that the model learned with, which its runtime compares
 QUANTIZER = "llama-quantize"
 BY_QUANTIZER = ("q4_k_m", "q5_k_m", "q6_k")  # types that only llama.cpp's own program writes
 
@@ -53,6 +54,7 @@ def write(path: Path, params: Params, model: ModelConfig, tokenizer: Tokenizer, 
     writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[kind]])
     writer.add_name(name)
     _add_sizes(writer, model)
+    writer.add_string(FINGERPRINT, tokenizer.fingerprint)
     _add_tokenizer(writer, tokenizer)
     for tensor, values in _tensors(params, model):
         _add_tensor(writer, tensor, values, kind)

@@ -26,7 +26,7 @@ from slm.local.runtime import LlamaCpp, RuntimeConfig, Settings
 from slm.progress import Progress
 from slm.text import chat
 from slm.text.normalize import normalize
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import SETTINGS_FILE, Tokenizer
 
 NOTE = "Written by a language model, checked by nobody: not medical advice, and no ground to decide on a patient."
 ANNOTATIONS_FILE = "annotations.jsonl"
@@ -70,8 +70,8 @@ def run(config: AnnotateConfig, workdir: Path, started: float) -> dict:
     form = Form(instructions.read(config.instruction))
     gguf = _find_gguf(config.runtime)
     _refuse_without_room(config, form, gguf)
-    by = _hash([instructions.VERSION, gguf.name, gguf.stat().st_size, dataclasses.asdict(form.instruction),
-                dataclasses.asdict(config.settings), config.runtime.context])
+    by = _hash([instructions.VERSION, _content(gguf), _content(gguf.parent / runtime.TOKENIZER_FOLDER / SETTINGS_FILE),
+                dataclasses.asdict(form.instruction), dataclasses.asdict(config.settings), config.runtime.context])
     path = workdir / ANNOTATIONS_FILE
     workdir.mkdir(parents=True, exist_ok=True)
     lock = os.open(workdir, os.O_RDONLY)
@@ -149,7 +149,7 @@ def _find_gguf(config: RuntimeConfig) -> Path:
 
 def _refuse_without_room(config: AnnotateConfig, form: Form, gguf: Path) -> None:
     """Raises a `ValueError` where the instruction and the longest answer leave no room for a record."""
-    context = config.runtime.context or runtime.context_of(gguf)
+    context = config.runtime.context or runtime.stated(gguf)["context_length"]
     limit = context - config.settings.max_tokens
     bare = chat.encode(Tokenizer.load(gguf.parent / runtime.TOKENIZER_FOLDER), form.messages(""), reply=True).ids
     if len(bare) >= limit:
@@ -251,6 +251,11 @@ def _count(counts: collections.Counter, line: Mapping[str, Any]) -> None:
     counts.update(lines=1, cut=line["cut_tokens"] > 0, errors="error" in line,
                   unfinished=line.get("finish") == "length",
                   not_in_text=sum("in_text" in entity for entity in line.get("entities", ())))
+
+
+def _content(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hash(value: Any) -> str:

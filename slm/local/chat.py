@@ -38,19 +38,23 @@ def run(config: ChatConfig) -> dict:
         import readline  # noqa: F401  arrows and history in input()
         print(f"{model.name}, {model.context} tokens of context. /help tells what else can be typed. Nothing it says "
               "is medical advice.")
-    _loop(talk, "> " if sys.stdin.isatty() else "")
+    failed = _loop(talk, "> " if sys.stdin.isatty() else "")
+    if failed and not sys.stdin.isatty():
+        raise RuntimeError(f"{failed} lines of the pipe could not be done; what is wrong stands above")
     return {"model": model.name, "turns": talk.turns}
 
 
-def _loop(talk: "Talk", prompt: str) -> None:
+def _loop(talk: "Talk", prompt: str) -> int:
+    """Answers lines until they end; returns how many could not be."""
+    failed = 0
     while True:
         try:
             line = input(prompt).strip()
         except (EOFError, KeyboardInterrupt):
             print(end="\n" if prompt else "")
-            return
+            return failed
         if line == "/exit":
-            return
+            return failed
         if not line:
             continue
         try:
@@ -60,6 +64,7 @@ def _loop(talk: "Talk", prompt: str) -> None:
                 talk.ask(line, _say)
         except (ValueError, OSError) as error:
             print(f"error: {error}")
+            failed += 1
 
 
 def _say(piece: str) -> None:
@@ -144,7 +149,7 @@ def command(talk: Talk, line: str) -> str:
     if name == "/again":
         if (question := talk.undo()) is None:
             return "there is nothing to ask again\n"
-        talk.settings = dataclasses.replace(talk.settings, seed=talk.settings.seed + 1)
+        talk.settings = dataclasses.replace(talk.settings, seed=(talk.settings.seed + 1) % 2**31)
         talk.ask(question, _say)
         return ""
     if name == "/save":

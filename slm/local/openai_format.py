@@ -14,6 +14,7 @@ from slm.text import chat
 _MOST_STOPS, _LONGEST_STOP = 4, 200
 _MOST_LOGPROBS = 20
 _LONGEST_GRAMMAR = 20_000
+_LONGEST_PIECE = 32  # characters of a token, generously
 # What would change the answer and is not done here, with the values that ask for nothing.
 _UNSUPPORTED = {"n": (1,), "best_of": (1,), "echo": (False,), "suffix": ("",), "logit_bias": ({},), "tools": ([],),
                 "functions": ([],), "response_format": ({"type": "text"},)}
@@ -42,6 +43,7 @@ def read_completion(body: Mapping[str, Any], model: LlamaCpp, default: Settings)
     """
     prompt = body.get("prompt")
     if isinstance(prompt, str):
+        _refuse_long(len(prompt), model)
         ids = [model.tokenizer.end_of_document, *model.tokenizer.encode(prompt)]
     elif isinstance(prompt, list) and prompt and all(type(index) is int for index in prompt):
         size = len(model.tokenizer)
@@ -60,12 +62,22 @@ def read_chat(body: Mapping[str, Any], model: LlamaCpp, default: Settings) -> Re
     messages = body.get("messages")
     if isinstance(messages, list):
         messages = [_plain(message) for message in messages]
+        _refuse_long(sum(len(message["content"]) for message in messages if isinstance(message, dict)
+                         and isinstance(message.get("content"), str)), model)
     ids = chat.encode(model.tokenizer, messages, reply=True).ids
     told = body.get("logprobs", False)
     if not isinstance(told, bool | None):
         raise ValueError("logprobs has to be true or false")
     return _request(body, model, default, ids, True, _whole(
         "top_logprobs", body.get("top_logprobs") or 0, 0, _MOST_LOGPROBS) if told else -1)
+
+
+def _refuse_long(characters: int, model: LlamaCpp) -> None:
+    """Before it is cut into tokens, which takes seconds of a text of a megabyte."""
+    most = _LONGEST_PIECE * model.context
+    if characters > most:
+        raise ValueError(f"the text has {characters} characters, more than {most}, the most that the model's context "
+                         f"of {model.context} tokens can hold: shorten it")
 
 
 def _plain(message: Any) -> Any:
@@ -90,7 +102,7 @@ def _request(body: Mapping[str, Any], model: LlamaCpp, default: Settings, ids: l
     room = model.context - len(ids)
     if room < 1:
         raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is {model.context}: shorten it")
-    asked = body.get("max_completion_tokens") or body.get("max_tokens")
+    asked = next((body[own] for own in ("max_completion_tokens", "max_tokens") if body.get(own) is not None), None)
     most = _whole("max_tokens", asked, 1, 10**9) if asked is not None else default.max_tokens
     number = {name: _number(body, name, least, most) for name, (least, most) in {
         "temperature": (0.0, 100.0), "top_p": (0.0, 1.0), "presence_penalty": (-2.0, 2.0),
@@ -108,9 +120,11 @@ def _request(body: Mapping[str, Any], model: LlamaCpp, default: Settings, ids: l
     if logprobs >= 0:
         completion["n_probs"] = max(1, logprobs)
     if (grammar := body.get("grammar")) is not None:
-        if not isinstance(grammar, str) or len(grammar) > _LONGEST_GRAMMAR:
+        if not isinstance(grammar, str) or len(grammar) > _LONGEST_GRAMMAR or not _is_text(grammar):
             raise ValueError(f"grammar has to be GBNF of at most {_LONGEST_GRAMMAR} characters")
         completion["grammar"] = grammar
+    if not isinstance(body.get("stream", False), bool | None):
+        raise ValueError("stream has to be true or false")
     options = body.get("stream_options")
     return Request(completion, chatting, body.get("stream") is True,
                    isinstance(options, dict) and options.get("include_usage") is True, logprobs)
@@ -129,10 +143,14 @@ def _number(body: Mapping[str, Any], name: str, least: float, most: float) -> fl
     return value
 
 
+def _is_text(value: str) -> bool:
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def _stops(value: Any) -> list[str]:
     stops = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > _MOST_STOPS or not all(
-            isinstance(stop, str) and 0 < len(stop) <= _LONGEST_STOP for stop in stops):
+            isinstance(stop, str) and 0 < len(stop) <= _LONGEST_STOP and _is_text(stop) for stop in stops):
         raise ValueError(f"stop has to be a text or up to {_MOST_STOPS}, each of 1 to {_LONGEST_STOP} characters")
     return stops
 

@@ -42,7 +42,7 @@ class Settings:
 class RuntimeConfig:
     """Which model, and how much of the machine it may use."""
     model: str = ""  # an export's or training's workdir, or a GGUF file; empty: the newest export, else training
-    threads: int = 0  # 0: as many as there are cores
+    threads: int = 0  # of llama.cpp; 0: as many as there are cores
     context: int = 0  # tokens of a conversation; 0: the model's own
 
 
@@ -78,7 +78,7 @@ class LlamaCpp:
         except ImportError:
             raise RuntimeError(f"running {path} needs llama.cpp: pip install 'slm[local]'") from None
         self.name, self.tokenizer = path.stem, tokenizer
-        self.context = context or context_of(path)
+        self.context = context or stated(path)["context_length"]
         folder = tempfile.mkdtemp(prefix="slm-")  # mode 0700
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         params = xllamacpp.CommonParams()
@@ -143,11 +143,11 @@ class LlamaCpp:
 class Jax:
     """A training checkpoint on the JAX decoder: the reference, slower, and told whole when it is done."""
 
-    def __init__(self, place: str):
+    def __init__(self, place: str, context: int = 0):
         from slm import checkpoint, generate
         workdir, step = checkpoint.located(place)
         self._params, self._model, self.tokenizer = generate.load(workdir, step)
-        self.name, self.context = str(workdir), self._model.context
+        self.name, self.context = str(workdir), min(context or self._model.context, self._model.context)
 
     def stream(self, prompt: Sequence[int], settings: Settings) -> Iterator[str]:
         from slm import generate
@@ -169,8 +169,12 @@ def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:
     """
     if gguf := find(config.model):
         tokenizer = Tokenizer.load(gguf.parent / TOKENIZER_FOLDER)
+        made_with = stated(gguf).get("tokenizer", tokenizer.fingerprint)
+        if made_with != tokenizer.fingerprint:
+            raise ValueError(f"{gguf} was exported with the tokenizer {made_with}, beside it is "
+                             f"{tokenizer.fingerprint}: export the model again")
         return LlamaCpp(gguf, tokenizer, config.context, parallel, config.threads)
-    return Jax(config.model)
+    return Jax(config.model, config.context)
 
 
 def find(place: str) -> Path | None:
@@ -190,8 +194,10 @@ def find(place: str) -> Path | None:
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
 
-def context_of(path: Path) -> int:
-    """The context length that a GGUF file states among its first values; the gguf package takes seconds to read all."""
+def stated(path: Path) -> dict[str, int | str]:
+    """`context_length` and, of our own files, the fingerprint `tokenizer`, which a GGUF file states among its first
+    values; the gguf package takes seconds to read all."""
+    found: dict[str, int | str] = {}
     with open(path, "rb") as file:
         def number(layout: str) -> int:
             return struct.unpack(f"<{layout}", file.read(struct.calcsize(layout)))[0]
@@ -199,11 +205,17 @@ def context_of(path: Path) -> int:
             if file.read(4) == b"GGUF":
                 number("I"), number("Q")
                 for _ in range(number("Q")):
-                    key, kind = file.read(number("Q")), number("I")
-                    if key.endswith(b".context_length"):
-                        return number("I")
-                    file.seek(number("Q") if kind == 8 else _SIZES[kind], os.SEEK_CUR)
-        except (struct.error, KeyError, OverflowError):
+                    key, kind = file.read(number("Q")).decode(), number("I")
+                    if kind not in (8, *_SIZES):  # an array: the vocabulary has begun
+                        break
+                    value = file.read(number("Q") if kind == 8 else _SIZES[kind])
+                    if key.endswith(".context_length"):
+                        found["context_length"] = int.from_bytes(value, "little")
+                    elif key == "slm.tokenizer":
+                        found["tokenizer"] = value.decode()
+        except (struct.error, UnicodeDecodeError, OverflowError, MemoryError):
             pass
-    raise ValueError(f"{path} is no GGUF file that states its context, or is cut short: export it again with python -m "
-                     "slm.main --config=configs/export.py:gguf")
+    if not found.get("context_length"):
+        raise ValueError(f"{path} is no GGUF file that states its context, or is cut short: export it again with "
+                         "python -m slm.main --config=configs/export.py:gguf")
+    return found

@@ -5,6 +5,7 @@ this machine only, unless the user gives a token; it keeps and logs no text; how
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import hmac
 import json
@@ -19,9 +20,10 @@ from slm.local import runtime
 from slm.local.openai_format import Request, Told, read_chat, read_completion
 from slm.local.runtime import LlamaCpp, RuntimeConfig, Settings
 
-_HERE = ("127.0.0.1", "localhost", "::1")
+_HERE = ("127.0.0.1", "localhost")
 _SHORTEST_TOKEN = 16
 _MOST_CONNECTIONS = 200
+_DISCONNECTED_SECONDS = 0.25  # how often it is asked whether a client is still there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,7 @@ class ServeConfig:
     token_file: str = ""  # its first line is what clients must send as their API key; needed for any other host
     parallel: int = 2  # requests computed together
     waiting: int = 16  # requests that may wait for their turn; others are told to come again
+    grammars: bool = False  # whether clients may send grammars: a short one can occupy llama.cpp, and so all, for long
     request_bytes: int = 1_000_000
     body_seconds: float = 30.0  # in which a request must have arrived
 
@@ -103,7 +106,7 @@ class Service:
     def __init__(self, config: ServeConfig, model: LlamaCpp, token: str):
         self.config, self.model, self.token = config, model, token
         self.requests = self.tokens = self._inside = 0
-        self._turns = asyncio.Semaphore(config.parallel)
+        self._turns, self._reading = asyncio.Semaphore(config.parallel), asyncio.Lock()
 
     def app(self):
         from starlette.applications import Starlette
@@ -139,13 +142,17 @@ class Service:
         from starlette.responses import StreamingResponse
         try:
             self._admit(request)
+            self._refuse_crowd()
             body = await self._body(request)
+            if body.get("grammar") is not None and not self.config.grammars:
+                raise Refused(400, "grammar is not accepted: the server has to be started with --config.grammars=true")
             try:
-                asked = (read_chat if chat else read_completion)(body, self.model, self.config.settings)
+                async with self._reading:  # MeCab takes one text at a time, and the others' streams go on meanwhile
+                    asked = await asyncio.to_thread(read_chat if chat else read_completion, body, self.model,
+                                                    self.config.settings)
             except ValueError as error:
                 raise Refused(400, str(error)) from None
-            if self._inside >= self.config.parallel + self.config.waiting:
-                raise Refused(429, f"{self._inside} requests are being answered or wait: come again later")
+            self._refuse_crowd()
             chunks = self._chunks(request, asked)
             first = await anext(chunks)  # an error is told before anything is streamed
         except Refused as refused:
@@ -163,6 +170,10 @@ class Service:
         except Refused as refused:
             return _error(refused)
         return _json(200, told.whole())
+
+    def _refuse_crowd(self) -> None:
+        if self._inside >= self.config.parallel + self.config.waiting:
+            raise Refused(429, f"{self._inside} requests are being answered or wait: come again later")
 
     def _admit(self, request) -> None:
         if self.token:
@@ -212,14 +223,19 @@ class Service:
                     finally:
                         loop.call_soon_threadsafe(queue.put_nowait, None)
 
-                worker = loop.run_in_executor(None, compute)
+                if await request.is_disconnected():  # while it waited for its turn
+                    return
+                worker, asked_at = loop.run_in_executor(None, compute), loop.time()
                 try:
                     while True:
-                        try:
-                            chunk = await asyncio.wait_for(queue.get(), 1.0)
-                        except TimeoutError:
+                        chunk = ...
+                        with contextlib.suppress(TimeoutError):
+                            chunk = await asyncio.wait_for(queue.get(), _DISCONNECTED_SECONDS)
+                        if loop.time() - asked_at >= _DISCONNECTED_SECONDS:
                             if await request.is_disconnected():
                                 return
+                            asked_at = loop.time()
+                        if chunk is ...:
                             continue
                         if chunk is None:
                             break

@@ -18,7 +18,7 @@ def card(source: Path, export: dict[str, Any]) -> str:
       export: what the export records in its result.json.
     """
     model = export["model"]
-    about = checkpoint.read_about(source)
+    about = checkpoint.read_about(source, export.get("checkpoint_step"))
     history = _history(source, about)
     header = {"language": ["ja"], "library_name": "transformers" if export["format"] == "hugging_face" else "gguf",
               "pipeline_tag": "text-generation", "license": "other", "tags": ["medical", "slm"]}
@@ -107,7 +107,7 @@ def _history(source: Path, about: dict[str, Any]) -> list[str]:
     result = source / "result.json"
     if result.exists():
         told = json.loads(result.read_text(encoding="utf-8"))
-        if "tokens" in told:
+        if "tokens" in told and told.get("steps") == about["step"]:
             tokens = f" over {told['tokens']:,} tokens, {told['train_seconds'] / 3600:.1f} hours in its last session"
     return [f"{config.get('job', 'training').capitalize()}ed from random weights, {about['step']} steps{tokens}, on "
             f"{parts or 'unknown text'}; each source keeps its licence."]

@@ -203,6 +203,29 @@ def test_the_character_map_says_what_normalize_says():
         assert mapped.normalize(text) == normalize(text)
 
 
+class Nothing:
+    """A runtime that tells no number, and our own greedy tokens."""
+
+    def __init__(self, told):
+        self.told = told
+
+    def log_probabilities(self, ids):
+        return np.full((len(ids), SILU.vocabulary_size), np.nan, np.float32)
+
+    def greedy(self, ids, count):
+        return self.told[tuple(ids)]
+
+
+def test_no_number_is_no_proof():
+    from slm import generate
+    params = weights(SILU)
+    made = generate.generate(params, SILU, PROMPTS, 12, generate.Sampler(temperature=0.0), 0, -1)
+    found = proof.compare(params, SILU, Nothing(dict(zip(map(tuple, PROMPTS), made))), PROMPTS)
+    assert found.greedy_agreement == 1 and np.isnan(found.max_logit_difference)
+    with pytest.raises(ValueError, match="it was not kept"):
+        export._accepted(found, "gguf", "f32")
+
+
 # The job ----------------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
@@ -231,6 +254,20 @@ def test_an_export_ends_with_its_proof(trained, tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert "medical advice" in card and "| q8_0 |" in card and "Pretrained from random weights, 3 steps" in card
     json.dumps(result)
+    from slm.local import runtime
+    assert runtime.load(runtime.RuntimeConfig(str(tmp_path))).tokenizer.fingerprint == Tokenizer.load(
+        tmp_path / "tokenizer").fingerprint
+    settings = json.loads((tmp_path / "tokenizer" / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text(json.dumps(settings | {"fingerprint": "another"}))
+    with pytest.raises(ValueError, match=r"was exported with the tokenizer .*, beside it is another"):
+        runtime.load(runtime.RuntimeConfig(str(tmp_path)))
+    (tmp_path / "old-q4_0.gguf").touch()  # of an earlier export: it must not be run with the new one's tokenizer
+    again = ExportConfig(format="gguf", checkpoint=str(trained), kinds="f16", name="new", prove=False)
+    export.run(again, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "tokenizer", "new-f16.gguf"}
+    assert runtime.load(runtime.RuntimeConfig(str(tmp_path))).name == "new-f16"
+    with pytest.raises(ValueError, match="is no name of a file"):
+        ExportConfig(name="org/model")
 
 
 def test_the_card_tells_what_evaluations_found(trained, tmp_path):

@@ -89,7 +89,8 @@ class Server:
 @pytest.fixture(scope="module")
 def server(exported, tmp_path_factory):
     pytest.importorskip("uvicorn")
-    server = Server(exported, tmp_path_factory.mktemp("server"), "--config.settings.max_tokens=64")
+    server = Server(exported, tmp_path_factory.mktemp("server"), "--config.settings.max_tokens=200",
+                    "--config.grammars=true")
     yield server
     server.close()
     assert "requests" in json.loads((server.log.parent / "run" / "result.json").read_text())
@@ -166,6 +167,10 @@ BAD = [
     ("/v1/completions", {"prompt": "a", "grammar": "root ::= ("}, 400, "grammar"),
     ("/v1/completions", {"prompt": "a", "grammar": "root ::= " + "(" * 9000}, 400, "grammar"),
     ("/v1/completions", {"prompt": "患" * 400}, 400, "the model's context is 256"),
+    ("/v1/completions", {"prompt": "a" * 900_000}, 400, "the text has 900000 characters, more than 8192"),
+    ("/v1/completions", {"prompt": "a", "stop": "\ud800"}, 400, "stop has to be"),
+    ("/v1/completions", {"prompt": "a", "stream": "true"}, 400, "stream has to be true or false"),
+    ("/v1/completions", {"prompt": "a", "max_completion_tokens": 0}, 400, "max_tokens has to be a whole number"),
     ("/v1/chat/completions", {"messages": []}, 400, "list of at least one"),
     ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "x"}]}, 400, "role 'tool'"),
     ("/v1/chat/completions", {"messages": QUESTION, "response_format": {"type": "json_object"}}, 400, "grammar"),
@@ -211,6 +216,8 @@ def test_other_machines_need_a_token(exported, tmp_path):
     assert server.post("/v1/completions", body, {"Authorization": "Bearer wrong"})[0] == 401
     right = {"Authorization": "Bearer a-long-enough-secret"}
     assert server.post("/v1/completions", body, right)[0] == 200
+    status, told = server.post("/v1/completions", body | {"grammar": 'root ::= "a"'}, right)
+    assert status == 400 and "--config.grammars=true" in told["error"]["message"]
     # One at a time, and nobody waits.
     long = {"prompt": "患者", "max_tokens": 240, "temperature": 1}
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -254,9 +261,9 @@ def test_two_hundred_requests_from_sixteen_clients(server):
             elif kind < 0.25:
                 leave(server, body | {"max_tokens": 64}, chance)
             elif kind < 0.3:
-                assert server.post("/v1/completions", None, raw=b"x" * 1_500_000)[0] == 413
+                assert server.post("/v1/completions", None, raw=b"x" * 1_500_000)[0] in (413, 429)
             elif kind < 0.4:
-                assert server.post("/v1/completions", None, raw=chance.randbytes(50))[0] == 400
+                assert server.post("/v1/completions", None, raw=chance.randbytes(50))[0] in (400, 429)
             else:
                 while (told := server.post("/v1/completions", body))[0] == 429:
                     time.sleep(0.05)
@@ -272,6 +279,29 @@ def test_two_hundred_requests_from_sixteen_clients(server):
     assert server.post("/v1/completions", bodies[0])[0] == 200
     log = server.log.read_text()
     assert "Traceback" not in log and not any(word in log for word in words)
+
+
+def test_what_nobody_waits_for_is_not_computed(server):
+    """Processor time of the server after six clients asked for long answers and left at once, against one answer."""
+    long = {"prompt": "患者", "max_tokens": 200, "temperature": 0, "grammar": "root ::= [あ-ん]{200,300}"}
+
+    def spent() -> float:
+        fields = Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    begun = spent()
+    assert server.post("/v1/completions", long)[0] == 200
+    one = spent() - begun
+    gone = json.dumps(long).encode()
+    for _ in range(6):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                               b"Content-Length: %d\r\n\r\n" % len(gone) + gone)
+            time.sleep(0.05)
+    time.sleep(0.5)
+    begun = spent()
+    assert server.post("/v1/completions", {"prompt": "患者", "max_tokens": 1})[0] == 200
+    time.sleep(1)
+    assert spent() - begun < max(2 * one, 0.5)
 
 
 def leave(server, body, chance):
