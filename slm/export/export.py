@@ -107,7 +107,7 @@ def _hugging_face(config: ExportConfig, workdir: Path, source: Path, params, mod
 def _gguf(config: ExportConfig, workdir: Path, source: Path, name: str, params, model, tokenizer: Tokenizer, prompts,
           documents, size: int) -> dict:
     result: dict = {"kinds": {}, "tokenizer": str(workdir / TOKENIZER_FOLDER)}
-    kinds = config.kinds.split(",")
+    kinds = [*dict.fromkeys(config.kinds.split(","))]
     aside = workdir / "export.writing"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()

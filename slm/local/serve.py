@@ -206,7 +206,6 @@ class Service:
         """llama.cpp's chunks, in turn with other requests; it stops computing when nobody listens any more."""
         self._inside += 1
         stopped = threading.Event()
-        worker = None
         try:
             async with self._turns:
                 loop, queue = asyncio.get_running_loop(), asyncio.Queue()
