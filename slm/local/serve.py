@@ -23,6 +23,7 @@ from slm.local.runtime import LlamaCpp, RuntimeConfig, Settings
 _HERE = ("127.0.0.1", "localhost")
 _SHORTEST_TOKEN = 16
 _MOST_CONNECTIONS = 200
+_DRAINED = 8  # times request_bytes that are read of a longer one: a client still sending would not hear the answer
 _DISCONNECTED_SECONDS = 0.25  # how often it is asked whether a client is still there
 
 
@@ -142,8 +143,8 @@ class Service:
         from starlette.responses import StreamingResponse
         try:
             self._admit(request)
-            self._refuse_crowd()
             body = await self._body(request)
+            self._refuse_crowd()
             if body.get("grammar") is not None and not self.config.grammars:
                 raise Refused(400, "grammar is not accepted: the server has to be started with --config.grammars=true")
             try:
@@ -185,15 +186,19 @@ class Service:
         # A browser sends this type to another site only after asking, and is never answered yes.
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             raise Refused(415, "the Content-Type has to be application/json")
-        limit, data = self.config.request_bytes, bytearray()
+        limit, size, data = self.config.request_bytes, 0, bytearray()
         try:
             async with asyncio.timeout(self.config.body_seconds):
                 async for part in request.stream():
-                    data += part
-                    if len(data) > limit:
-                        raise Refused(413, f"the request is longer than {limit} bytes")
+                    size += len(part)
+                    if size <= limit:
+                        data += part
+                    elif size > _DRAINED * limit:
+                        break
         except TimeoutError:
             raise Refused(408, f"the request did not arrive within {self.config.body_seconds:g} s") from None
+        if size > limit:
+            raise Refused(413, f"the request is longer than {limit} bytes")
         try:
             body = json.loads(data)
         except (ValueError, RecursionError):
