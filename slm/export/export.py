@@ -14,6 +14,7 @@ from slm import checkpoint, generate
 from slm.corpus import sources
 from slm.corpus.sources import CorpusConfig
 from slm.export import free_tokenizer, gguf, hugging_face, proof
+from slm.local.runtime import TOKENIZER_FOLDER
 from slm.model import presets
 from slm.progress import Progress
 from slm.report import model_card
@@ -21,7 +22,6 @@ from slm.text import chat
 from slm.text.normalize import normalize
 from slm.text.tokenizer import Tokenizer
 
-TOKENIZER_FOLDER = "tokenizer"
 _TOLERANCE = {"hugging_face": 1e-4, "gguf": 1e-3}  # of log probabilities, in float32
 # How much more bits a byte a type may take than float32 before it is refused.
 _LOSS = {"f32": 0.001, "f16": 0.002, "q8_0": 0.01, "q6_k": 0.03, "q5_k_m": 0.06, "q5_0": 0.06, "q4_k_m": 0.15,

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from slm.export import charsmap
+from slm.local.runtime import FINGERPRINT
 from slm.model.decoder import Params
 from slm.model.presets import ModelConfig
 from slm.text.tokenizer import CHAT_TEMPLATE, END_OF_TURN, WHITE_SPACE_SYMBOLS, Tokenizer
 
 FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q5_0": "MOSTLY_Q5_0",
               "q4_0": "MOSTLY_Q4_0"}
-FINGERPRINT = "slm.tokenizer"  # of the tokenizer that the model learned with, which its runtime compares
 QUANTIZER = "llama-quantize"
 BY_QUANTIZER = ("q4_k_m", "q5_k_m", "q6_k")  # types that only llama.cpp's own program writes
 

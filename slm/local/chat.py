@@ -147,10 +147,15 @@ def command(talk: Talk, line: str) -> str:
     if name == "/undo":
         return "taken back\n" if talk.undo() is not None else "there is nothing to take back\n"
     if name == "/again":
+        before = talk.messages
         if (question := talk.undo()) is None:
             return "there is nothing to ask again\n"
         talk.settings = dataclasses.replace(talk.settings, seed=(talk.settings.seed + 1) % 2**31)
-        talk.ask(question, _say)
+        try:
+            talk.ask(question, _say)
+        except ValueError:
+            talk.messages = before
+            raise
         return ""
     if name == "/save":
         import json

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from slm.text.tokenizer import END_OF_TURN, Tokenizer
 
 TOKENIZER_FOLDER = "tokenizer"
+FINGERPRINT = "slm.tokenizer"  # in a GGUF file: of the tokenizer that the model learned with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +126,8 @@ class LlamaCpp:
         def run() -> None:
             try:
                 self.complete(self.request(prompt, settings), take)
+            except Exception as error:  # told where the answer is read; its message may hold text
+                take({"error": {"message": f"the computation failed ({type(error).__name__})"}})
             finally:
                 chunks.put(None)
 
@@ -211,7 +214,7 @@ def stated(path: Path) -> dict[str, int | str]:
                     value = file.read(number("Q") if kind == 8 else _SIZES[kind])
                     if key.endswith(".context_length"):
                         found["context_length"] = int.from_bytes(value, "little")
-                    elif key == "slm.tokenizer":
+                    elif key == FINGERPRINT:
                         found["tokenizer"] = value.decode()
         except (struct.error, UnicodeDecodeError, OverflowError, MemoryError):
             pass

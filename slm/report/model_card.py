@@ -52,6 +52,8 @@ def _evaluation(source: Path) -> str:
             if isinstance(own, dict) and own.get("metrics"):
                 metric, value = next(iter(own["metrics"].items()))
                 floor = own.get("floor", {}).get(metric)
+                if None in value.values():  # undefined, as kappa of one answer
+                    continue
                 rows.append([f"{task} ({config['benchmark']})", own["protocol"], own["readout"], str(own["seeds"]),
                              metric, f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]",
                              "–" if floor is None else f"{floor:.3f}"])

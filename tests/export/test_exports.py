@@ -280,10 +280,12 @@ def test_the_card_tells_what_evaluations_found(trained, tmp_path):
         "job": "evaluate", "backend": "checkpoint", "benchmark": "jmed_llm", "checkpoint": str(run)}}))
     (board / "result.json").write_text(json.dumps({"crade": {
         "protocol": "P2", "readout": "likelihood", "seeds": 3, "floor": {"kappa": 0.5},
-        "metrics": {"kappa": {"value": 0.25, "low": 0.125, "high": 0.375}}}}))
+        "metrics": {"kappa": {"value": 0.25, "low": 0.125, "high": 0.375}}},
+        "smdis": {"protocol": "P2", "readout": "likelihood", "seeds": 3, "floor": {},
+                  "metrics": {"kappa": {"value": None, "low": None, "high": None}}}}))
     told = {"model": dataclasses.asdict(SILU), "format": "gguf", "name": "x", "parameters": 1, "proven": False}
     card = model_card.card(run, told)
-    assert "| crade (jmed_llm) | P2 | likelihood | 3 | kappa | 0.250 [0.125, 0.375] | 0.500 |" in card
+    assert "| crade (jmed_llm) | P2 | likelihood | 3 | kappa | 0.250 [0.125, 0.375] | 0.500 |" in card and "smdis" not in card
     assert "None was found beside its training" in model_card.card(trained, told)
 
 

@@ -124,6 +124,25 @@ def test_commands(words, tmp_path, monkeypatch, capsys):
     assert talk.messages == [{"role": "system", "content": "医師"}]
 
 
+def test_what_fails_is_said_and_takes_nothing_back(words, llama, monkeypatch):
+    talk = terminal.Talk(Echo(words), GREEDY)
+    talk.ask("一", lambda piece: None)
+    before = list(talk.messages)
+
+    def fail(prompt, settings):
+        raise ValueError("no room")
+    monkeypatch.setattr(talk.model, "stream", fail)
+    with pytest.raises(ValueError, match="no room"):
+        terminal.command(talk, "/again")
+    assert talk.messages == before
+
+    def broken(request, on_chunk):
+        raise RuntimeError("患者")
+    monkeypatch.setattr(llama, "complete", broken)
+    with pytest.raises(ValueError, match=r"the computation failed \(RuntimeError\)$"):
+        list(llama.stream([2], GREEDY))
+
+
 def test_one_question_on_llama_cpp_without_jax(exported, tmp_path):
     code = ("import sys\nfrom slm.main import run\ntry:\n    run()\nfinally:\n    print('jax' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code, "--config=configs/chat.py", f"--config.runtime.model={exported}",
