@@ -18,7 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from slm.corpus import sample, sources
+from slm import sample
+from slm.corpus import sources
 
 _RUN = ("import sys, json; from pathlib import Path; from slm.corpus import pipeline; from slm.corpus.sources import "
         "CorpusConfig; report = pipeline.run(CorpusConfig(files=sys.argv[1], curated=True, workers=int(sys.argv[2])), "

@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.decode_cpu  # 1.2B; takes 17 GB of memory, 12 of disk, seven minutes
     .venv/bin/python -m benchmarks.decode_cpu --preset=debug --prompt=32 --new=16  # a look
 
-Each contender runs in a process of its own, one after the other, so that its peak of memory (ru_maxrss) is its own:
+Each candidate runs in a process of its own, one after the other, so that its peak of memory (ru_maxrss) is its own:
 
 - llama.cpp, `slm.local.runtime.LlamaCpp` on the files of `slm.export.gguf.write`;
 - ours, `slm.generate.generate` in float32 with unrolled layers, as it decodes for users;
@@ -14,7 +14,7 @@ of the repeats; compiling and the first request are not counted. Ours and transf
 the command fails; of llama.cpp's, which are of rounded weights, it tells how many come before the first that differs.
 
 The memory bandwidth is that of reading: a thread for each core takes the maximum of 1 GB of float32 of its own (a sum
-is bound by its additions), 30 times before and after each contender; the median of all. Its share is the bytes of all
+is bound by its additions), 30 times before and after each candidate; the median of all. Its share is the bytes of all
 matrices but the embedding table, in the type they are stored in, times tokens a second, over the bandwidth. The keys
 and values, the norms, and the zeros that make our MLP llama.cpp's (`slm.export.gguf`) are read too and not counted.
 
@@ -36,8 +36,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from slm.memory import keep_freed_memory
 from slm.model.presets import PRESETS, ModelConfig, parameter_count
+from slm.process import keep_freed_memory
 
 GGUF_TYPES = ("q8_0", "q4_0")
 LLAMA_CPP, OURS, TRANSFORMERS = "llama.cpp", "ours", "transformers"
@@ -50,7 +50,7 @@ HEADER = ("| | prefill, tokens/s | decode, tokens/s | MB a token | share of band
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What one contender tells of itself; rates are the medians of the repeats."""
+    """What one candidate tells of itself; rates are the medians of the repeats."""
     prefill: float  # tokens a second
     decode: float  # tokens a second
     bytes_read: int  # of weights, a token
@@ -104,7 +104,7 @@ def bandwidth(options) -> list[float]:
 
 
 def write_weights(options) -> None:
-    """One set of random weights in the formats of the contenders."""
+    """One set of random weights in the formats of the candidates."""
     import jax
     import numpy as np
 
@@ -235,7 +235,7 @@ def work(options, name: str, folder: str):
 
 
 def measure(options) -> tuple[list[float], dict[str, Measured]]:
-    """The bandwidth of each round, and what each contender tells of itself."""
+    """The bandwidth of each round, and what each candidate tells of itself."""
     with tempfile.TemporaryDirectory(prefix="decode-", dir=options.folder) as folder:
         work(options, "write", folder)
         rates, found = work(options, "bandwidth", folder), {}

@@ -19,7 +19,7 @@ from pathlib import Path
 from hojichar import Document
 from hojichar.filters import document_filters as hojichar
 
-from slm.corpus import sample
+from slm import sample
 from slm.text import filters
 from slm.text.morphology import Morphology
 from slm.text.normalize import normalize

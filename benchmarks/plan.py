@@ -14,7 +14,8 @@ from pathlib import Path
 
 import jax
 
-from slm.train import hardware, plan
+from slm import hardware
+from slm.planning import plan
 
 # topology → (rows a step, rows a device and part, remat); memory decides what is worth trying.
 SETTINGS = {
@@ -48,16 +49,15 @@ def main() -> None:
             key = [options.preset, name, rows, part, remat]
             found = next((line["plan"] for line in done if line["key"] == key), None)
             if not found:
-                accumulation = rows // (part * hardware.topology(name).devices)
-                asked = dataclasses.replace(base, topology=name, batch=str(rows), accumulation=str(accumulation),
-                                            remat=remat)
+                steps = str(rows // (part * hardware.topology(name).devices))
+                asked = dataclasses.replace(base, topology=name, batch=str(rows), grad_accum_steps=steps, remat=remat)
                 topology, recipe = next(plan.settings(asked))
                 found = plan.plan(recipe, topology)
                 with options.done.open("a") as file:
                     file.write(json.dumps({"key": key, "plan": found}) + "\n")
             plans.append(found)
         print(plan.table(plans), flush=True)
-        fitting = [one for one in plans if one["fits"] and one["batch_rows"] == 1024]
+        fitting = [one for one in plans if one["fits"] and one["batch_size"] == 1024]
         best += [min(fitting, key=lambda one: one["hours_for_run"])] if fitting else []
     print(f"\nThe fastest that fits, 1,024 rows a step:\n\n{plan.table(best)}")
 

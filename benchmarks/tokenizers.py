@@ -12,11 +12,12 @@ import argparse
 import json
 from collections.abc import Iterator
 
-from slm import jobs
-from slm.corpus import comparison, sources
+from slm.corpus import sources
 from slm.corpus.sources import CorpusConfig
-from slm.corpus.vocabulary import VocabularyConfig
+from slm.products import build
 from slm.text.normalize import normalize
+from slm.tokenization import comparison
+from slm.tokenization.vocabulary import VocabularyConfig
 
 
 def examinations(pattern: str) -> Iterator[str]:
@@ -37,8 +38,9 @@ def main():
     for size in map(int, flags.sizes.split(",")):
         config = VocabularyConfig(size=size, lexicons=flags.lexicons)
         ipadic_alone = VocabularyConfig(size=size, lexicons="none")
-        folder = jobs.tokenizer(config, corpus)
-        rows = comparison.compare(config, jobs.segmented(ipadic_alone, corpus), jobs.dictionary(config), folder, exams)
+        folder = build.tokenizer(config, corpus)
+        rows = comparison.compare(config, build.segmented(ipadic_alone, corpus), build.dictionary(config), folder,
+                                  exams)
         print(f"\n{size:,} pieces, {sum(map(len, exams)):,} characters of examinations\n\n{comparison.markdown(rows)}",
               flush=True)
 

@@ -37,7 +37,7 @@ WARM_UP_STEPS = 3
 
 def our_step(options, shape):
     """(a function that makes one training step, number of parameters, versions) of slm."""
-    from slm.memory import keep_freed_memory
+    from slm.process import keep_freed_memory
     keep_freed_memory()
     import jax
     import numpy as np
@@ -49,7 +49,7 @@ def our_step(options, shape):
     inputs = np.random.default_rng(0).integers(0, model.vocabulary_size, shape).astype(np.int32)
     first, here = np.random.default_rng(1).random(shape) < 0.01, np.arange(shape[1])  # 100 tokens a document
     positions = here - np.maximum.accumulate(np.where(first, here, 0), axis=1)
-    batch = {"inputs": inputs, "targets": np.roll(inputs, -1, axis=1), "weights": np.ones(shape, np.float32),
+    batch = {"inputs": inputs, "targets": np.roll(inputs, -1, axis=1), "loss_mask": np.ones(shape, np.float32),
              "segments": 1 + np.cumsum(first, axis=1, dtype=np.int32), "positions": positions.astype(np.int32)}
     transformation = optimizer.build(optimizer.OptimizerConfig(name=options.optimizer), steps=1000)
     train = jax.jit(lambda state, batch: step.train(

@@ -20,7 +20,7 @@ from slm.local.annotate import AnnotateConfig
 from slm.local.instructions import Instruction
 from slm.tasks.tables import EXTRACTION_SYSTEM
 
-# The questions are those of slm.tasks.sample and their like, which extraction is fine-tuned on.
+# The questions are those of slm.sample.tasks and their like, which extraction is fine-tuned on.
 PROMPTS = {
     "diseases": "次の診療記録から、患者本人に認められた症状と病名をすべて抜き出してください。\n「{text}」",
     "drugs": "次の診療記録から、薬の名前をすべて抜き出してください。\n「{text}」",

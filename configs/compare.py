@@ -6,7 +6,7 @@
 from slm import config
 from slm.evaluation.compare import CompareConfig
 
-VARIANTS = {"boards": CompareConfig(runs="runs/evaluate-jmed_llm,runs/evaluate-other")}
+VARIANTS = {"leaderboards": CompareConfig(runs="runs/evaluate-jmed_llm,runs/evaluate-other")}
 
 
 def get_config(argument=None):

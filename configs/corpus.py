@@ -10,7 +10,8 @@
 
 from slm import config
 from slm.corpus.recipes import NCVC
-from slm.corpus.sources import CorpusConfig, CorpusJobConfig
+from slm.corpus.sources import CorpusConfig
+from slm.products.corpus_job import CorpusJobConfig
 
 VARIANTS = {
     "sample": CorpusJobConfig(corpus=CorpusConfig(curated=True)),

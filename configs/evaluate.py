@@ -1,4 +1,4 @@
-"""Evaluation: every answer in `answers/`, the board in `board.md` and `result.json`, statistics in `report.json`.
+"""Evaluation: answers in `answers/`, leaderboard in `leaderboard.md` and `result.json`, statistics in `report.json`.
 
     python -m slm.main --config=configs/evaluate.py --config.jmed_llm.data_dir=JMED-LLM        # the newest fine-tuned
     python -m slm.main --config=configs/evaluate.py --config.checkpoint=runs/pretrain-laptop   # P0

@@ -8,7 +8,7 @@
 """
 
 from slm import config
-from slm.report.draw import FIGURES, FiguresConfig
+from slm.report.figures_job import FIGURES, FiguresConfig
 
 VARIANTS = {"all": FiguresConfig(), **{name: FiguresConfig(figure=name) for name in FIGURES}}
 

@@ -8,7 +8,7 @@ wrote comes back with our tokenizer. Needs pip install 'slm[export]'.
 """
 
 from slm import config
-from slm.export.take_in import ImportConfig
+from slm.export.import_hugging_face import ImportConfig
 
 VARIANTS = {"folder": ImportConfig()}
 

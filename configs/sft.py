@@ -34,14 +34,14 @@ def jmed_llm(*sets: tuple, protocol: str) -> SftConfig:
     """(task, weight, limit) of each: a small model repeats the small sets."""
     optimizer = dataclasses.replace(LAPTOP.optimizer, learning_rate=2e-3, muon_learning_rate=8e-3)
     return dataclasses.replace(
-        LAPTOP, protocol=protocol, batch_rows=2, epochs=1.0, optimizer=optimizer, train=LoopConfig(
+        LAPTOP, protocol=protocol, batch_size=2, epochs=1.0, optimizer=optimizer, train=LoopConfig(
             evaluate_every=500, save_every=250),
         sets=tuple(SetConfig(name, "jmed_llm", "", weight, limit) for name, weight, limit in sets))
 
 
 VARIANTS = {
     "sample": LAPTOP,
-    "demo": dataclasses.replace(LAPTOP, batch_rows=2, epochs=2.0),  # what `make demo` runs
+    "demo": dataclasses.replace(LAPTOP, batch_size=2, epochs=2.0),  # what `make demo` runs
     "messages": own("messages", "conversations.jsonl"),
     "alpaca": own("alpaca", "instructions.jsonl"),
     "choice": own("choice", "questions.csv"),

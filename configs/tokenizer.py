@@ -6,9 +6,9 @@
 """
 
 from slm import config
-from slm.corpus import vocabulary
-from slm.corpus.comparison import TokenizerJobConfig
-from slm.corpus.vocabulary import VocabularyConfig
+from slm.products.tokenizer_job import TokenizerJobConfig
+from slm.tokenization import vocabulary
+from slm.tokenization.vocabulary import VocabularyConfig
 
 VARIANTS = {
     "laptop": TokenizerJobConfig(tokenizer=vocabulary.LAPTOP),

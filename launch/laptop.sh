@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole story on one machine, small, on the text the project brings: corpus, tokenizer, model, fine-tuning, board,
+# The whole story on one machine, small, on the text the project brings: corpus, tokenizer, model, fine-tuning, leaderboard,
 # export, an answer from llama.cpp.
 #   bash launch/laptop.sh [--dry-run]      # `make demo` sets up .venv and runs this
 set -euo pipefail

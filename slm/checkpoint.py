@@ -131,7 +131,7 @@ def _step(workdir: Path, step: int | None) -> int:
     return found[-1] if step is None else step
 
 
-def located(place: str) -> tuple[Path, int | None]:
+def resolve(place: str) -> tuple[Path, int | None]:
     """(training workdir, step or None for its newest) of what a user names: a training's workdir, one of its
     checkpoints, or the workdir of a fine-tuning, whose first model it is then; empty: the newest under runs/."""
     path = Path(place) if place else newest(Path("runs"), fine_tuned=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 import ml_collections
@@ -37,8 +37,8 @@ def select(argument: str | None, variants: Mapping[str, Any], job: str) -> ml_co
             node = node.get(part) if isinstance(node, ml_collections.ConfigDict) else None
         known = isinstance(node, ml_collections.ConfigDict) and last in node
         if not known or isinstance(node[last], ml_collections.ConfigDict):
-            raise ValueError(f"{key!r} after configs/{job}.py:{name} is not a setting: known are "
-                             f"{', '.join(_names(config))}")
+            raise ValueError(f"{key!r} after configs/{job}.py:{name} is not a setting{renamed(key, names(config))}: "
+                             f"known are {', '.join(names(config))}")
         try:
             node[last] = _parse(value, node[last])
         except ValueError:
@@ -55,11 +55,25 @@ def _parse(text: str, example: Any) -> Any:
     return type(example)(text)
 
 
-def _names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
-    names = []
+def names(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
+    """The dotted names of all settings of a config."""
+    found: list[str] = []
     for key, value in config.items():
-        names += _names(value, f"{prefix}{key}.") if isinstance(value, ml_collections.ConfigDict) else [prefix + key]
-    return names
+        nested = isinstance(value, ml_collections.ConfigDict)
+        found += names(value, f"{prefix}{key}.") if nested else [prefix + key]
+    return found
+
+
+# What settings were called in earlier versions.
+_RENAMED = {"floors": "baselines", "batch_rows": "batch_size", "row_length": "seq_len",
+            "accumulation": "grad_accum_steps"}
+
+
+def renamed(setting: str, known: Collection[str]) -> str:
+    """", which is now called …" of a setting of an earlier version; else empty."""
+    parents, dot, last = setting.rpartition(".")
+    new = f"{parents}{dot}{_RENAMED.get(last, last)}"
+    return f", which is now called {new}" if new != setting and new in known else ""
 
 
 def to_config_dict(value: Any) -> ml_collections.ConfigDict:
@@ -86,7 +100,8 @@ def freeze(kind: type[Dataclass], config: Mapping[str, Any], path: str = "config
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(config) - set(hints))
     if unknown:
-        raise ValueError(f"{path} has no setting {', '.join(map(repr, unknown))}: known are {', '.join(hints)}")
+        raise ValueError(f"{path} has no setting {', '.join(map(repr, unknown))}{renamed(unknown[0], hints)}: known "
+                         f"are {', '.join(hints)}")
     return kind(**{name: _convert(hints[name], value, f"{path}.{name}") for name, value in config.items()})
 
 
@@ -107,18 +122,19 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     return value
 
 
-# What may change from one run to the next in the same workdir: how much, how fast and where it is computed, and where
-# what it reads lies (a checkpoint knows its stream's fingerprint).
-_FREE = ("config.train.", "config.corpus.workers", "config.corpus.executor", "config.mesh", "config.stream",
-         "config.parallel", "config.runtime.threads", "config.step.accumulation", "config.model.remat",
+# What may change between runs in the same workdir: run length, speed, placement and input paths (a checkpoint carries
+# its stream's fingerprint).
+_MAY_CHANGE = ("config.train.", "config.corpus.workers", "config.corpus.executor", "config.mesh", "config.stream",
+         "config.parallel", "config.runtime.threads", "config.step.grad_accum_steps", "config.model.remat",
          "config.model.scan_layers", "config.model.attention")
-_BOUND = ("config.train.checkpoints",)
+_MAY_NOT = ("config.train.checkpoints",)
 
 
 def differences(old: Any, new: Any) -> dict[str, tuple]:
     """{name: (old, new)} of the settings, as plain dicts, that may not change between runs in one workdir."""
-    found = _differences(json.loads(json.dumps(old)), json.loads(json.dumps(new)), "config")  # tuples as JSON's lists
-    return {name: pair for name, pair in found.items() if not name.startswith(_FREE) or name.startswith(_BOUND)}
+    changed = _differences(json.loads(json.dumps(old)), json.loads(json.dumps(new)), "config")  # tuples become lists
+    return {name: pair for name, pair in changed.items()
+            if not name.startswith(_MAY_CHANGE) or name.startswith(_MAY_NOT)}
 
 
 def _differences(old: Any, new: Any, path: str) -> dict[str, tuple]:

@@ -67,7 +67,7 @@ def is_first() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
-def of_first(value: int) -> int:
+def broadcast_from_first(value: int) -> int:
     """The first process' value, for all of them."""
     if processes() == 1:
         return value
@@ -99,13 +99,13 @@ class Preemption:
             signal.signal(signal.SIGTERM, self._before)
 
 
-def end_with(error: Exception) -> NoReturn:
+def end_with(error: Exception, message: str) -> NoReturn:
     """Ends one of several processes at once, with a sentence: a polite end would wait for those that are gone."""
     import jax
-    said = " ".join(str(error).split())
-    if isinstance(error, jax.errors.JaxRuntimeError) and any(sign in said for sign in _LOST):
-        said = (f"process {jax.process_index()} of {jax.process_count()} lost the others ({said[:200]}): start all "
-                "processes again, they go on from the last checkpoint")
-    print(f"error: {said}", file=sys.stderr, flush=True)
+    text = " ".join(str(error).split())
+    if isinstance(error, jax.errors.JaxRuntimeError) and any(sign in text for sign in _LOST):
+        message = (f"process {jax.process_index()} of {jax.process_count()} lost the others ({text[:200]}): start all "
+                   "processes again, they resume from the last checkpoint")
+    print(f"error: {message}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)

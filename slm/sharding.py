@@ -122,19 +122,20 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
-def refuse_ragged(batch_rows: int, accumulation: int, shape: Sequence[int], name: str = "rows.batch_rows") -> None:
+def check_divisible(batch_size: int, grad_accum_steps: int, shape: Sequence[int],
+                    name: str = "rows.batch_size") -> None:
     """Raises a `ValueError` unless each device gets the same number of rows of each part of a batch.
 
     Args:
       name: of the setting, for the message.
     """
-    shares = shape[0] * shape[1] * accumulation
-    if batch_rows % shares:
-        raise ValueError(f"{name}={batch_rows} cannot be shared by data={shape[0]} × fsdp={shape[1]} devices "
-                         f"in step.accumulation={accumulation} parts: make it a multiple of {shares}")
+    shares = shape[0] * shape[1] * grad_accum_steps
+    if batch_size % shares:
+        raise ValueError(f"{name}={batch_size} cannot be shared by data={shape[0]} × fsdp={shape[1]} devices "
+                         f"in step.grad_accum_steps={grad_accum_steps} parts: make it a multiple of {shares}")
 
 
-def share_of_process(mesh: Mesh, batch_rows: int, process: int | None = None) -> tuple[int, int]:
+def share_of_process(mesh: Mesh, batch_size: int, process: int | None = None) -> tuple[int, int]:
     """(share, shares): which share of each batch a process (None: this one) reads.
 
     Processes whose devices need the same rows, along `tensor`, have the same share. The rows of a share need not lie
@@ -144,7 +145,7 @@ def share_of_process(mesh: Mesh, batch_rows: int, process: int | None = None) ->
       ValueError: some of the rows of a process are also another's, which has others besides.
     """
     starts: dict[int, set[int]] = {}
-    for device, (rows,) in batch_sharding(mesh).devices_indices_map((batch_rows,)).items():
+    for device, (rows,) in batch_sharding(mesh).devices_indices_map((batch_size,)).items():
         starts.setdefault(device.process_index, set()).add(rows.start or 0)
     shares = sorted({tuple(sorted(own)) for own in starts.values()})
     if sum(map(len, shares)) != mesh.shape[DATA] * mesh.shape[FSDP] or len({len(own) for own in shares}) > 1:

@@ -7,13 +7,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
-from slm.corpus import dataset, sample, vocabulary
+from slm import sample
+from slm.corpus import dataset
 from slm.corpus.sources import Document
-from slm.corpus.vocabulary import VocabularyConfig
-from slm.data import segmented, stream
+from slm.data import stream
 from slm.text import tokenizer
 from slm.text.morphology import compile_dictionary
 from slm.text.tokenizer import Tokenizer
+from slm.tokenization import segmented, vocabulary
+from slm.tokenization.vocabulary import VocabularyConfig
 
 jax.config.update("jax_num_cpu_devices", 8)  # pretended ones, for meshes; what does not ask for them runs on the first
 

@@ -2,8 +2,9 @@
 
 import re
 
+from slm import figures
+from slm.corpus import data_card
 from slm.corpus.sources import CorpusConfig, SourceConfig
-from slm.report import data_card, figures
 
 REPORT = {
     "documents_in": 10, "documents_out": 7, "characters_in": 1000, "characters_out": 700, "bytes_out": 2100,

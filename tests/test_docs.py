@@ -156,8 +156,8 @@ def test_configs_variants_and_flags_exist(page):
 
 # Tests --------------------------------------------------------------------------------------------------------
 
-def test_the_tests_that_converging_names_exist():
-    named = re.findall(r"(tests/[\w/]+\.py)::(\w+)", read(ROOT / "docs/converging.md"))
+def test_the_tests_that_equivalence_names_exist():
+    named = re.findall(r"(tests/[\w/]+\.py)::(\w+)", read(ROOT / "docs/equivalence.md"))
     assert len(named) > 40
     for path, name in named:
         assert re.search(rf"^def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), f"{path}::{name}"

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from slm import config as configs
+from slm import figures
 from slm.checkpoint import Checkpoints
 from slm.model.presets import PRESETS, parameter_count
-from slm.report import architecture, draw, embedding_space, evaluation_figures, figures, training_curves
-from slm.report.draw import FiguresConfig
+from slm.report import architecture, embedding_space, evaluation_figures, figures_job, training_curves
+from slm.report.figures_job import FiguresConfig
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # a glyph that the font lacks is one
 MODEL = PRESETS["debug"]
 LINE = {"metrics": {"kappa": {"value": 0.4, "low": 0.3, "high": 0.5}, "accuracy": {"value": 0.6, "low": 0.5, "high": 0.7}},
-        "floor": {"kappa": 0.25}, "majority": {"kappa": 0.0}, "n": 100, "seeds": 2}
+        "baseline": {"kappa": 0.25}, "majority": {"kappa": 0.0}, "n": 100, "seeds": 2}
 
 
 def write(path, value):
@@ -47,7 +48,7 @@ def runs(tmp_path, monkeypatch):
     write(corpus / "report.json", {"by_source": {"看護記録": {"characters_out": 900}, "論文": {"characters_out": 100}},
                                    "dropped": {"短い": 3}, "documents_in": 10})
     base = tmp_path / "runs" / "base"
-    write(base / "config.json", {"config": {"job": "pretrain", "rows": {"batch_rows": 2, "row_length": 64}}})
+    write(base / "config.json", {"config": {"job": "pretrain", "rows": {"batch_size": 2, "seq_len": 64}}})
     write(base / "metrics.jsonl", steps(20))
     (base / "metrics.jsonl").open("a").write('{"step": 21, "lo')  # which is being written
     write(base / "validation.jsonl", validations("百科事典", "notes"))
@@ -57,13 +58,13 @@ def runs(tmp_path, monkeypatch):
     for seed in range(3):
         write(tuned / f"seed-{seed}" / "training" / "metrics.jsonl", steps(20))
         write(tuned / f"seed-{seed}" / "training" / "validation.jsonl", validations("crade", "問診"))
-    board = tmp_path / "runs" / "board"
-    write(board / "config.json", {"config": {"job": "evaluate", "benchmark": "jmed_llm"}})
-    write(board / "report.json", {"model": "模型", "protocol": "P1", "tasks": {
+    leaderboard = tmp_path / "runs" / "leaderboard"
+    write(leaderboard / "config.json", {"config": {"job": "evaluate", "benchmark": "jmed_llm"}})
+    write(leaderboard / "report.json", {"model": "模型", "protocol": "P1", "tasks": {
         "smdis": {"headline": "kappa", "second": "accuracy"}, "own": {"headline": "kappa", "second": "accuracy"}}})
-    write(board / "result.json", {"smdis": LINE, "own": LINE | {"metrics": {"kappa": dict.fromkeys(("value", "low", "high"))}}})
+    write(leaderboard / "result.json", {"smdis": LINE, "own": LINE | {"metrics": {"kappa": dict.fromkeys(("value", "low", "high"))}}})
     answers = [{"log_likelihoods": {"A": 0.0, "B": -1.0}, "gold": ["A" if index % 4 else "B"]} for index in range(20)]
-    write(board / "answers" / "smdis-seed-0.jsonl", [{"asked": ""}, *answers, {"log_likelihoods": None, "gold": ["A"]}])
+    write(leaderboard / "answers" / "smdis-seed-0.jsonl", [{"asked": ""}, *answers, {"log_likelihoods": None, "gold": ["A"]}])
     return tmp_path
 
 
@@ -94,11 +95,11 @@ def check(result, *texts):
 
 
 def test_all_figures_are_drawn_and_what_is_not_there_is_told(runs, capsys):
-    result = draw.run(FiguresConfig(preset="debug"), Path("drawn"))
+    result = figures_job.run(FiguresConfig(preset="debug"), Path("drawn"))
     check(result["corpus"], "1  看護記録  90.0%", "Corpus: 1,000 characters", "短い")
     check(result["architecture"], f"debug: {parameter_count(MODEL):,} parameters")
     check(result["training"], "百科事典", "Tokens (thousands)", "Bits per byte", "seed 2", "問診")
-    check(result["board"], "smdis", "模型, P1", "gpt-4o-2024-08-06 (P0, published)", "floor: a cheap baseline")
+    check(result["leaderboard"], "smdis", "模型, P1", "gpt-4o-2024-08-06 (P0, published)", "baseline: a cheap baseline")
     check(result["reliability"], "20 answers, ECE 0.019", "Probability of the chosen letter")
     assert set(result["skipped"]) == {"embedding"}  # no checkpoint yet
     assert "embedding is left out" in capsys.readouterr().err
@@ -108,14 +109,14 @@ def test_all_figures_are_drawn_and_what_is_not_there_is_told(runs, capsys):
 
 def test_without_runs_only_the_architecture_is_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    result = draw.run(FiguresConfig(), tmp_path / "drawn")
+    result = figures_job.run(FiguresConfig(), tmp_path / "drawn")
     assert result["architecture"]["preset"] == "ncvc_slm_1"
-    assert set(result["skipped"]) == {"corpus", "training", "embedding", "board", "reliability"}
+    assert set(result["skipped"]) == {"corpus", "training", "embedding", "leaderboard", "reliability"}
     said = capsys.readouterr().err
     for job in ("corpus", "pretrain", "evaluate"):
         assert f"python -m slm.main --config=configs/{job}.py" in said
     with pytest.raises(FileNotFoundError, match="--config=configs/evaluate"):
-        draw.run(FiguresConfig(figure="board"), tmp_path / "drawn")
+        figures_job.run(FiguresConfig(figure="leaderboard"), tmp_path / "drawn")
 
 
 @pytest.mark.parametrize("wrong, message", [
@@ -124,21 +125,21 @@ def test_without_runs_only_the_architecture_is_drawn(tmp_path, monkeypatch, caps
 def test_what_is_named_must_be_there(runs, wrong, message):
     if "corpus" in wrong:
         write(runs / "runs" / "base" / "result.json", {})
-    figure = {"pretrain": "training", "sft": "training", "evaluate": "board", "corpus": "corpus"}[next(iter(wrong))]
+    figure = {"pretrain": "training", "sft": "training", "evaluate": "leaderboard", "corpus": "corpus"}[next(iter(wrong))]
     for which in (figure, "all") if "corpus" in wrong else (figure,):  # all: the corpus is drawn first
         with pytest.raises(FileNotFoundError, match=message):
-            draw.run(FiguresConfig(figure=which, preset="debug", **wrong), Path("drawn"))
+            figures_job.run(FiguresConfig(figure=which, preset="debug", **wrong), Path("drawn"))
 
 
 def test_settings_are_checked_and_the_config_file_has_each_figure():
     for wrong in ({"preset": "nano"}, {"words": 1}, {"seed": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             FiguresConfig(**wrong)
-    path = Path(draw.__file__).parents[2] / "configs" / "figures.py"
+    path = Path(figures_job.__file__).parents[2] / "configs" / "figures.py"
     spec = importlib.util.spec_from_file_location("figures_config", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for name in ("all", *draw.FIGURES):
+    for name in ("all", *figures_job.FIGURES):
         assert configs.freeze(FiguresConfig, module.get_config(name)) == FiguresConfig(variant=name, figure=name)
 
 
@@ -201,7 +202,7 @@ def test_words_are_single_tokens_of_their_kind(words, tmp_path):
 def test_embedding_space_repeats_and_says_what_it_lacks(trained, monkeypatch, capsys):
     monkeypatch.setattr(embedding_space, "_umap", lambda points, seed: {"UMAP, 15 neighbours": points[:, :2]})
     settings = FiguresConfig(figure="embedding", words=12, labels=15)
-    first = draw.run(settings, Path("drawn"))["embedding"]
+    first = figures_job.run(settings, Path("drawn"))["embedding"]
     check(first, "disease (12)", "t-SNE 1 (no unit)", "UMAP, 15 neighbours", "t-SNE, perplexity 15")
     rows = list(csv.DictReader(Path(first["files"][2]).read_text(encoding="utf-8").splitlines()))
     assert set(rows[0]) == {"token", "word", "kind", "tsne_x", "tsne_y", "umap_x", "umap_y"}
@@ -225,9 +226,9 @@ def test_few_words_lower_the_perplexity_and_no_umap_is_told(capsys, monkeypatch)
 
 
 def test_an_evaluation_without_probabilities_has_no_reliability(runs):
-    shutil.rmtree(runs / "runs" / "board" / "answers")
-    with pytest.raises(figures.Nothing, match="likelihood"):
-        evaluation_figures.reliability(runs / "r", runs / "runs" / "board")
+    shutil.rmtree(runs / "runs" / "leaderboard" / "answers")
+    with pytest.raises(figures.NothingToPlot, match="likelihood"):
+        evaluation_figures.reliability(runs / "r", runs / "runs" / "leaderboard")
 
 
 def test_a_glyph_that_the_font_lacks_would_be_seen(tmp_path):

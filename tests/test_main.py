@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slm import jobs
-from slm.corpus import sample
+from slm import main, sample
 from slm.data import stream
 
 ROOT = Path(__file__).parent.parent
@@ -172,14 +171,14 @@ def test_help_lists_the_jobs(folder):
 
 def test_configs_come_from_here_or_with_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    own = Path(jobs.__file__).parent / "configs" / "plan.py"
-    assert jobs.find_config(["slm", "--config=configs/plan.py:small,x=1"])[1] == f"--config={own}:small,x=1"
-    assert jobs.find_config(["slm", "--config", "configs/plan.py"])[2] == str(own)
+    own = Path(main.__file__).parent / "configs" / "plan.py"
+    assert main.find_config(["slm", "--config=configs/plan.py:small,x=1"])[1] == f"--config={own}:small,x=1"
+    assert main.find_config(["slm", "--config", "configs/plan.py"])[2] == str(own)
     with pytest.raises(SystemExit, match=r"configs/nothing.py is missing: known are .*configs/plan.py"):
-        jobs.find_config(["slm", "--config=configs/nothing.py"])
+        main.find_config(["slm", "--config=configs/nothing.py"])
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "plan.py").touch()
-    assert jobs.find_config(["slm", "--config=configs/plan.py"])[1] == "--config=configs/plan.py"
+    assert main.find_config(["slm", "--config=configs/plan.py"])[1] == "--config=configs/plan.py"
 
 
 @pytest.mark.slow

@@ -152,9 +152,9 @@ def test_the_checkpoints_of_a_run_stay_its_own(folder, stream, whole):
 
 
 def test_a_mesh_needs_rows_for_its_devices(folder, stream):
-    _, err = finish(start(folder, *DEBUG, stream, "--config.rows.batch_rows=12", "--workdir=runs/rows", devices=8),
+    _, err = finish(start(folder, *DEBUG, stream, "--config.rows.batch_size=12", "--workdir=runs/rows", devices=8),
                     code=1)[0]
-    assert "rows.batch_rows=12 cannot be shared by data=1 × fsdp=8 devices" in err
+    assert "rows.batch_size=12 cannot be shared by data=1 × fsdp=8 devices" in err
 
 
 def test_only_trainings_are_prepared(folder):

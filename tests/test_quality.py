@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slm.corpus import sample
+from slm import sample
 from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.quality import labels, linear, scorer, transformer

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from slm.corpus import sample
+from slm import sample
 from slm.tasks import tables
 
 ROOT = Path(__file__).parents[1]

@@ -27,7 +27,7 @@ def batch(seed):
     first, here = rng.random((16, 32)) < 0.1, np.arange(32)
     positions = here - np.maximum.accumulate(np.where(first, here, 0), axis=1)
     return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "positions": positions.astype(np.int32),
-            "weights": (rng.random((16, 32)) < 0.9).astype(np.float32),
+            "loss_mask": (rng.random((16, 32)) < 0.9).astype(np.float32),
             "segments": 1 + np.cumsum(first, axis=1, dtype=np.int32)}
 
 
@@ -68,7 +68,7 @@ def test_accumulated_gradients_on_a_mesh_equal_the_whole_batch_on_one_device():
     with jax.set_mesh(mesh):
         placed = jax.device_put(params, sharding.shardings(params, mesh))
         gradients = jax.jit(functools.partial(step._gradients, model=MODEL, config=StepConfig(
-            loss_chunk=16, accumulation=2)))(placed, sharding.to_devices(batch(0), mesh))
+            loss_chunk=16, grad_accum_steps=2)))(placed, sharding.to_devices(batch(0), mesh))
     expected = jax.jit(functools.partial(step._gradients, model=MODEL, config=StepConfig(loss_chunk=16)))(params, batch(0))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), gradients, expected)
 
@@ -126,7 +126,7 @@ def test_impossible_meshes_are_refused(config, devices, message):
 
 
 def test_rows_that_devices_cannot_share_are_refused():
-    sharding.refuse_ragged(16, 2, (2, 4, 1))
-    with pytest.raises(ValueError, match=r"rows.batch_rows=12 cannot be shared by data=2 × fsdp=4 devices in "
-                                         r"step.accumulation=1 parts: make it a multiple of 8"):
-        sharding.refuse_ragged(12, 1, (2, 4, 1))
+    sharding.check_divisible(16, 2, (2, 4, 1))
+    with pytest.raises(ValueError, match=r"rows.batch_size=12 cannot be shared by data=2 × fsdp=4 devices in "
+                                         r"step.grad_accum_steps=1 parts: make it a multiple of 8"):
+        sharding.check_divisible(12, 1, (2, 4, 1))

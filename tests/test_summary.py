@@ -17,7 +17,7 @@ def test_the_table_shows_what_each_run_made(tmp_path, capsys):
         "generate": {"samples": str(samples)},
         "sft": {"runs": [{"workdir": "S"}], "learned": {"protocol": "P2"}, "validation_loss": 1.25},
         "evaluate": {"own_task": {"metrics": {"kappa": {"value": 0.5, "low": 0.25, "high": 0.75}},
-                                  "floor": {"kappa": 0.125}}}}
+                                  "baseline": {"kappa": 0.125}}}}
     for name, result in results.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "result.json").write_text(json.dumps(result))
@@ -25,7 +25,7 @@ def test_the_table_shows_what_each_run_made(tmp_path, capsys):
     out = capsys.readouterr().out
     for expected in ("1,234 documents, 4.0 MB, dropped 2", "8,000 pieces", "1.500 characters a token", "98.0%",
                      "2.500 bits per byte", "1.500 bits per byte", "1 model, protocol P2",
-                     "loss 1.250", "kappa 0.500 [0.250, 0.750], floor 0.125", "患者は→発熱 した", "advice"):
+                     "loss 1.250", "kappa 0.500 [0.250, 0.750], baseline 0.125", "患者は→発熱 した", "advice"):
         assert expected in out
 
 

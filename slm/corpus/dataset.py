@@ -10,7 +10,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from slm.corpus.sources import FIELDS, Document
-from slm.data.parallel import written_aside
+from slm.files import written_aside
 from slm.text.normalize import normalize
 
 NAME = "corpus"

@@ -15,8 +15,11 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from slm.corpus import sample, sources
+from slm import sample
+from slm.corpus import sources
 from slm.text.normalize import normalize
+
+VERSION = 1  # raise it when a list is read otherwise
 
 LONGEST_LINE = 10_000  # bytes; a longer one is no row of a table and no word
 LONGEST_WORD = 200  # characters of a plain list's line; the longest of 380,000 real ones has 60

@@ -6,8 +6,6 @@ folder given, which the caller renames when whole.
 """
 
 import contextlib
-import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -21,13 +19,16 @@ import numpy as np
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
 
-from slm.corpus import benchmark_rows, curation_report, dataset, duplicates, lexicon, sample, sources, steps
+from slm import sample
+from slm.corpus import benchmark_rows, curation_report, dataset, duplicates, lexicon, sources, steps
 from slm.corpus.sources import CorpusConfig
 from slm.progress import Progress
-from slm.text import contamination, filters
+from slm.text import contamination, filters, privacy
 from slm.text.morphology import Morphology
+from slm.text.normalize import VERSION as NORMALIZER_VERSION
 from slm.text.normalize import normalize
 
+VERSION = 1  # raise it when the same sources and settings make another corpus
 _PART_BYTES, _MOST_PARTS = 4_000_000, 16  # of a file; every part reads all of the file, if quickly
 _GRAMMAR_MEGABYTES = 0.6  # of the text the project brings: how words follow each other
 _POLL_SECONDS = 0.5
@@ -192,16 +193,8 @@ def _wait(executor: PipelineExecutor) -> None:
         time.sleep(10 * _POLL_SECONDS)
 
 
-def fingerprint() -> str:
-    """A hash of all but the settings and sources that decides what a curated corpus holds."""
-    parts = hashlib.sha256()
-    text, corpus = Path(filters.__file__).parent, Path(__file__).parent
-    code = [*text.glob("*.py"), *(text / "words").glob("*.txt"), *(corpus / name for name in _CODE), *sample.files()]
-    for path in sorted(code):
-        parts.update(path.read_bytes())
-    parts.update(importlib.metadata.version("datatrove").encode())
-    return parts.hexdigest()[:16]
-
-
-_CODE = ("benchmark_rows.py", "dataset.py", "duplicates.py", "licenses.py", "pipeline.py", "readers.py", "sources.py",
-         "steps.py")
+def versions() -> list[int | str]:
+    """Of the code that decides what a curated corpus holds, and of the sample text, whose grammar the rules learn."""
+    grammar_text = "".join(document["text"] for document in sample.documents(_GRAMMAR_MEGABYTES, seed=0))
+    return [dataset.VERSION, NORMALIZER_VERSION, filters.VERSION, privacy.VERSION, lexicon.VERSION,
+            dataset.digest(grammar_text).hex()]

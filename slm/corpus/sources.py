@@ -9,11 +9,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from slm.corpus import sample
+from slm import sample
 from slm.corpus.readers import FIELDS, Document, is_tfds, read
 
-__all__ = ["FIELDS", "SAMPLE", "CorpusConfig", "CorpusJobConfig", "Document", "SourceConfig", "claimed", "documents",
-           "find", "fingerprint", "paths", "read", "read_part"]
+__all__ = [
+    "FIELDS",
+    "SAMPLE",
+    "CorpusConfig",
+    "Document",
+    "SourceConfig",
+    "documents",
+    "find",
+    "fingerprint",
+    "paths",
+    "read",
+    "read_part",
+    "with_source",
+]
 
 SAMPLE = "sample"  # among file patterns: the text the project brings
 
@@ -97,7 +109,7 @@ def documents(config: CorpusConfig) -> Iterator[Document]:
     for source in config.sets():
         for path in paths(source):
             for document in read_part(config, path):
-                yield claimed(document, source)
+                yield with_source(document, source)
 
 
 def paths(source: SourceConfig) -> list[Path]:
@@ -114,7 +126,7 @@ def read_part(config: CorpusConfig, path: Path, part: int = 0, parts: int = 1) -
     return (Document(**row) for row in rows)
 
 
-def claimed(document: Document, source: SourceConfig) -> Document:
+def with_source(document: Document, source: SourceConfig) -> Document:
     """`document` under the name of a source of a mixture, with its licence if it has none."""
     if source.name:
         document = dataclasses.replace(document, source=source.name)
@@ -143,15 +155,3 @@ def _hash_files(parts: "hashlib._Hash", files: Iterable[Path]) -> None:
         for name, each in inside if path.is_dir() else [(path.name, path)]:
             with open(each, "rb") as file:
                 parts.update(f"{each.parent.name}/{name}".encode() + hashlib.file_digest(file, "sha256").digest())
-
-
-@dataclasses.dataclass(frozen=True)
-class CorpusJobConfig:
-    """The corpus job."""
-    job: str = "corpus"
-    variant: str = "sample"
-    corpus: CorpusConfig = CorpusConfig()
-
-    def __post_init__(self):
-        if self.variant == "files" and not self.corpus.files:
-            raise ValueError("configs/corpus.py:files needs your files: give --config.corpus.files='DIR/*.jsonl.gz'")

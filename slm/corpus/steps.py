@@ -23,7 +23,7 @@ from loguru import logger
 
 from slm.corpus import dataset, licenses, sources
 from slm.corpus.readers import Document
-from slm.data.parallel import written_aside
+from slm.files import written_aside
 from slm.text import cleaning, contamination, filters, privacy
 from slm.text.filters import PROFILES, Page
 from slm.text.morphology import Morphology
@@ -74,7 +74,7 @@ class Read(PipelineStep):
                 return
             if parent and not parent.is_alive():
                 os._exit(1)  # the run was killed: its successor must find nobody at work
-            document = sources.claimed(document, source)
+            document = sources.with_source(document, source)
             count(self, "in", document.source, characters=len(document.text))
             if name := licenses.forbidden(document.license, self.config.forbidden_licenses):
                 count(self, "drop", f"license_{name}", document.source, characters=len(document.text))

@@ -7,12 +7,12 @@ import hashlib
 import random
 import re
 
-from slm.corpus import sample_templates as phrases
 from slm.corpus.lexicon import Entry
-from slm.corpus.sample_items import exam_item
-from slm.corpus.sample_notes import disease_values, drug_values
-from slm.corpus.sample_tables import tables
-from slm.corpus.sample_templates import say
+from slm.sample import templates as phrases
+from slm.sample.items import exam_item
+from slm.sample.notes import disease_values, drug_values
+from slm.sample.tables import tables
+from slm.sample.templates import say
 from slm.text.normalize import normalize
 
 TEMPLATE = 1  # raise it with any change of what is asked or generated: finished items of another version are redone

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-from slm.corpus import sample
+from slm import sample
 from slm.corpus import textbook_prompts as prompts
 from slm.corpus.textbook_prompts import Item
 

@@ -21,12 +21,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from slm.corpus import lexicon
+from slm import files
+from slm.corpus import benchmark_rows, lexicon
 from slm.corpus import textbook_prompts as prompts
 from slm.corpus.lexicon import Entry
 from slm.corpus.textbook_prompts import Item
 from slm.corpus.textbook_writers import Endpoint, Generator, NoAnswer
 from slm.progress import Progress
+from slm.text import contamination
 from slm.text.normalize import normalize
 
 NOTICE = "【合成教材】この文章は計算機が合成したもので、臨床的な内容の検証を受けていません。"
@@ -299,14 +301,15 @@ def _documents(items: Items, keys: dict[str, list[str]], config: GatesConfig, li
 
 # The job ------------------------------------------------------------------------------------------------------
 
-def run(config: TextbooksConfig, workdir: Path, contaminated: Callable[[str], bool] | None = None,
-        http_client: Any = None) -> dict:
+def run(config: TextbooksConfig, workdir: Path, http_client: Any = None) -> dict:
     """Writes what the plan still misses, then `gates.jsonl`, `documents.jsonl` and `report.json`; returns the report.
 
     Args:
-      contaminated: whether a text holds a benchmark's; None: not checked, and the report says so.
       http_client: of the endpoint's client, for tests.
     """
+    contaminated = None
+    if config.benchmarks:
+        contaminated = contamination.Index.build(benchmark_rows.rows(config.benchmarks)).find
     if config.backend == "openai":
         sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens, "seed": config.seed}
         backend = Endpoint(config.base_url, config.model, sampling, config.timeout, config.retries, http_client)
@@ -334,13 +337,14 @@ def run(config: TextbooksConfig, workdir: Path, contaminated: Callable[[str], bo
             "items_per_second": len(written) / max(seconds, 1e-9), "terms": len(entries)}
         if config.dry_run:
             report |= _sizes(written)
-            return report | _foretell(report, total - there - len(written))
+            report |= _foretell(report, total - there - len(written))
+            print(json.dumps(report, indent=2, ensure_ascii=False))
+            return report
         license = config.license or ("Apache-2.0" if config.backend == "generator" else "unknown")
         report |= _documents(items, keys, config.gates, license, workdir, contaminated)
-    aside = workdir / "report.writing"
-    aside.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.rename(workdir / "report.json")
-    return report
+    files.write_json(workdir / "report.json", report)
+    print(json.dumps(report, indent=2, ensure_ascii=False))
+    return report | {"documents": str(workdir / "documents.jsonl")}
 
 
 def _foretell(report: dict, left: int) -> dict:

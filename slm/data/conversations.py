@@ -20,7 +20,7 @@ def read_messages(path: Path) -> Iterator[list[Message]]:
     for place, row in json_objects(path):
         messages = row.get("messages")
         try:
-            chat.refuse_odd(messages)
+            chat.validate_messages(messages)
         except ValueError as error:
             raise ValueError(f'{place}: {error}; a line is {{"messages": [{{"role": "user", "content": …}}, …]}}'
                              ) from None
@@ -68,51 +68,51 @@ class Packed(grain.RandomAccessDataSource):
       bytes: UTF-8 bytes of the assistant's normalised text, the denominator of bits per byte.
     """
 
-    def __init__(self, conversations: Iterable[tuple[str, Sequence[Message]]], tokenizer: Tokenizer, row_length: int):
+    def __init__(self, conversations: Iterable[tuple[str, Sequence[Message]]], tokenizer: Tokenizer, seq_len: int):
         """Packs (place, messages); the place is for errors."""
-        self._row_length, self._end = row_length, tokenizer.end_of_document
-        ids, said = [], []
+        self._seq_len, self._end = seq_len, tokenizer.end_of_document
+        ids, loss_masks = [], []
         self.bytes = self.cut = 0
         for place, messages in conversations:
             try:
-                encoded = chat.encode(tokenizer, messages, limit=row_length + 1)  # the first id is never a target
+                encoded = chat.encode(tokenizer, messages, limit=seq_len + 1)  # the first id is never a target
             except ValueError as error:
                 raise ValueError(f"{place}: {error}") from None
             ids.append(np.asarray(encoded.ids, np.uint16 if len(tokenizer) <= 2**16 else np.int32))
-            said.append(np.asarray(encoded.said, bool))
+            loss_masks.append(np.asarray(encoded.loss_mask, bool))
             self.cut += encoded.cut > 0
             self.bytes += sum(len(normalize(m["content"]).encode()) for m in messages if chat.is_learned(m))
-        self._ids, self._said = ids, said
-        self._rows = _first_fit([len(own) - 1 for own in ids], row_length)
+        self._ids, self._loss_masks = ids, loss_masks
+        self._rows = _first_fit([len(own) - 1 for own in ids], seq_len)
         self.conversations, self.tokens = len(ids), sum(len(own) - 1 for own in ids)
-        self.learned = int(sum(own.sum() for own in said))
+        self.learned = int(sum(mask.sum() for mask in loss_masks))
 
     def digest(self) -> bytes:
         """The same for the same conversations in the same order."""
-        parts = (own.tobytes() + said.tobytes() for own, said in zip(self._ids, self._said))
+        parts = (ids.tobytes() + mask.tobytes() for ids, mask in zip(self._ids, self._loss_masks))
         return hashlib.sha256(b"".join(parts)).digest()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Batch:
-        row = {"inputs": np.full(self._row_length, self._end, np.int32),
-               "targets": np.full(self._row_length, self._end, np.int32),
-               "segments": np.zeros(self._row_length, np.int32), "positions": np.zeros(self._row_length, np.int32),
-               "weights": np.zeros(self._row_length, np.float32)}
+        row = {"inputs": np.full(self._seq_len, self._end, np.int32),
+               "targets": np.full(self._seq_len, self._end, np.int32),
+               "segments": np.zeros(self._seq_len, np.int32), "positions": np.zeros(self._seq_len, np.int32),
+               "loss_mask": np.zeros(self._seq_len, np.float32)}
         start = 0
         for segment, number in enumerate(self._rows[int(index)], 1):
-            ids, said = self._ids[number], self._said[number]
+            ids, mask = self._ids[number], self._loss_masks[number]
             place = slice(start, start + len(ids) - 1)
             row["inputs"][place], row["targets"][place] = ids[:-1], ids[1:]
-            row["weights"][place] = said[1:]
+            row["loss_mask"][place] = mask[1:]
             row["segments"][place] = segment
             row["positions"][place] = np.arange(len(ids) - 1)
             start = place.stop
         return row
 
 
-def _first_fit(lengths: Sequence[int], row_length: int, open_rows: int = 64) -> list[list[int]]:
+def _first_fit(lengths: Sequence[int], seq_len: int, open_rows: int = 64) -> list[list[int]]:
     """Which conversations each row holds: longest first, each into the first of the newest rows that has room."""
     rows: list[list[int]] = []
     room: list[int] = []
@@ -122,7 +122,7 @@ def _first_fit(lengths: Sequence[int], row_length: int, open_rows: int = 64) -> 
         if row is None:
             row = len(rows)
             rows.append([])
-            room.append(row_length)
+            room.append(seq_len)
         rows[row].append(number)
         room[row] -= lengths[number]
     return rows

@@ -20,17 +20,17 @@ class Rows(grain.RandomAccessDataSource):
     """A stream as rows of T tokens.
 
     A row holds int32 arrays of shape [T]: `inputs`, `targets`, `segments` (1, 2, … a document inside the row; 0
-    past the stream's end), `positions` (from 0 in each segment), and float32 `weights` (1 where a target counts).
+    past the stream's end), `positions` (from 0 in each segment), and float32 `loss_mask` (1 where a target counts).
     """
 
-    def __init__(self, stream: Stream, row_length: int, end_of_document: int):
-        self._stream, self._row_length, self._end = stream, row_length, end_of_document
+    def __init__(self, stream: Stream, seq_len: int, end_of_document: int):
+        self._stream, self._seq_len, self._end = stream, seq_len, end_of_document
 
     def __len__(self) -> int:
-        return -(-len(self._stream) // self._row_length)
+        return -(-len(self._stream) // self._seq_len)
 
     def __getitem__(self, index: int) -> Batch:
-        length = self._row_length
+        length = self._seq_len
         start = int(index) * length
         tokens = np.full(length + 1, self._end, np.int32)
         read = self._stream[max(0, start - 1):start + length]
@@ -44,18 +44,18 @@ class Rows(grain.RandomAccessDataSource):
         first = np.concatenate([[True], segments[1:] != segments[:-1]])
         here = np.arange(length, dtype=np.int32)
         positions = here - np.maximum.accumulate(np.where(first, here, 0))
-        weights = (here < count).astype(np.float32)
+        loss_mask = (here < count).astype(np.float32)
         return {"inputs": tokens[:-1], "targets": tokens[1:], "segments": segments, "positions": positions,
-                "weights": weights}
+                "loss_mask": loss_mask}
 
 
-def training(rows: Mapping[str, Rows], batch_rows: int, seed: int, mixture: Mapping[str, float] | None = None,
+def training(rows: Mapping[str, Rows], batch_size: int, seed: int, mixture: Mapping[str, float] | None = None,
              share: int = 0, shares: int = 1) -> grain.MapDataset:
     """Batches without end: element `step` is the batch of that step, on any number of processes.
 
     Args:
       rows: {source: its rows}.
-      batch_rows: rows of a step over all processes.
+      batch_size: rows of a step over all processes.
       seed: of the global shuffle, which is another in each epoch.
       mixture: {source: weight}; None reads every row once an epoch.
       share, shares: this process takes its share of each batch.
@@ -63,8 +63,8 @@ def training(rows: Mapping[str, Rows], batch_rows: int, seed: int, mixture: Mapp
     Raises:
       ValueError: rows that the processes cannot share, or a mixture of other sources.
     """
-    if batch_rows % shares:
-        raise ValueError(f"a batch of {batch_rows} rows cannot be shared by {shares} processes: make it a multiple")
+    if batch_size % shares:
+        raise ValueError(f"a batch of {batch_size} rows cannot be shared by {shares} processes: make it a multiple")
     if mixture:
         if set(mixture) != set(rows):
             raise ValueError(f"the mixture weighs {sorted(mixture)}, the corpus has {sorted(rows)}: name each source")
@@ -75,7 +75,7 @@ def training(rows: Mapping[str, Rows], batch_rows: int, seed: int, mixture: Mapp
         dataset = grain.MapDataset.concatenate(sources).seed(seed).shuffle().repeat(_EPOCHS)
     if shares > 1:
         dataset = dataset[share::shares]
-    return dataset.batch(batch_rows // shares)
+    return dataset.batch(batch_size // shares)
 
 
 def weighted(weights: Mapping[str, float], rows: Mapping[str, Rows]) -> dict[str, float] | None:
@@ -100,7 +100,7 @@ def iterate(dataset: grain.MapDataset, start: int, ahead: int = 2) -> Iterator[B
     return iterator
 
 
-def validation(rows: Rows, batch_rows: int, limit: int | None = None, share: int = 0,
+def validation(rows: Rows, batch_size: int, limit: int | None = None, share: int = 0,
                shares: int = 1) -> Iterator[Batch]:
     """A source's rows in order, each once, in batches; the last is filled with rows that weigh nothing.
 
@@ -110,8 +110,8 @@ def validation(rows: Rows, batch_rows: int, limit: int | None = None, share: int
     """
     number = len(rows) if limit is None else min(limit, len(rows))
     blank = {name: np.zeros_like(value) for name, value in rows[0].items()} if number else {}
-    own = batch_rows // shares
-    for start in range(0, number, batch_rows):
+    own = batch_size // shares
+    for start in range(0, number, batch_size):
         first = start + share * own
         batch = [rows[index] for index in range(first, min(first + own, number))]
         batch += [blank] * (own - len(batch))

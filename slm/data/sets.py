@@ -8,7 +8,8 @@ from typing import Literal
 from slm.corpus import lexicon
 from slm.corpus.sources import find
 from slm.data.conversations import read_alpaca, read_messages
-from slm.tasks import igakuqa, jmed_llm, sample, split, tables
+from slm.sample import tasks as sample_tasks
+from slm.tasks import igakuqa, jmed_llm, split, tables
 from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import JmedLlmConfig, Protocol
 from slm.tasks.task import Message, Task, conversation
@@ -77,7 +78,7 @@ def _asked(messages: list[Message]) -> str:
 
 def _tasks(config: SetConfig, benchmarks: Benchmarks, seed: int) -> list[Task]:
     if config.kind == "sample":
-        return list(sample.training(seed).values())
+        return list(sample_tasks.training(seed).values())
     if config.kind == "jmed_llm":
         folder = jmed_llm.folder(benchmarks.jmed_llm)
         return [jmed_llm.training(folder, config.name, benchmarks.protocol, benchmarks.fold)]
@@ -91,7 +92,7 @@ def _tasks(config: SetConfig, benchmarks: Benchmarks, seed: int) -> list[Task]:
             raise ValueError(f"sets.{config.name} has files={config.files!r}, {len(lists)} lists: give diseases, "
                              "then drugs")
         diseases, drugs = lists
-        notes = sample.lexicon_notes(diseases, drugs, config.limit or 1000, seed, _wordings(benchmarks))
+        notes = sample_tasks.lexicon_notes(diseases, drugs, config.limit or 1000, seed, _wordings(benchmarks))
         return [tables.task(config.name, "extraction", tuple(notes), "exact_f1")]
     headline = {"choice": "kappa", "extraction": "exact_f1"}[config.kind]
     return [tables.task(config.name, config.kind, tables.read(path, config.kind, split.document), headline)
@@ -104,7 +105,7 @@ def _wordings(benchmarks: Benchmarks) -> dict[str, list[str]]:
     Words of a question are no document: a model that knows them alone is still one of P0.
     """
     if not benchmarks.jmed_llm.data_dir:
-        return sample.ASK
+        return sample_tasks.ASK
     data_dir, found = jmed_llm.folder(benchmarks.jmed_llm), {}
     for name in ("mrner_disease", "nrner"):
         for item in jmed_llm.training(data_dir, name, benchmarks.protocol, benchmarks.fold).items:
@@ -127,4 +128,4 @@ def refuse_leaks(entries: Iterable[Entry], benchmarks: Benchmarks) -> None:
         named = "; ".join(f"{place} holds the document of {task} row {row}" for place, task, row in found[:5])
         raise ValueError(f"{len(found)} training conversations hold test documents of JMED-LLM: {named}"
                          f"{' …' if len(found) > 5 else ''}. Take them out, or set protocol=P1, which says so on every "
-                         "board")
+                         "leaderboard")

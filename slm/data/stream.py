@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from array_record.python import array_record_module
 
+from slm import parallel
 from slm.corpus.dataset import SPLITS
-from slm.data import parallel, segmented
+from slm.files import written_aside
 from slm.text.tokenizer import Tokenizer
+from slm.tokenization import segmented
 
 MANIFEST_FILE, TOKENIZER = "manifest.json", "tokenizer"
 VERSION = 2  # raise it when the same text and tokenizer make another folder
@@ -48,7 +50,7 @@ def write(segmented_folder: Path, tokenizer_folder: Path, folder: Path, processe
             sets[split][source].append(shard)
     manifest = {"tokenizer": tokenizer.fingerprint, "vocabulary_size": len(tokenizer),
                 "end_of_document": tokenizer.end_of_document, "sets": sets}
-    with parallel.written_aside(folder / MANIFEST_FILE) as aside:
+    with written_aside(folder / MANIFEST_FILE) as aside:
         aside.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -73,13 +75,13 @@ def _write_shard(shard: Path, tokenizer_folder: Path, folder: Path, split: str) 
         made[source] = {"path": str(path.relative_to(folder)), "tokens": len(flat), "documents": len(table),
                         "bytes": int(table[:, 1].sum()), "size": path.stat().st_size,
                         "offsets": str(offsets.relative_to(folder)), "offsets_size": offsets.stat().st_size}
-    with parallel.written_aside(done) as aside:
+    with written_aside(done) as aside:
         aside.write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
     return made
 
 
 def _write_records(path: Path, rows: np.ndarray, length: int) -> None:
-    with parallel.written_aside(path) as aside:
+    with written_aside(path) as aside:
         writer = array_record_module.ArrayRecordWriter(str(aside), "group_size:1,uncompressed")
         for start in range(0, len(rows), length):
             writer.write(rows[start:start + length].tobytes())

@@ -1,4 +1,4 @@
-"""Boards side by side, and whether the difference of two runs is more than chance."""
+"""Leaderboards side by side, and whether the difference of two runs is more than chance."""
 
 import dataclasses
 import json
@@ -7,8 +7,9 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from slm.evaluation import board, statistics
+from slm.evaluation import leaderboard, statistics
 from slm.evaluation.evaluate import ANSWERS
+from slm.files import markdown_table
 from slm.tasks import igakuqa
 
 
@@ -16,7 +17,7 @@ from slm.tasks import igakuqa
 class CompareConfig:
     """The evaluations that are laid side by side."""
     job: str = "compare"
-    variant: str = "boards"
+    variant: str = "leaderboards"
     runs: str = ""  # WORKDIR,WORKDIR[,…] of evaluations; each is compared with the first
     resamples: int = 2000
     seed: int = 0
@@ -35,7 +36,7 @@ class _Given:
 
 
 def run(config: CompareConfig, workdir: Path) -> dict:
-    """Prints the boards and the paired comparisons; returns {run: {task: {difference, low, high, p, p_holm}}}."""
+    """Prints the leaderboards and the paired comparisons; returns {run: {task: {difference, low, high, p, p_holm}}}."""
     folders = [Path(own) for own in config.runs.split(",")]
     results = {str(folder): _read(folder / "result.json") for folder in folders}
     reports = {str(folder): _read(folder / "report.json")["tasks"] for folder in folders}
@@ -45,26 +46,26 @@ def run(config: CompareConfig, workdir: Path) -> dict:
         headline = next(own[task]["headline"] for own in reports.values() if task in own)
         rows.append([task, headline, *(_cell(own[task], reports[name][task]) if task in own else "–"
                                        for name, own in results.items())])
-    text = board.table(["task", "headline", *results], rows)
+    text = markdown_table(["task", "headline", *results], rows)
     first = folders[0]
     found = {}
     for other in folders[1:]:
         found[str(other)] = _paired(first, other, reports[str(first)], config)
-        text += f"\n{first} − {other}, on the same rows:\n\n" + board.table(
+        text += f"\n{first} − {other}, on the same rows:\n\n" + markdown_table(
             ["task", "difference [95%]", "p", "p (Holm)"],
-            [[task, board.cell({**own, "value": own["difference"]}), board.p_value(own["p"]),
-              board.p_value(own["p_holm"])] for task, own in found[str(other)].items()])
-    (workdir / "board.md").write_text(text, encoding="utf-8")
+            [[task, leaderboard.cell({**own, "value": own["difference"]}), leaderboard.p_value(own["p"]),
+              leaderboard.p_value(own["p_holm"])] for task, own in found[str(other)].items()])
+    (workdir / "leaderboard.md").write_text(text, encoding="utf-8")
     print(text)
     return found
 
 
 def _cell(line: dict, report: dict) -> str:
-    """A run's part of a task's row: headline, second metric, floor, and how they came about."""
+    """A run's part of a task's row: headline, second metric, baseline, and how they came about."""
     names = dict.fromkeys((report["headline"], report["second"]))
-    values = " / ".join(board.cell(line["metrics"].get(name)) for name in names)
-    floor = line["floor"].get(report["headline"])
-    beside = "no floor" if floor is None else f"floor {floor:.3f}"
+    values = " / ".join(leaderboard.cell(line["metrics"].get(name)) for name in names)
+    baseline = line["baseline"].get(report["headline"])
+    beside = "no baseline" if baseline is None else f"baseline {baseline:.3f}"
     asked = f"{line['protocol']}, {line['readout']}, {line['seeds']} seeds, {line['unread']} unread"
     return f"{values}; {beside}; {asked}"
 

@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server (vLLM, Ollama, llama.cpp, a service) for the board."""
+"""A model behind an OpenAI-compatible server (vLLM, Ollama, llama.cpp, a service) for the leaderboard."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Evaluation: a model and a benchmark in, a board and every raw answer out."""
+"""Evaluation: a model and a benchmark in, a leaderboard and every raw answer out."""
 
 import dataclasses
 import hashlib
@@ -11,11 +11,12 @@ from typing import Literal
 from slm import checkpoint
 from slm.corpus.sources import CorpusConfig
 from slm.data.conversations import is_held_out
-from slm.evaluation import board, calibration, contenders, exam, floors, language_model, readouts
-from slm.evaluation.contenders import Contender
+from slm.evaluation import answer_modes, baselines, calibration, candidates, exam, language_model, leaderboard
+from slm.evaluation.answer_modes import Answer
+from slm.evaluation.candidates import Candidate
 from slm.evaluation.models import Checkpoint, Model
-from slm.evaluation.readouts import Answer
-from slm.tasks import igakuqa, jmed_llm, sample, split, tables
+from slm.sample import tasks as sample_tasks
+from slm.tasks import igakuqa, jmed_llm, split, tables
 from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import FOLDS, JmedLlmConfig
 from slm.tasks.tables import TableConfig
@@ -45,7 +46,7 @@ class EvaluateConfig:
     igakuqa: IgakuQAConfig = IgakuQAConfig()
     tables: tuple[TableConfig, ...] = ()
     corpus: CorpusConfig = CorpusConfig()  # of benchmark=text
-    floors: bool = True
+    baselines: bool = True
     resamples: int = 2000  # of the bootstrap
     seed: int = 0
     batch_tokens: int = 16_384  # of prompts computed together
@@ -67,57 +68,57 @@ class EvaluateConfig:
 
 
 def run(config: EvaluateConfig, workdir: Path) -> dict:
-    """Answers, scores and prints; returns what `result.json` holds: {task: its line of the board}.
+    """Answers, scores and prints; returns what `result.json` holds: {task: its line of the leaderboard}.
 
     Answers that are there are kept, so that the same command goes on.
     """
     started = time.perf_counter()
-    contender = contenders.find(config.backend, config.checkpoint, config.model)
+    candidate = candidates.find(config.backend, config.checkpoint, config.model)
     if config.benchmark == "text":
-        return language_model.run(contender, config.corpus, workdir, config.batch_tokens)
-    tasks = _tasks(config, contender)
-    answers = _ask(config, contender, tasks, workdir)
+        return language_model.run(candidate, config.corpus, workdir, config.batch_tokens)
+    tasks = _tasks(config, candidate)
+    answers = _ask(config, candidate, tasks, workdir)
     lines, reports = {}, {}
-    protocol = _protocol(config, contender)
+    protocol = _protocol(config, candidate)
     for name, task in tasks.items():
         given, truncated = answers[name]
-        floor, majority = _baselines(config, contender, task)
-        lines[name], reports[name] = board.line(
-            task, given, protocol, getattr(config, task.kind), truncated, floor, majority, config.resamples,
+        baseline, majority = _baselines(config, candidate, task)
+        lines[name], reports[name] = leaderboard.line(
+            task, given, protocol, getattr(config, task.kind), truncated, baseline, majority, config.resamples,
             config.seed)
         if given[0][0].log_likelihoods:
             reports[name]["calibration"] = _calibration(task, given, workdir / f"reliability-{name}")
         if config.benchmark == "igakuqa":
             reports[name]["examination"] = _examination(config, given[0])
-    board.correct(reports)
+    leaderboard.correct(reports)
     _write(workdir / "report.json", json.dumps({
-        "model": contender.name, "protocol": protocol, "seconds": time.perf_counter() - started,
+        "model": candidate.name, "protocol": protocol, "seconds": time.perf_counter() - started,
         "tasks": reports}, indent=2, ensure_ascii=False) + "\n")
-    text = board.markdown(contender.name, lines, reports, published=config.benchmark == "jmed_llm")
-    _write(workdir / "board.md", text)
+    text = leaderboard.markdown(candidate.name, lines, reports, published=config.benchmark == "jmed_llm")
+    _write(workdir / "leaderboard.md", text)
     print(text)
     return lines
 
 
-def _protocol(config: EvaluateConfig, contender: Contender) -> str:
-    """What was learned before the rows were scored, as the board says it."""
+def _protocol(config: EvaluateConfig, candidate: Candidate) -> str:
+    """What was learned before the rows were scored, as the leaderboard says it."""
     if config.benchmark == "jmed_llm":
-        return (contender.protocol + " held out" * (config.rows == "held_out")
-                + " (training text unchecked)" * contender.unchecked)
+        return (candidate.protocol + " held out" * (config.rows == "held_out")
+                + " (training text unchecked)" * candidate.unchecked)
     return {"igakuqa": "IgakuQA, number of answers told", "sample": "own test rows", "tables": "own test rows"}[
         config.benchmark]
 
 
-def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
+def _tasks(config: EvaluateConfig, candidate: Candidate) -> dict[str, Task]:
     """What is asked; of a cross-validation, all rows of the tasks that were learned."""
     if config.benchmark == "jmed_llm":
         folder = jmed_llm.folder(config.jmed_llm)
         if config.rows == "held_out":
-            found = {name: _held_out(config, contender, name)[0] for name in contender.learned}
+            found = {name: _held_out(config, candidate, name)[0] for name in candidate.learned}
             found = {name: task for name, task in found.items() if task.items}
-        elif contender.protocol == "CV":
-            folds = {fold for _, fold in contender.models}
-            found = {name: jmed_llm.fold(folder, name) for name in contender.learned}
+        elif candidate.protocol == "CV":
+            folds = {fold for _, fold in candidate.models}
+            found = {name: jmed_llm.fold(folder, name) for name in candidate.learned}
             found = {name: dataclasses.replace(task, items=tuple(
                 item for item in task.items if jmed_llm.fold_of(item) in folds)) for name, task in found.items()}
         else:
@@ -125,12 +126,12 @@ def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
     elif config.benchmark == "igakuqa":
         task, questions = _examinations(config)
         found = {"igakuqa": task}
-        years = {str(question.year) for question in questions.values()} & set(contender.igakuqa_years)
+        years = {str(question.year) for question in questions.values()} & set(candidate.igakuqa_years)
         if years:
-            raise ValueError(f"{contender.name} learned from the examinations of {', '.join(sorted(years))}: leave "
+            raise ValueError(f"{candidate.name} learned from the examinations of {', '.join(sorted(years))}: leave "
                              "these years out with --config.igakuqa.years")
     elif config.benchmark == "sample":
-        found = dict(sample.tasks())
+        found = dict(sample_tasks.tasks())
     else:
         if not config.tables:
             raise ValueError("benchmark=tables has no tables: name one, as configs/evaluate.py does")
@@ -139,22 +140,22 @@ def _tasks(config: EvaluateConfig, contender: Contender) -> dict[str, Task]:
     names = config.tasks.split(",") if config.tasks else list(found)
     unknown = [name for name in names if name not in found]
     if unknown:
-        raise ValueError(f"{config.benchmark} has no task {', '.join(unknown)} for {contender.name}: there are "
+        raise ValueError(f"{config.benchmark} has no task {', '.join(unknown)} for {candidate.name}: there are "
                          f"{', '.join(found)}")
     if not names:
-        raise ValueError(f"{contender.name} has no rows to be asked: it learned from no task of JMED-LLM")
-    if len(contender.models) > 1 and contender.protocol == "CV" and config.benchmark != "jmed_llm":
-        raise ValueError(f"{contender.name} is a cross-validation of JMED-LLM: a model of one fold is evaluated on "
+        raise ValueError(f"{candidate.name} has no rows to be asked: it learned from no task of JMED-LLM")
+    if len(candidate.models) > 1 and candidate.protocol == "CV" and config.benchmark != "jmed_llm":
+        raise ValueError(f"{candidate.name} is a cross-validation of JMED-LLM: a model of one fold is evaluated on "
                          f"{config.benchmark} by naming its folder")
     return {name: _limited(found[name], config.limit) for name in names}
 
 
-def _held_out(config: EvaluateConfig, contender: Contender, name: str) -> tuple[Task, list[Item]]:
+def _held_out(config: EvaluateConfig, candidate: Candidate, name: str) -> tuple[Task, list[Item]]:
     """(the rows that fine-tuning held out to validate on, those that it learned from)."""
-    if contender.protocol not in ("P1", "P2"):
-        raise ValueError(f"rows=held_out is for models of P1 or P2, {contender.name} is of {contender.protocol}")
-    task = jmed_llm.training(jmed_llm.folder(config.jmed_llm), name, contender.protocol)
-    kept = [item for item in task.items if is_held_out(item.document or item.question, contender.held_out)]
+    if candidate.protocol not in ("P1", "P2"):
+        raise ValueError(f"rows=held_out is for models of P1 or P2, {candidate.name} is of {candidate.protocol}")
+    task = jmed_llm.training(jmed_llm.folder(config.jmed_llm), name, candidate.protocol)
+    kept = [item for item in task.items if is_held_out(item.document or item.question, candidate.held_out)]
     names = {item.id for item in kept}
     return dataclasses.replace(task, items=tuple(kept)), [item for item in task.items if item.id not in names]
 
@@ -167,13 +168,13 @@ def _limited(task: Task, limit: int) -> Task:
     return dataclasses.replace(task, items=tuple(task.items[place * number // limit] for place in range(limit)))
 
 
-def _ask(config: EvaluateConfig, contender: Contender, tasks: dict[str, Task],
+def _ask(config: EvaluateConfig, candidate: Candidate, tasks: dict[str, Task],
          workdir: Path) -> dict[str, tuple[list[list[Answer]], int]]:
     """{task: (answers [seeds][rows], prompts cut)}; every answer is in a file of `answers/`."""
     given: dict[str, dict[int, dict[str, Answer]]] = {name: {} for name in tasks}
     truncated = dict.fromkeys(tasks, 0)
     files: list[Path] = []
-    for (seed, fold), place in contender.models.items():
+    for (seed, fold), place in candidate.models.items():
         model: Model | None = None
         model_identity = _identity(config, place)
         for name, task in tasks.items():
@@ -184,7 +185,7 @@ def _ask(config: EvaluateConfig, contender: Contender, tasks: dict[str, Task],
             if items and not (path.exists() and _first_line(path).get("asked") == identity):
                 model = model or _load(config, place)
                 before = model.truncated
-                found = readouts.answers(model, task, items, getattr(config, task.kind))
+                found = answer_modes.answers(model, task, items, getattr(config, task.kind))
                 first = {"asked": identity, "truncated": model.truncated - before}
                 _write_answers(path, task, items, found, first)
             answers, cut = _read_answers(path) if items else ({}, 0)
@@ -244,36 +245,36 @@ def _read_answers(path: Path) -> tuple[dict[str, Answer], int]:
     return {line["item"]: Answer(**{name: line[name] for name in fields}) for line in lines}, first["truncated"]
 
 
-def _baselines(config: EvaluateConfig, contender: Contender, task: Task) -> tuple[list | None, list]:
-    """What the floor and the commonest answer give for each row, by the same protocol.
+def _baselines(config: EvaluateConfig, candidate: Candidate, task: Task) -> tuple[list | None, list]:
+    """What the baseline and the commonest answer give for each row, by the same protocol.
 
-    Without training rows there is no floor, and the commonest answer is that of the test itself.
+    Without training rows there is no baseline, and the commonest answer is that of the test itself.
     """
-    if contender.protocol == "CV":
-        floor, majority = {}, {}
+    if candidate.protocol == "CV":
+        baseline, majority = {}, {}
         folder = jmed_llm.folder(config.jmed_llm)
         for fold in range(FOLDS):
             learned = jmed_llm.training(folder, task.name, "CV", fold).items
             asked = [item for item in task.items if jmed_llm.fold_of(item) == fold]
             if asked:
-                majority |= dict(zip([item.id for item in asked], floors.majority(learned, asked, task.kind)))
-                if config.floors:
-                    floor |= dict(zip([item.id for item in asked], floors.floor(task, learned, asked)))
-        return ([floor[item.id] for item in task.items] if config.floors else None,
+                majority |= dict(zip([item.id for item in asked], baselines.majority(learned, asked, task.kind)))
+                if config.baselines:
+                    baseline |= dict(zip([item.id for item in asked], baselines.baseline(task, learned, asked)))
+        return ([baseline[item.id] for item in task.items] if config.baselines else None,
                 [majority[item.id] for item in task.items])
-    learned = _learned(config, contender, task)
-    majority = floors.majority(learned, task.items, task.kind)
-    wanted = config.floors and (learned or task.kind == "exam")
-    return floors.floor(task, learned, task.items) if wanted else None, majority
+    learned = _learned(config, candidate, task)
+    majority = baselines.majority(learned, task.items, task.kind)
+    wanted = config.baselines and (learned or task.kind == "exam")
+    return baselines.baseline(task, learned, task.items) if wanted else None, majority
 
 
-def _learned(config: EvaluateConfig, contender: Contender, task: Task) -> Sequence[Item]:
+def _learned(config: EvaluateConfig, candidate: Candidate, task: Task) -> Sequence[Item]:
     if config.rows == "held_out":
-        return _held_out(config, contender, task.name)[1]
-    if config.benchmark == "jmed_llm" and contender.protocol != "P0":
-        return jmed_llm.training(jmed_llm.folder(config.jmed_llm), task.name, contender.protocol).items
+        return _held_out(config, candidate, task.name)[1]
+    if config.benchmark == "jmed_llm" and candidate.protocol != "P0":
+        return jmed_llm.training(jmed_llm.folder(config.jmed_llm), task.name, candidate.protocol).items
     if config.benchmark == "sample":
-        return sample.training()[task.name].items
+        return sample_tasks.training()[task.name].items
     if config.benchmark == "tables":
         own = next(own for own in config.tables if own.name == task.name)
         learned = tables.read(own.train_file, own.kind) if own.train_file else ()
@@ -291,7 +292,7 @@ def _calibration(task: Task, given: Sequence[Sequence[Answer]], figure: Path) ->
              if answer.log_likelihoods and len(item.answer) == 1 and item.answer[0] in answer.log_likelihoods]
     if not pairs:
         return {}
-    probabilities = [readouts.probabilities(answer) for answer, _ in pairs]
+    probabilities = [answer_modes.probabilities(answer) for answer, _ in pairs]
     places = [list(answer.log_likelihoods).index(item.answer[0]) for answer, item in pairs]
     confidence = [max(own) for own in probabilities]
     correct = [own.index(max(own)) == place for own, place in zip(probabilities, places)]

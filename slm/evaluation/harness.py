@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slm.evaluation import contenders, models
+from slm.evaluation import candidates, models
 from slm.evaluation.models import Checkpoint
 from slm.generate import Sampler, generate
 from slm.model import decoder
@@ -49,7 +49,7 @@ class Chat(str):
 
     @classmethod
     def of(cls, messages: Sequence[Message], add_generation_prompt: bool = True) -> "Chat":
-        chat.refuse_odd(messages)
+        chat.validate_messages(messages)
         begun = not add_generation_prompt and messages[-1]["role"] == "assistant"
         text = "".join(f"<|{own['role']}|>{own['content']}{END_OF_TURN}" for own in messages)
         if begun:
@@ -268,21 +268,21 @@ def run(config: HarnessConfig, workdir: Path) -> dict:
     _refuse_missing()
     import lm_eval
     from lm_eval.utils import make_table
-    contender = contenders.find("checkpoint", config.checkpoint, "")
-    if len(contender.models) > 1:
-        raise ValueError(f"{contender.name} holds {len(contender.models)} models, the harness runs one: name it with "
-                         f"--config.checkpoint={next(iter(contender.models.values()))}")
+    candidate = candidates.find("checkpoint", config.checkpoint, "")
+    if len(candidate.models) > 1:
+        raise ValueError(f"{candidate.name} holds {len(candidate.models)} models, the harness runs one: name it with "
+                         f"--config.checkpoint={next(iter(candidate.models.values()))}")
     names = config.tasks.split(",")
     manager = _manager(config, names)
     logging.getLogger("lm_eval.api.task").addFilter(lambda record: "Custom kwargs can" not in record.getMessage())
-    _refuse_learned(config, contender, names)
-    model = adapt(Checkpoint.load(Path(next(iter(contender.models.values()))), config.batch_tokens))
+    _refuse_learned(config, candidate, names)
+    model = adapt(Checkpoint.load(Path(next(iter(candidate.models.values()))), config.batch_tokens))
     found = lm_eval.simple_evaluate(
         model=model, tasks=names, task_manager=manager, limit=config.limit or None, apply_chat_template=config.chat,
         num_fewshot=None if config.shots < 0 else config.shots, gen_kwargs=config.gen_kwargs or None,
         bootstrap_iters=_RESAMPLES, log_samples=False)
     print(make_table(found))
-    return {"model": contender.name, "protocol": contender.protocol, "lm_eval": metadata.version("lm_eval"),
+    return {"model": candidate.name, "protocol": candidate.protocol, "lm_eval": metadata.version("lm_eval"),
             "truncated": len(model.cut), "tasks": {name: _plain(own) for name, own in found["results"].items()}}
 
 
@@ -309,17 +309,17 @@ def _manager(config: HarnessConfig, names: Sequence[str]):
     return manager
 
 
-def _refuse_learned(config: HarnessConfig, contender: contenders.Contender, names: Sequence[str]) -> None:
-    if contender.protocol == "CV" and any(name.startswith("jmed_llm") for name in names):
-        raise ValueError(f"{contender.name} is a fold of a cross-validation, which learned from test rows: score it "
+def _refuse_learned(config: HarnessConfig, candidate: candidates.Candidate, names: Sequence[str]) -> None:
+    if candidate.protocol == "CV" and any(name.startswith("jmed_llm") for name in names):
+        raise ValueError(f"{candidate.name} is a fold of a cross-validation, which learned from test rows: score it "
                          "with configs/evaluate.py, which asks what it has not seen")
-    if not any(name.startswith("igakuqa") for name in names) or not contender.igakuqa_years:
+    if not any(name.startswith("igakuqa") for name in names) or not candidate.igakuqa_years:
         return
     own = config.igakuqa
     _, questions = igakuqa.load(igakuqa.folder(own), own.years, own.text_only, own.shots)
-    years = {str(question.year) for question in questions.values()} & set(contender.igakuqa_years)
+    years = {str(question.year) for question in questions.values()} & set(candidate.igakuqa_years)
     if years:
-        raise ValueError(f"{contender.name} learned from the examinations of {', '.join(sorted(years))}: leave these "
+        raise ValueError(f"{candidate.name} learned from the examinations of {', '.join(sorted(years))}: leave these "
                          "years out with --config.igakuqa.years")
 
 

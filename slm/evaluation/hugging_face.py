@@ -1,4 +1,4 @@
-"""A causal model in the format of Hugging Face transformers, for the board."""
+"""A causal model in the format of Hugging Face transformers, for the leaderboard."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -10,7 +10,7 @@ import numpy as np
 from slm.corpus import sources
 from slm.corpus.sources import CorpusConfig
 from slm.data.loader import Batch, Rows
-from slm.evaluation.contenders import Contender
+from slm.evaluation.candidates import Candidate
 from slm.evaluation.models import Checkpoint
 from slm.model.presets import ModelConfig
 from slm.text.normalize import normalize
@@ -51,7 +51,7 @@ def _of_batch(params, batch, model: ModelConfig):
     return step.evaluate(params, batch, config=StepConfig(loss_chunk=math.gcd(model.context, 64)), model=model)
 
 
-def run(contender: Contender, config: CorpusConfig, workdir: Path, batch_tokens: int) -> dict:
+def run(candidate: Candidate, config: CorpusConfig, workdir: Path, batch_tokens: int) -> dict:
     """{source: {bits_per_byte, bytes, tokens, documents, seeds}} of the texts that the config names, every document.
 
     The model sees its context at most; what is measured is text as it is normalised, so figures of any two models
@@ -59,7 +59,7 @@ def run(contender: Contender, config: CorpusConfig, workdir: Path, batch_tokens:
     """
     by_source: dict[str, list[float]] = {}
     counts: dict[str, dict] = {}
-    for place in contender.models.values():
+    for place in candidate.models.values():
         model = Checkpoint.load(Path(place))
         texts: dict[str, _Text] = {}
         number: dict[str, int] = {}

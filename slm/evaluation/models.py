@@ -34,7 +34,7 @@ class Model(Protocol):
     """A model under test.
 
     Attributes:
-      name: on the board.
+      name: on the leaderboard.
       truncated: prompts so far that lost the middle of their longest user turn to fit the context.
     """
     name: str

@@ -10,10 +10,10 @@ from typing import Literal
 import jax
 import numpy as np
 
-from slm import checkpoint, generate
+from slm import checkpoint, files, generate
 from slm.corpus import sources
 from slm.corpus.sources import CorpusConfig
-from slm.export import free_tokenizer, gguf, hugging_face, proof
+from slm.export import gguf, hugging_face, mecab_free_tokenizer, proof
 from slm.local.runtime import TOKENIZER_FOLDER
 from slm.model import presets
 from slm.progress import Progress
@@ -57,7 +57,7 @@ class ExportConfig:
 
 def run(config: ExportConfig, workdir: Path) -> dict:
     """Writes the export into the workdir; returns what `result.json` holds."""
-    source, step = checkpoint.located(config.checkpoint)
+    source, step = checkpoint.resolve(config.checkpoint)
     params, model, tokenizer = generate.read(source, step)
     # In the dtype of the training nothing could be compared.
     model = dataclasses.replace(model, compute_dtype="float32")
@@ -68,8 +68,8 @@ def run(config: ExportConfig, workdir: Path) -> dict:
               "model": dataclasses.asdict(model), "parameters": presets.parameter_count(model), "proven": config.prove,
               "checkpoint_step": checkpoint.read_about(source, step)["step"]}
     if tokenizer.morphology:
-        hub = free_tokenizer.build(tokenizer)
-        result["tokens_cut_otherwise_without_mecab"] = free_tokenizer.difference(
+        hub = mecab_free_tokenizer.build(tokenizer)
+        result["tokens_cut_otherwise_without_mecab"] = mecab_free_tokenizer.difference(
             tokenizer, ((text, hub.encode(text, add_special_tokens=False).ids) for text in texts))
         result["characters_without_a_piece"] = _unknown(tokenizer, texts)
     elif config.format == "gguf":
@@ -82,7 +82,8 @@ def run(config: ExportConfig, workdir: Path) -> dict:
         result |= _gguf(config, workdir, source, name, params, model, tokenizer, prompts, documents, size)
     if tokenizer.morphology:
         _print_rates(result)
-    (workdir / "README.md").write_text(model_card.card(source, result), encoding="utf-8")
+    files.write_text(workdir / "README.md", model_card.card(source, result))
+    print(f"exported to {workdir}; its card is {workdir}/README.md")
     return result
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from slm.export import free_tokenizer
+from slm.export import mecab_free_tokenizer
 from slm.model.decoder import Params
 from slm.model.presets import ModelConfig
 from slm.text.tokenizer import (
@@ -20,7 +20,7 @@ from slm.text.tokenizer import (
     CHAT_TEMPLATE_FILE,
     END_OF_DOCUMENT,
     END_OF_TURN,
-    FOREIGN_FILE,
+    HUGGING_FACE_FILE,
     Tokenizer,
 )
 
@@ -66,7 +66,7 @@ def write(folder: Path, params: Params, model: ModelConfig, tokenizer_folder: Pa
     template = CHAT_TEMPLATE
     if tokenizer.morphology:
         names["unk_token"] = tokenizer.pieces([tokenizer.unknown])[0]
-        free_tokenizer.build(tokenizer).save(str(folder / "tokenizer.json"))
+        mecab_free_tokenizer.build(tokenizer).save(str(folder / "tokenizer.json"))
         mecab = folder / MECAB_FOLDER
         shutil.copytree(tokenizer_folder, mecab / "tokenizer")
         shutil.copy(Path(__file__).with_name("tokenization_slm.py"), mecab)
@@ -74,7 +74,7 @@ def write(folder: Path, params: Params, model: ModelConfig, tokenizer_folder: Pa
         _write_json(mecab / "tokenizer_config.json", names | {
             "tokenizer_class": "SlmTokenizer", "auto_map": {"AutoTokenizer": ["tokenization_slm.SlmTokenizer", None]}})
     else:  # one that was taken in
-        shutil.copy(tokenizer_folder / FOREIGN_FILE, folder / "tokenizer.json")
+        shutil.copy(tokenizer_folder / HUGGING_FACE_FILE, folder / "tokenizer.json")
         symbol, = tokenizer.pieces([end])
         names |= {"bos_token": symbol, "eos_token": symbol, "pad_token": symbol}
         template = CHAT_TEMPLATE.replace(END_OF_DOCUMENT, symbol)

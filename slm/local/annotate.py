@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from slm import process
 from slm.local import instructions, runtime
 from slm.local.instructions import Form, Instruction
 from slm.local.records import Record, read_records
@@ -48,7 +49,7 @@ class AnnotateConfig:
     parallel: int = 2  # records computed together
 
 
-def run(config: AnnotateConfig, workdir: Path, started: float) -> dict:
+def run(config: AnnotateConfig, workdir: Path) -> dict:
     """Annotates what `annotations.jsonl` in the workdir still misses; returns what `result.json` holds.
 
     Each line has `id`, `by` (a hash of model file, instruction and settings), `sha256` (of the record, its beginning),
@@ -97,7 +98,7 @@ def run(config: AnnotateConfig, workdir: Path, started: float) -> dict:
     if counts["errors"] == counts["lines"]:
         raise RuntimeError(f"all {counts['errors']} records failed: {path} says why under 'error'; mend it, delete the "
                            "file, and run again")
-    return {"records": records, "done_now": left, "seconds": time.perf_counter() - started,
+    return {"records": records, "done_now": left, "seconds": process.seconds(),
             "records_per_second": left / seconds if left else 0.0,
             **{name: counts[name] for name in ("cut", "errors", "unfinished", "not_in_text")},
             "annotations": str(path), "model": str(gguf), "by": by, "note": NOTE}

@@ -30,10 +30,10 @@ class ChatConfig:
     system: str = ""  # said before the conversation
 
 
-def run(config: ChatConfig) -> dict:
+def run(config: ChatConfig, workdir: Path) -> dict:
     """Talks until the user leaves, or the lines of a pipe end; returns what `result.json` holds, which is no text."""
     model = runtime.load(config.runtime)
-    talk = Talk(model, config.settings, config.system)
+    talk = ChatSession(model, config.settings, config.system)
     if sys.stdin.isatty():
         import readline  # noqa: F401  arrows and history in input()
         print(f"{model.name}, {model.context} tokens of context. /help tells what else can be typed. Nothing it says "
@@ -44,7 +44,7 @@ def run(config: ChatConfig) -> dict:
     return {"model": model.name, "turns": talk.turns}
 
 
-def _loop(talk: "Talk", prompt: str) -> int:
+def _loop(talk: "ChatSession", prompt: str) -> int:
     """Answers lines until they end; returns how many could not be."""
     failed = 0
     while True:
@@ -71,7 +71,7 @@ def _say(piece: str) -> None:
     print(piece, end="", flush=True)
 
 
-class Talk:
+class ChatSession:
     """A conversation with a model.
 
     Attributes:
@@ -129,7 +129,7 @@ class Talk:
         return question["content"]
 
 
-def command(talk: Talk, line: str) -> str:
+def command(talk: ChatSession, line: str) -> str:
     """Does what a line that begins with a slash says; returns what there is to print."""
     name, _, rest = line.partition(" ")
     rest = rest.strip()

@@ -155,7 +155,7 @@ def _stops(value: Any) -> list[str]:
     return stops
 
 
-class Told:
+class ResponseBuilder:
     """An answer in OpenAI's words, from llama.cpp's chunks: as parts of a stream, and whole."""
 
     def __init__(self, model: str, asked: Request):

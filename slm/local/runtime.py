@@ -148,7 +148,7 @@ class Jax:
 
     def __init__(self, place: str, context: int = 0):
         from slm import checkpoint, generate
-        workdir, step = checkpoint.located(place)
+        workdir, step = checkpoint.resolve(place)
         self._params, self._model, self.tokenizer = generate.load(workdir, step)
         self.name, self.context = str(workdir), min(context or self._model.context, self._model.context)
 

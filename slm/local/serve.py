@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from slm.local import runtime
-from slm.local.openai_format import Request, Told, read_chat, read_completion
+from slm.local.openai_format import Request, ResponseBuilder, read_chat, read_completion
 from slm.local.runtime import LlamaCpp, RuntimeConfig, Settings
 
 _HERE = ("127.0.0.1", "localhost")
@@ -52,7 +52,7 @@ class ServeConfig:
                              f"body_seconds={self.body_seconds}: give at least 1, 1, 0 and more than 0")
 
 
-def run(config: ServeConfig) -> dict:
+def run(config: ServeConfig, workdir: Path) -> dict:
     """Serves until it is interrupted; returns what `result.json` holds."""
     try:
         import uvicorn
@@ -160,7 +160,7 @@ class Service:
             return _error(refused)
         except (StopAsyncIteration, ClientDisconnect):
             return _error(Refused(499, "the client has gone"))
-        told = Told(self.model.name, asked)
+        told = ResponseBuilder(self.model.name, asked)
         if asked.stream:
             return StreamingResponse(self._events(told, first, chunks), media_type="text/event-stream",
                                      headers={"Cache-Control": "no-store"})
@@ -254,7 +254,7 @@ class Service:
         finally:
             self._inside -= 1
 
-    async def _events(self, told: "Told", first: dict, chunks: AsyncIterator[dict]) -> AsyncIterator[str]:
+    async def _events(self, told: "ResponseBuilder", first: dict, chunks: AsyncIterator[dict]) -> AsyncIterator[str]:
         try:
             yield _event(told.take(first))
             async for chunk in chunks:

@@ -37,11 +37,11 @@ def attend(q_BNTH, k_BKSH, v_BKSH, *, q_positions_BT, k_positions_BS, q_segments
             if implementation == "cudnn":
                 return flash.cudnn(q, k, v, segments)
             return flash.splash(q, k, v, segments, block=block or SPLASH_BLOCK)
-        return axes.along(kernel, (heads, heads, heads, rows), heads)(q_BNTH, k_BKSH, v_BKSH, q_segments_BT)
+        return axes.shard_map(kernel, (heads, heads, heads, rows), heads)(q_BNTH, k_BKSH, v_BKSH, q_segments_BT)
 
     def plain(q, k, v, *places):
         return _xla(q, k, v, places, aligned, block or XLA_BLOCK)
-    return axes.along(plain, (heads, heads, heads, rows, rows, rows, rows), heads)(
+    return axes.shard_map(plain, (heads, heads, heads, rows, rows, rows, rows), heads)(
         q_BNTH, k_BKSH, v_BKSH, q_positions_BT, k_positions_BS, q_segments_BT, k_segments_BS)
 
 

@@ -26,15 +26,15 @@ def are_set() -> bool:
     return _mesh() is not None
 
 
-def place(x: jax.Array, *spec) -> jax.Array:
+def with_sharding_constraint(x: jax.Array, *spec) -> jax.Array:
     """Tells the compiler how `x` is laid over the mesh, an entry a dimension."""
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec)) if _mesh() else x
 
 
-def along(function: Callable, inputs: tuple, outputs) -> Callable:
+def shard_map(function: Callable, inputs: tuple, outputs) -> Callable:
     """`function`, run on each device with its part of the arguments; specs are tuples, an entry a dimension.
 
-    Within it `total`, `highest`, `gather`, `scatter` and `index` speak between devices.
+    Within it `psum`, `pmax`, `all_gather`, `psum_scatter` and `axis_index` communicate between devices.
     """
     if not _mesh():
         return function
@@ -49,7 +49,7 @@ def in_rows(x_BTD) -> jax.Array:
     if not _mesh():
         return x_BTD
     # On each device's part: asked of the whole, GPUs would gather it first.
-    return along(lambda x: with_layout_constraint(x, Layout(major_to_minor=(0, 1, 2))), (rows,), rows)(x_BTD)
+    return shard_map(lambda x: with_layout_constraint(x, Layout(major_to_minor=(0, 1, 2))), (rows,), rows)(x_BTD)
 
 
 def _is_spec(specs) -> bool:
@@ -57,21 +57,21 @@ def _is_spec(specs) -> bool:
         entry is None or isinstance(entry, str) or entry == BATCH for entry in specs)
 
 
-def total(x, axes):
+def psum(x, axes):
     """The sum over `axes`, on each of their devices."""
     return jax.lax.psum(x, axes) if _mesh() else x
 
 
-def highest(x, axes):
+def pmax(x, axes):
     return jax.lax.pmax(x, axes) if _mesh() else x
 
 
-def gather(x, axis: str, dimension: int):
+def all_gather(x, axis: str, dimension: int):
     """The parts that the devices of `axis` hold, one behind the other."""
     return jax.lax.all_gather(x, axis, axis=dimension, tiled=True) if _mesh() else x
 
 
-def scatter(x, axis: str, dimension: int):
+def psum_scatter(x, axis: str, dimension: int):
     """The sum over `axis`, of which each device keeps its part."""
     return jax.lax.psum_scatter(x, axis, scatter_dimension=dimension, tiled=True) if _mesh() else x
 
@@ -81,7 +81,7 @@ def widened(x, dtype) -> jax.Array:
     return (jax.lax.optimization_barrier(x) if _mesh() else x).astype(dtype)
 
 
-def index(axis: str):
+def axis_index(axis: str):
     return jax.lax.axis_index(axis) if _mesh() else 0
 
 
@@ -92,7 +92,7 @@ def gathered(weight, dtype, stored: tuple, used: tuple) -> jax.Array:
     Cast before it travels. The gradient is summed straight into the stored parts: the transpose of a plain constraint
     would first make it whole on each device.
     """
-    return place(place(weight.astype(dtype), *stored), *used)
+    return with_sharding_constraint(with_sharding_constraint(weight.astype(dtype), *stored), *used)
 
 
 def _gathered(weight, dtype, stored, used):
@@ -100,7 +100,7 @@ def _gathered(weight, dtype, stored, used):
 
 
 def _sum_into_parts(dtype, stored, used, _, gradient):
-    return (place(gradient, *stored).astype(jax.numpy.float32),)
+    return (with_sharding_constraint(gradient, *stored).astype(jax.numpy.float32),)
 
 
 gathered.defvjp(_gathered, _sum_into_parts)

@@ -82,10 +82,10 @@ def _embed(embedding_VD, tokens_BT, dtype) -> jax.Array:
     The gradient is added up in float32 on each device, then over all of them in `dtype`, as those of the matrices are.
     """
     def part(table_VD, tokens_BT):
-        table_VD = axes.gather(table_VD.astype(dtype), FSDP, 1)
+        table_VD = axes.all_gather(table_VD.astype(dtype), FSDP, 1)
         rows, here = _own_rows(tokens_BT, table_VD.shape[0])
-        return axes.total(jnp.where(here, table_VD[rows], 0), TENSOR)
-    return axes.along(part, ((TENSOR, FSDP), (BATCH, None)), (BATCH, None, None))(embedding_VD, tokens_BT)
+        return axes.psum(jnp.where(here, table_VD[rows], 0), TENSOR)
+    return axes.shard_map(part, ((TENSOR, FSDP), (BATCH, None)), (BATCH, None, None))(embedding_VD, tokens_BT)
 
 
 def _embed_backward(dtype, kept, d_BTD):
@@ -95,8 +95,8 @@ def _embed_backward(dtype, kept, d_BTD):
         rows, here = _own_rows(tokens_BT, table_VD.shape[0])
         d_VD = jnp.zeros((table_VD.shape[0], d_BTD.shape[-1]), jnp.float32)
         d_VD = d_VD.at[rows].add(jnp.where(here, d_BTD, 0).astype(jnp.float32))
-        return axes.scatter(axes.total(d_VD.astype(dtype), DATA), FSDP, 1)
-    d_VD = axes.along(part, ((TENSOR, FSDP), (BATCH, None), (BATCH, None, None)), (TENSOR, FSDP))(
+        return axes.psum_scatter(axes.psum(d_VD.astype(dtype), DATA), FSDP, 1)
+    d_VD = axes.shard_map(part, ((TENSOR, FSDP), (BATCH, None), (BATCH, None, None)), (TENSOR, FSDP))(
         embedding_VD, tokens_BT, d_BTD)
     return axes.widened(d_VD, embedding_VD.dtype), np.zeros(tokens_BT.shape, jax.dtypes.float0)
 
@@ -106,7 +106,7 @@ _embed.defvjp(lambda embedding, tokens, dtype: (_embed(embedding, tokens, dtype)
 
 def _own_rows(tokens_BT, size: int):
     """Where tokens stand in this device's part of the vocabulary, and which of them do."""
-    rows_BT = tokens_BT - axes.index(TENSOR) * size
+    rows_BT = tokens_BT - axes.axis_index(TENSOR) * size
     here_BT = (rows_BT >= 0) & (rows_BT < size)
     return jnp.where(here_BT, rows_BT, 0), here_BT[..., None]
 

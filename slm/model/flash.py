@@ -17,7 +17,7 @@ def splash(q_BNTH, k_BKTH, v_BKTH, segments_BT, *, block: int, interpret: bool =
     N, T, H = q_BNTH.shape[1:]
     block = min(block, T)
     if block % 128 or T % block:
-        raise ValueError(f"splash attention cannot cut rows of {T} tokens into blocks of {block}: make rows.row_length "
+        raise ValueError(f"splash attention cannot cut rows of {T} tokens into blocks of {block}: make rows.seq_len "
                          "a multiple of model.attention_block, and that one of 128, or set model.attention=xla")
     kernel = _splash_kernel(T, N, block, interpret)
     return jax.vmap(kernel)(q_BNTH * H**-0.5, k_BKTH, v_BKTH, segments_BT)

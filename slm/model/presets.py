@@ -59,10 +59,10 @@ def parameter_count(config: ModelConfig) -> int:
     return config.layers * (attention + mlp + norms) + config.width + 2 * config.vocabulary_size * config.width
 
 
-def flops_per_token(config: ModelConfig, row_length: int) -> float:
+def flops_per_token(config: ModelConfig, seq_len: int) -> float:
     """Training FLOPs of a token by the usual count: 6N, N without the embedding table, + 12·L·D·T for attention.
 
     D is the heads' summed size and masked scores count as computed (PaLM, appendix B).
     """
     matrices = parameter_count(config) - config.vocabulary_size * config.width
-    return 6 * matrices + 12 * config.layers * config.query_heads * config.head_size * row_length
+    return 6 * matrices + 12 * config.layers * config.query_heads * config.head_size * seq_len

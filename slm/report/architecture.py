@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from slm import figures
 from slm.model.presets import ModelConfig, parameter_count
-from slm.report import figures
 
 _FILLS = {"table": "#cce0f0", "attention": "#d5edf7", "mlp": "#f3ecc4", "norm": "#e8e8e8", "block": "#f7f7f7",
           "plain": "#ffffff"}

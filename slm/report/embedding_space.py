@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from slm import checkpoint
-from slm.corpus import lexicon, sample
-from slm.report import figures
+from slm import checkpoint, figures, sample
+from slm.corpus import lexicon
 from slm.text.normalize import normalize
 from slm.text.tokenizer import Tokenizer
 
@@ -34,19 +33,19 @@ def draw(path: Path, place: str, lexicons: str, most: int, labels: int, seed: in
     """Writes `path`.png, .svg and .csv (token, word, kind, coordinates); returns and prints what they tell.
 
     Args:
-      place: a training's workdir, as `checkpoint.located` takes it.
+      place: a training's workdir, as `checkpoint.resolve` takes it.
       lexicons: lists whose words are told apart, as `lexicon.load` reads them; empty: those of the tokenizer's
         training, as far as they are on this machine.
       most: words of a kind.
       labels: words that are written beside their points in each panel; as many as fit.
     """
-    workdir, step = checkpoint.located(place)
+    workdir, step = checkpoint.resolve(place)
     table = embedding(workdir, step)
     tokenizer = Tokenizer.load(workdir / "tokenizer")
     words = choose(tokenizer, lexicons or _lexicons(workdir), most, seed)
     if len(words) < 2 * len(KINDS):
-        raise figures.Nothing(f"only {len(words)} words of the lists are tokens of {workdir}: name other lists with "
-                              "--config.lexicons=FILE[,FILE]")
+        raise figures.NothingToPlot(f"only {len(words)} words of the lists are tokens of {workdir}: name other lists "
+                                    "with --config.lexicons=FILE[,FILE]")
     kinds = [kind for _, _, kind in words]
     points = unit_rows(table[[index for index, _, _ in words]])
     shares = same_kind(points, kinds)

@@ -1,23 +1,23 @@
-"""An evaluation as figures: the board with its intervals, and how far the probabilities of letters can be trusted."""
+"""An evaluation as figures: the leaderboard with its intervals, and the reliability of the letters' probabilities."""
 
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from slm.report import figures
+from slm import figures
 
 _COLUMNS = 3  # panels of the reliability figure beside each other
 
 
-def board(path: Path, workdir: Path) -> dict:
-    """Each task's headline metric with its 95% interval, its floor, its majority, and published models; writes
+def leaderboard(path: Path, workdir: Path) -> dict:
+    """Each task's headline metric with its 95% interval, its baseline, its majority, and published models; writes
     `path`.png and .svg."""
     from slm.evaluation import published
     lines, report, config = (_json(workdir / name) for name in ("result.json", "report.json", "config.json"))
     tasks = {name: own for name, own in report["tasks"].items() if lines.get(name)}
     if not tasks:
-        raise figures.Nothing(f"{workdir} holds no task's line: evaluate again")
+        raise figures.NothingToPlot(f"{workdir} holds no task's line: evaluate again")
     others = published.rows() if config["config"].get("benchmark") == "jmed_llm" else {}
     others = {model: {name: own[name][line["headline"]] for name, line in tasks.items()
                       if line["headline"] in own.get(name, {})} for model, own in others.items()}
@@ -33,7 +33,7 @@ def board(path: Path, workdir: Path) -> dict:
             if name in given:
                 axes.plot(given[name], place - 0.25, figures.MARKERS[index + 1], color=figures.GREY, markersize=5.5,
                           markerfacecolor="white", zorder=2)
-        for kind, shape, colour in (("floor", "|", figures.COLOURS[4]), ("majority", "x", figures.COLOURS[2])):
+        for kind, shape, colour in (("baseline", "|", figures.COLOURS[4]), ("majority", "x", figures.COLOURS[2])):
             if own[kind].get(headline) is not None:
                 axes.plot(own[kind][headline], place, shape, color=colour, markersize=9 if shape == "|" else 6,
                           markeredgewidth=2, zorder=3)
@@ -51,18 +51,19 @@ def board(path: Path, workdir: Path) -> dict:
     axes.set_xlabel("Headline metric of each task (no unit; 1 is best)", fontsize=9)
     axes.set_title(f"{report['model']}, {report['protocol']}", fontsize=10)
     figures.plain(axes)
-    _board_legend(axes, any(lines[name]["floor"] for name in tasks), [model for model, own in others.items() if own])
+    _leaderboard_legend(axes, any(lines[name]["baseline"] for name in tasks),
+                        [model for model, given in others.items() if given])
     return {"files": figures.save(figure, path), "workdir": str(workdir), "model": report["model"],
             "tasks": {name: lines[name]["metrics"][line["headline"]] for name, line in tasks.items()}}
 
 
-def _board_legend(axes: Any, floor: bool, others: list[str]) -> None:
+def _leaderboard_legend(axes: Any, baseline: bool, others: list[str]) -> None:
     from matplotlib.lines import Line2D
 
     def entry(shape: str, colour: str, label: str, **more: Any) -> Line2D:
         return Line2D([], [], marker=shape, color=colour, label=label, markersize=6, **more)
     entries = [entry("o", figures.COLOURS[0], "this model, 95% interval", linewidth=2.4),
-               *[entry("|", figures.COLOURS[4], "floor: a cheap baseline", linewidth=0, markeredgewidth=2)] * floor,
+               *[entry("|", figures.COLOURS[4], "baseline, same rows", linewidth=0, markeredgewidth=2)] * baseline,
                entry("x", figures.COLOURS[2], "majority: the commonest answer", linewidth=0, markeredgewidth=2)]
     entries += [entry(figures.MARKERS[index + 1], figures.GREY, f"{model} (P0, published)", linewidth=0,
                       markerfacecolor="white") for index, model in enumerate(others)]
@@ -75,7 +76,8 @@ def reliability(path: Path, workdir: Path) -> dict:
     report = _json(workdir / "report.json")
     found = {name: own for name in report["tasks"] if (own := _chosen(workdir, name))}
     if not found:
-        raise figures.Nothing(f"{workdir} holds no probabilities of letters: evaluate with --config.choice=likelihood")
+        raise figures.NothingToPlot(f"{workdir} holds no probabilities of letters: evaluate with "
+                                    "--config.choice=likelihood")
     columns = min(_COLUMNS, len(found))
     rows = -(-len(found) // columns)
     figure = figures.blank(3.3 * columns, 3.1 * rows + 0.5)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from slm import checkpoint
-from slm.report.data_card import table
+from slm.files import markdown_table
 
 NOT_ADVICE = "Nothing that this model says is medical advice"
 
@@ -51,18 +51,18 @@ def _evaluation(source: Path) -> str:
         for task, own in json.loads(result.read_text(encoding="utf-8")).items():
             if isinstance(own, dict) and own.get("metrics"):
                 metric, value = next(iter(own["metrics"].items()))
-                floor = own.get("floor", {}).get(metric)
+                baseline = own.get("baseline", {}).get(metric)
                 if None in value.values():  # undefined, as kappa of one answer
                     continue
                 rows.append([f"{task} ({config['benchmark']})", own["protocol"], own["readout"], str(own["seeds"]),
                              metric, f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]",
-                             "–" if floor is None else f"{floor:.3f}"])
+                             "–" if baseline is None else f"{baseline:.3f}"])
     if not rows:
         return "None was found beside its training."
     return ("Means over the seeds of its fine-tuning, with 95% intervals by a bootstrap over documents. The protocol "
             "says what was learned before the test (P0 nothing of the benchmark, P1 all but the test rows, P2 no "
-            "document of the test); the floor is a cheap baseline under the same protocol.\n\n" + table(
-                ["task", "protocol", "readout", "seeds", "metric", "value", "floor"], rows))
+            "document of the test); the baseline is a cheap baseline under the same protocol.\n\n" + markdown_table(
+                ["task", "protocol", "readout", "seeds", "metric", "value", "baseline"], rows))
 
 
 def _tokenizer(export: dict[str, Any]) -> str:

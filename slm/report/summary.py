@@ -33,13 +33,13 @@ def rows(folder: Path) -> list[tuple[str, str]]:
         made += [("fine-tuned", f"{len(tuned['runs'])} model{'s' * (len(tuned['runs']) > 1)}, protocol "
                                 f"{tuned['learned']['protocol']}, validation loss {tuned['validation_loss']:.3f}")]
         made += [("", own["workdir"]) for own in tuned["runs"]]
-    if board := results.get("evaluate"):
-        for task, line in board.items():
+    if leaderboard := results.get("evaluate"):
+        for task, line in leaderboard.items():
             name, own = next(iter(line["metrics"].items()))
-            floor = line["floor"].get(name)
+            baseline = line["baseline"].get(name)
             made += [(f"  {task}", f"{name} {own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]"
-                                   + ("" if floor is None else f", floor {floor:.3f}"))]
-        made += [("", str(folder / "evaluate" / "board.md"))]
+                                   + ("" if baseline is None else f", baseline {baseline:.3f}"))]
+        made += [("", str(folder / "evaluate" / "leaderboard.md"))]
     if export := results.get("export"):
         for kind, own in export["kinds"].items():
             if "bytes" in own:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from slm.report import figures
+from slm import figures
 
 METRICS_FILE, VALIDATION_FILE = "metrics.jsonl", "validation.jsonl"
 _LINES = ("-", "--", "-.", ":")
@@ -33,7 +33,7 @@ def draw(path: Path, pretrain: Path | None, sft: Path | None) -> dict:
 def _pretraining(panels: Sequence[Any], workdir: Path) -> dict:
     left, right = panels
     rows = json.loads((workdir / "config.json").read_text(encoding="utf-8"))["config"]["rows"]
-    tokens_a_step = rows["batch_rows"] * rows["row_length"]
+    tokens_a_step = rows["batch_size"] * rows["seq_len"]
     steps, validations = _metrics(workdir / METRICS_FILE), lines(workdir / VALIDATION_FILE)
     unit, letter = _unit(steps[-1]["step"] * tokens_a_step)
 
@@ -121,7 +121,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
 def _metrics(path: Path) -> list[dict]:
     found = lines(path)
     if not found:
-        raise figures.Nothing(f"{path} holds no step: train on, then draw again")
+        raise figures.NothingToPlot(f"{path} holds no step: train on, then draw again")
     return found
 
 

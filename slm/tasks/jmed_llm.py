@@ -57,7 +57,7 @@ def test(data_dir: Path) -> Tasks:
     return {name: _task(name, _read(data_dir, f"{name}.csv", source.kind)) for name, source in SOURCES.items()}
 
 
-@functools.cache  # the search for leaks takes seconds, and training, floors and held-out rows ask for the same
+@functools.cache  # the search for leaks takes seconds, and training, baselines and held-out rows ask for the same
 def training(data_dir: Path, name: str, protocol: Protocol, fold: int | None = None) -> Task:
     """A task with the rows that a protocol lets learn from; of CV, those outside `fold`.
 

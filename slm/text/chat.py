@@ -22,11 +22,11 @@ class Encoded:
 
     Attributes:
       ids: with the end-of-document token before everything.
-      said: for each id, whether training learns it: the assistant said it, the end of its turn included.
+      loss_mask: for each id, whether training learns it: the assistant said it, the end of its turn included.
       cut: tokens that were left out of the middle of the longest user turn, to fit.
     """
     ids: list[int]
-    said: list[bool]
+    loss_mask: list[bool]
     cut: int
 
 
@@ -40,7 +40,7 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], limit: int = 0, re
     Raises:
       ValueError: not a conversation, or one that does not fit even without its longest user turn.
     """
-    refuse_odd(messages)
+    validate_messages(messages)
     turns = [tokenizer.encode(message["content"]) for message in messages]
     cut = 0
     size = 1 + sum(len(turn) + 2 for turn in turns) + reply
@@ -56,22 +56,22 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], limit: int = 0, re
         kept = len(turns[longest]) - cut
         turns[longest] = turns[longest][:kept - kept // 2] + turns[longest][len(turns[longest]) - kept // 2:]
     end = tokenizer.special(END_OF_TURN)
-    ids, said = [tokenizer.end_of_document], [False]
+    ids, loss_mask = [tokenizer.end_of_document], [False]
     for message, turn in zip(messages, turns):
         own = is_learned(message)
         ids += [tokenizer.special(_SYMBOLS[message["role"]]), *turn, end]
-        said += [False, *[own] * (len(turn) + 1)]
+        loss_mask += [False, *[own] * (len(turn) + 1)]
     if reply:
         ids.append(tokenizer.special(_SYMBOLS["assistant"]))
-        said.append(False)
-    return Encoded(ids, said, cut)
+        loss_mask.append(False)
+    return Encoded(ids, loss_mask, cut)
 
 
 def is_learned(message: Message) -> bool:
     return message["role"] == "assistant" and message.get("weight", 1) != 0
 
 
-def refuse_odd(messages: Sequence[Message]) -> None:
+def validate_messages(messages: Sequence[Message]) -> None:
     """Raises a `ValueError` unless the messages are turns of known roles with text in them."""
     if not isinstance(messages, list | tuple) or not messages:
         raise ValueError("a conversation is a list of at least one {role, content}")

@@ -16,6 +16,8 @@ import numpy as np
 
 from slm.text.morphology import Morphology
 
+VERSION = 1  # raise it when a rule keeps or drops other text
+
 _HIRAGANA, _KATAKANA = re.compile("[ぁ-ゖゝゞ]"), re.compile("[ァ-ヺー-ヿ]")
 _KANJI = re.compile("[々〆㐀-䶿一-鿿豈-﫿]")
 _SENTENCE = re.compile(r"[^。!?\n]*[。!?]+[」』)]*|[^。!?\n]+")

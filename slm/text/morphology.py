@@ -87,6 +87,9 @@ def fingerprint(user_dictionary: Path | None = None) -> str:
     return parts.hexdigest()[:16]
 
 
+DICTIONARY_VERSION = 1  # raise it when `compile_dictionary` makes other bytes of the same words
+
+
 def compile_dictionary(words: Iterable[str], path: Path) -> int:
     """Compiles `words` into the MeCab user dictionary `path`; returns how many entries it holds.
 

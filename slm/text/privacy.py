@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from slm.text import identifiers, names, spans
 from slm.text.spans import Span
 
+VERSION = 1  # raise it when something else is masked
+
 PLACEHOLDERS = {
     "email": "[メールアドレス]", "phone": "[電話番号]", "postal_code": "[郵便番号]", "address": "[住所]",
     "my_number": "[個人番号]", "insurance_number": "[保険番号]", "patient_number": "[患者番号]",

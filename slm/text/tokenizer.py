@@ -19,7 +19,7 @@ from slm.text.morphology import Morphology
 from slm.text.normalize import normalize
 
 MODEL_FILE, SETTINGS_FILE, DICTIONARY_FILE = "tokenizer.model", "tokenizer.json", "user.dic"
-FOREIGN_FILE = "foreign.json"  # of a tokenizer that was taken in with a model of others
+HUGGING_FACE_FILE = "hugging_face_tokenizer.json"  # of a tokenizer that was taken in with a model of others
 
 # Reserved from the first day: a document's end; roles and the end of a turn; room for what comes later.
 END_OF_DOCUMENT = "</s>"
@@ -55,8 +55,8 @@ class Tokenizer:
     def load(cls, folder: Path, free: bool = False) -> "Tokenizer":
         """Reads what `save` wrote; refuses where MeCab or ipadic here would cut the text elsewhere."""
         folder = Path(folder)
-        if (folder / FOREIGN_FILE).exists():
-            from slm.text.foreign import ForeignTokenizer  # which needs this module
+        if (folder / HUGGING_FACE_FILE).exists():
+            from slm.text.hugging_face_tokenizer import ForeignTokenizer  # which needs this module
             return ForeignTokenizer.load(folder)
         try:
             settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))

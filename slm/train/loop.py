@@ -12,7 +12,7 @@ import jax
 from slm import config as configs
 from slm import distributed
 from slm.checkpoint import Checkpoints
-from slm.train.telemetry import Telemetry, cut_back
+from slm.train.telemetry import Telemetry, truncate_after
 
 VALIDATION_FILE = "validation.jsonl"
 
@@ -105,7 +105,7 @@ def _run(config, workdir, preemption, initial, abstract, step, batches, learning
 
 
     def stale() -> bool:
-        return config.patience > 0 and distributed.of_first(validations.stale()) >= config.patience
+        return config.patience > 0 and distributed.broadcast_from_first(validations.stale()) >= config.patience
 
     ends = start if stale() else config.steps
     for number, batch in zip(range(start + 1, ends + 1), batches(start)):
@@ -161,7 +161,7 @@ class _Validations:
 
     def __init__(self, path: Path | None, start: int):
         self._path = path
-        self.lines = cut_back(path, start) if path else []
+        self.lines = truncate_after(path, start) if path else []
 
     def add(self, step: int, result: dict) -> None:
         self.lines.append({"step": step, **result})

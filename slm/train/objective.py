@@ -20,66 +20,67 @@ def sums(params: decoder.Params, config: ModelConfig, batch: dict, z_loss: float
       chunk: positions of each row whose scores are computed together.
     """
     hidden, _ = decoder.hidden_states(params, config, batch["inputs"], batch["segments"], batch["positions"])
-    objective, nll = cross_entropy(hidden, params["head"], batch["targets"], batch["weights"], z_loss, chunk)
-    return objective, (nll, jnp.sum(batch["weights"]))
+    objective, nll = cross_entropy(hidden, params["head"], batch["targets"], batch["loss_mask"], z_loss, chunk)
+    return objective, (nll, jnp.sum(batch["loss_mask"]))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def cross_entropy(hidden_BTD, head_DV, targets_BT, weights_BT, z_loss: float, chunk: int):
+def cross_entropy(hidden_BTD, head_DV, targets_BT, loss_mask_BT, z_loss: float, chunk: int):
     """(Σ w (nll + z_loss · log² Z), Σ w nll), float32. Only the first has a gradient."""
-    def part(hidden_BTD, head_DV, targets_BT, weights_BT):
-        head_DV = axes.gather(head_DV.astype(hidden_BTD.dtype), FSDP, 0)
+    def part(hidden_BTD, head_DV, targets_BT, loss_mask_BT):
+        head_DV = axes.all_gather(head_DV.astype(hidden_BTD.dtype), FSDP, 0)
 
         def one_chunk(total, piece):
             objective, nll, _ = _chunk(*piece, head_DV, z_loss)
             return (total[0] + objective, total[1] + nll), None
 
-        sums, _ = _scan(one_chunk, (jnp.float32(0), jnp.float32(0)), (hidden_BTD, targets_BT, weights_BT), chunk)
-        return axes.total(sums, BATCH)
-    return axes.along(part, _INPUTS, ((), ()))(hidden_BTD, head_DV, targets_BT, weights_BT)
+        sums, _ = _scan(one_chunk, (jnp.float32(0), jnp.float32(0)), (hidden_BTD, targets_BT, loss_mask_BT), chunk)
+        return axes.psum(sums, BATCH)
+    return axes.shard_map(part, _INPUTS, ((), ()))(hidden_BTD, head_DV, targets_BT, loss_mask_BT)
 
 
 _INPUTS = ((BATCH, None, None), (FSDP, TENSOR), (BATCH, None), (BATCH, None))
 
 
-def _chunk(hidden_BCD, targets_BC, weights_BC, head_DV, z_loss):
+def _chunk(hidden_BCD, targets_BC, loss_mask_BC, head_DV, z_loss):
     """Sums of a chunk, and (scores, log Z, which score is the target's); V is this device's part of the vocabulary."""
     scores = jnp.einsum("BCD,DV->BCV", hidden_BCD, head_DV, preferred_element_type=jnp.float32)
-    largest = axes.highest(jax.lax.stop_gradient(scores.max(-1)), TENSOR)
-    log_z = largest + jnp.log(axes.total(jnp.exp(scores - largest[..., None]).sum(-1), TENSOR))
-    own = axes.index(TENSOR) * head_DV.shape[1] + jnp.arange(head_DV.shape[1])
+    largest = axes.pmax(jax.lax.stop_gradient(scores.max(-1)), TENSOR)
+    log_z = largest + jnp.log(axes.psum(jnp.exp(scores - largest[..., None]).sum(-1), TENSOR))
+    own = axes.axis_index(TENSOR) * head_DV.shape[1] + jnp.arange(head_DV.shape[1])
     is_target = own == targets_BC[..., None]
     if axes.are_set():  # another device may hold the target's
-        target = axes.total(jnp.where(is_target, scores, 0).sum(-1), TENSOR)
+        target = axes.psum(jnp.where(is_target, scores, 0).sum(-1), TENSOR)
     else:  # the same, sooner
         target = jnp.take_along_axis(scores, targets_BC[..., None], axis=-1)[..., 0]
     nll = log_z - target
-    objective = jnp.sum(weights_BC * (nll + z_loss * jnp.square(log_z)))
-    return objective, jnp.sum(weights_BC * nll), (scores, log_z, is_target)
+    objective = jnp.sum(loss_mask_BC * (nll + z_loss * jnp.square(log_z)))
+    return objective, jnp.sum(loss_mask_BC * nll), (scores, log_z, is_target)
 
 
-def _forward(hidden_BTD, head_DV, targets_BT, weights_BT, z_loss, chunk):
+def _forward(hidden_BTD, head_DV, targets_BT, loss_mask_BT, z_loss, chunk):
     """The gradients are known as soon as the scores are, so they are made here: nothing is computed twice."""
-    def part(hidden_BTD, head_DV, targets_BT, weights_BT):
-        head_DV = axes.gather(head_DV.astype(hidden_BTD.dtype), FSDP, 0)
+    def part(hidden_BTD, head_DV, targets_BT, loss_mask_BT):
+        head_DV = axes.all_gather(head_DV.astype(hidden_BTD.dtype), FSDP, 0)
 
         def one_chunk(total, piece):
-            hidden_BCD, _, weights_BC = piece
+            hidden_BCD, _, loss_mask_BC = piece
             objective, nll, (scores, log_z, is_target) = _chunk(*piece, head_DV, z_loss)
             share = jnp.exp(scores - log_z[..., None]) * (1 + 2 * z_loss * log_z)[..., None]
-            d_scores = (weights_BC[..., None] * (share - is_target)).astype(hidden_BCD.dtype)
-            d_hidden = axes.total(jnp.einsum("BCV,DV->BCD", d_scores, head_DV), TENSOR)
+            d_scores = (loss_mask_BC[..., None] * (share - is_target)).astype(hidden_BCD.dtype)
+            d_hidden = axes.psum(jnp.einsum("BCV,DV->BCD", d_scores, head_DV), TENSOR)
             d_head = jnp.einsum("BCD,BCV->DV", hidden_BCD, d_scores, preferred_element_type=jnp.float32)
             return (total[0] + objective, total[1] + nll, total[2] + d_head), d_hidden
 
         zeros = (jnp.float32(0), jnp.float32(0), jnp.zeros(head_DV.shape, jnp.float32))
-        (objective, nll, d_head), d_hidden = _scan(one_chunk, zeros, (hidden_BTD, targets_BT, weights_BT), chunk)
-        d_head = axes.scatter(axes.total(d_head.astype(hidden_BTD.dtype), DATA), FSDP, 0)  # once, not with each chunk
-        return axes.total(objective, BATCH), axes.total(nll, BATCH), d_hidden, d_head
+        (objective, nll, d_head), d_hidden = _scan(one_chunk, zeros, (hidden_BTD, targets_BT, loss_mask_BT), chunk)
+        # Once, not with each chunk.
+        d_head = axes.psum_scatter(axes.psum(d_head.astype(hidden_BTD.dtype), DATA), FSDP, 0)
+        return axes.psum(objective, BATCH), axes.psum(nll, BATCH), d_hidden, d_head
 
-    objective, nll, d_hidden, d_head = axes.along(part, _INPUTS, ((), (), (BATCH, None, None), (FSDP, TENSOR)))(
-        hidden_BTD, head_DV, targets_BT, weights_BT)
-    return (objective, nll), (d_hidden, axes.widened(d_head, head_DV.dtype), targets_BT, weights_BT)
+    objective, nll, d_hidden, d_head = axes.shard_map(part, _INPUTS, ((), (), (BATCH, None, None), (FSDP, TENSOR)))(
+        hidden_BTD, head_DV, targets_BT, loss_mask_BT)
+    return (objective, nll), (d_hidden, axes.widened(d_head, head_DV.dtype), targets_BT, loss_mask_BT)
 
 
 def _backward(z_loss, chunk, saved, gradients):

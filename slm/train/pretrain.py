@@ -1,19 +1,21 @@
 """Pretraining: a token stream in, a base model out."""
 
 import dataclasses
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 
-from slm import distributed, sharding
+from slm import distributed, process, sharding
 from slm.corpus.sources import CorpusConfig
-from slm.corpus.vocabulary import VocabularyConfig
 from slm.data import loader, stream
 from slm.model import presets
 from slm.model.presets import ModelConfig
+from slm.products import build
 from slm.sharding import MeshConfig
+from slm.tokenization.vocabulary import VocabularyConfig
 from slm.train import loop, optimizer, step, validation
 from slm.train.loop import LoopConfig
 from slm.train.optimizer import OptimizerConfig
@@ -23,13 +25,13 @@ from slm.train.step import StepConfig
 @dataclasses.dataclass(frozen=True)
 class RowsConfig:
     """How the stream is read."""
-    batch_rows: int = 8  # of a step, over all devices
-    row_length: int = 512  # tokens
+    batch_size: int = 8  # of a step, over all devices
+    seq_len: int = 512  # tokens
     mixture: str = ""  # SOURCE=WEIGHT[,SOURCE=WEIGHT…]; empty: by the corpus' weights
     validation_rows: int = 0  # of each source, at the validations on the way; 0: all. The last one reads all.
 
     def __post_init__(self):
-        for name in ("batch_rows", "row_length"):
+        for name in ("batch_size", "seq_len"):
             if getattr(self, name) < 1:
                 raise ValueError(f"rows.{name}={getattr(self, name)}: give at least 1")
 
@@ -55,30 +57,62 @@ class PretrainConfig:
         if self.tokenizer.size != model.vocabulary_size:
             raise ValueError(f"tokenizer.size={self.tokenizer.size} and model.vocabulary_size={model.vocabulary_size} "
                              "fight: set both to the same number")
-        if rows.row_length > model.context:
-            raise ValueError(f"rows.row_length={rows.row_length} is longer than model.context={model.context}: shorten "
+        if rows.seq_len > model.context:
+            raise ValueError(f"rows.seq_len={rows.seq_len} is longer than model.context={model.context}: shorten "
                              "the rows or raise the context")
-        if rows.batch_rows % self.step.accumulation:
-            raise ValueError(f"rows.batch_rows={rows.batch_rows} is no multiple of step.accumulation="
-                             f"{self.step.accumulation}: each part takes the same number of rows")
-        if rows.row_length % min(self.step.loss_chunk, rows.row_length):
-            raise ValueError(f"step.loss_chunk={self.step.loss_chunk} does not divide rows.row_length="
-                             f"{rows.row_length}: choose a divisor")
+        if rows.batch_size % self.step.grad_accum_steps:
+            raise ValueError(f"rows.batch_size={rows.batch_size} is no multiple of step.grad_accum_steps="
+                             f"{self.step.grad_accum_steps}: each part takes the same number of rows")
+        if rows.seq_len % min(self.step.loss_chunk, rows.seq_len):
+            raise ValueError(f"step.loss_chunk={self.step.loss_chunk} does not divide rows.seq_len="
+                             f"{rows.seq_len}: choose a divisor")
 
 
-def run(config: PretrainConfig, workdir: Path, stream_folder: Path, started: float) -> dict:
-    """Trains, or goes on training; returns what `result.json` holds."""
+def prepare(config: PretrainConfig) -> Path:
+    """The token stream of a config, built now if it is missing."""
+    return build.stream(config.tokenizer, config.corpus)
+
+
+def run(config: PretrainConfig, workdir: Path) -> dict:
+    """Trains, or resumes training; returns what `result.json` holds."""
+    built = {}
+    if config.stream:
+        stream_folder = Path(config.stream)
+    elif distributed.processes() > 1:
+        raise ValueError(f"{distributed.processes()} processes do not build a token stream together: build it on one "
+                         f"machine with python -m slm.main --config=configs/{config.job}.py:{config.variant} --prepare "
+                         "and the same settings, copy the folder it prints to every host, and give it as "
+                         "--config.stream=FOLDER")
+    else:
+        stream_folder = prepare(config)
+        built = {"corpus": str(build.corpus(config.corpus)),
+                 "tokenizer": str(build.tokenizer(config.tokenizer, config.corpus))}
+    # Beside the checkpoints, so that the workdir is complete by itself.
+    if distributed.is_first() and stream_folder.exists() and not (workdir / "tokenizer").exists():
+        aside = workdir / "tokenizer.writing"
+        shutil.copytree(stream_folder / "tokenizer", aside, dirs_exist_ok=True)
+        aside.rename(workdir / "tokenizer")
+    result = train(config, workdir, stream_folder) | built | {
+        "stream": str(stream_folder), "checkpoints": config.train.checkpoints or str(workdir / "checkpoints")}
+    if distributed.is_first():
+        print(f"validation bits per byte {result['validation_bits_per_byte']:.4f} after {result['steps']} steps; "
+              f"try python -m slm.main --config=configs/generate.py --config.checkpoint={workdir}")
+    return result
+
+
+def train(config: PretrainConfig, workdir: Path, stream_folder: Path) -> dict:
+    """Trains on the stream of a folder; returns the figures of `result.json`."""
     manifest = stream.read_manifest(stream_folder)
     if manifest["vocabulary_size"] > config.model.vocabulary_size:
         raise ValueError(f"{stream_folder} has tokens of a vocabulary of {manifest['vocabulary_size']}, the model has "
                          f"model.vocabulary_size={config.model.vocabulary_size}: set it to the stream's")
     sets = {split: stream.streams(stream_folder, split) for split in ("train", "validation")}
-    rows = {split: {source: loader.Rows(tokens, config.rows.row_length, manifest["end_of_document"])
+    rows = {split: {source: loader.Rows(tokens, config.rows.seq_len, manifest["end_of_document"])
                     for source, tokens in sets[split].items()} for split in sets}
     mixture = _mixture(config.rows.mixture) or loader.weighted(config.corpus.weights, rows["train"])
     mesh = choose_mesh(config, jax.device_count())
-    share, shares = sharding.share_of_process(mesh, config.rows.batch_rows)
-    total_rows = config.train.steps * config.rows.batch_rows
+    share, shares = sharding.share_of_process(mesh, config.rows.batch_size)
+    total_rows = config.train.steps * config.rows.batch_size
     if distributed.is_first():
         print(_about_run(config, mesh, loader.epochs(rows["train"], total_rows, mixture), sets["train"]), flush=True)
 
@@ -89,7 +123,7 @@ def run(config: PretrainConfig, workdir: Path, stream_folder: Path, started: flo
         return validation.measure(
             lambda batch: program.evaluate(state["params"], sharding.to_devices(batch, mesh)), rows["validation"],
             {source: tokens.bytes / len(tokens) for source, tokens in sets["validation"].items()},
-            config.rows.batch_rows, limit, share, shares)
+            config.rows.batch_size, limit, share, shares)
 
     with jax.set_mesh(mesh):
         outcome = loop.run(
@@ -97,26 +131,26 @@ def run(config: PretrainConfig, workdir: Path, stream_folder: Path, started: flo
             abstract=program.abstract,
             step=lambda state, batch: program.train(state, sharding.to_devices(batch, mesh)),
             batches=lambda start: loader.iterate(
-                loader.training(rows["train"], config.rows.batch_rows, config.seed, mixture, share, shares), start),
+                loader.training(rows["train"], config.rows.batch_size, config.seed, mixture, share, shares), start),
             learning_rate=optimizer.schedule(config.optimizer, config.train.steps, config.optimizer.learning_rate),
             evaluate=lambda state, last: evaluate(state, None if last else config.rows.validation_rows or None),
-            about=lambda number: {"step": number, "next_row": number * config.rows.batch_rows,
+            about=lambda number: {"step": number, "next_row": number * config.rows.batch_size,
                                   "stream": stream.fingerprint(stream_folder), "tokenizer": manifest["tokenizer"],
                                   "config": dataclasses.asdict(config)},
-            tokens_a_step=config.rows.batch_rows * config.rows.row_length,
-            flops_a_token=presets.flops_per_token(config.model, config.rows.row_length), started=started)
+            tokens_a_step=config.rows.batch_size * config.rows.seq_len,
+            flops_a_token=presets.flops_per_token(config.model, config.rows.seq_len), started=process.STARTED)
     return _result(config, outcome)
 
 
 def choose_mesh(config: PretrainConfig, devices: int, of: Sequence | None = None) -> Mesh:
     """The mesh of a run on `devices` devices (`of`: these), where its batches can be shared by them."""
     shape = sharding.mesh_shape(config.mesh, devices, config.model)
-    sharding.refuse_ragged(config.rows.batch_rows, config.step.accumulation, shape)
+    sharding.check_divisible(config.rows.batch_size, config.step.grad_accum_steps, shape)
     return sharding.make_mesh(shape, of)
 
 
 def _result(config: PretrainConfig, outcome: loop.Outcome) -> dict:
-    tokens_a_step = config.rows.batch_rows * config.rows.row_length
+    tokens_a_step = config.rows.batch_size * config.rows.seq_len
     # Of a run that moved to another machine, the metrics of its earlier steps may be missing.
     seconds = sum(tokens_a_step / line["tokens_per_second"] for line in outcome.metrics)
     recent = [line["loss"] for line in outcome.metrics[-100:]]
@@ -145,8 +179,8 @@ def _mixture(text: str) -> dict[str, float] | None:
 def _about_run(config: PretrainConfig, mesh: Mesh, epochs: dict[str, float], sets: dict) -> str:
     model, rows = config.model, config.rows
     lines = [f"{model.preset}: {presets.parameter_count(model):,} parameters, "
-             f"{presets.flops_per_token(model, rows.row_length):.3g} FLOPs a token; {config.train.steps} steps of "
-             f"{rows.batch_rows} × {rows.row_length} tokens on {jax.device_count()} {jax.devices()[0].device_kind}"
+             f"{presets.flops_per_token(model, rows.seq_len):.3g} FLOPs a token; {config.train.steps} steps of "
+             f"{rows.batch_size} × {rows.seq_len} tokens on {jax.device_count()} {jax.devices()[0].device_kind}"
              + (f" ({' × '.join(f'{axis} {size}' for axis, size in mesh.shape.items())})" if mesh.size > 1 else "")]
     lines += [f"  {source}: {len(sets[source]):,} tokens, {epoch:.2f} epochs" for source, epoch in epochs.items()]
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import jax
 
-from slm import checkpoint, distributed, sharding
+from slm import checkpoint, distributed, process, sharding
 from slm.checkpoint import Checkpoints
 from slm.data import conversations, loader, sets
 from slm.data.conversations import Packed
@@ -20,7 +20,9 @@ from slm.data.sets import Benchmarks, Entry, SetConfig
 from slm.model import decoder, lora, presets
 from slm.model.lora import LoraConfig
 from slm.model.presets import ModelConfig
+from slm.products.store import PRODUCTS
 from slm.sharding import MeshConfig
+from slm.tasks import igakuqa, jmed_llm
 from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import FOLDS, JmedLlmConfig
 from slm.tasks.trained import NOTHING_LEARNED, folder_of
@@ -48,8 +50,8 @@ class SftConfig:
     jmed_llm: JmedLlmConfig = JmedLlmConfig()
     igakuqa: IgakuQAConfig = IgakuQAConfig()
     validation_share: float = 0.05  # of conversations, whole documents
-    row_length: int = 0  # tokens; 0: the model's context
-    batch_rows: int = 4
+    seq_len: int = 0  # tokens; 0: the model's context
+    batch_size: int = 4
     epochs: float = 3.0  # over the weighted sets; 0: train.steps says when to end
     lora: LoraConfig = LoraConfig()
     mesh: MeshConfig = MeshConfig()
@@ -58,7 +60,7 @@ class SftConfig:
     train: LoopConfig = LoopConfig()
 
     def __post_init__(self):
-        for name in ("seeds", "batch_rows"):
+        for name in ("seeds", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
         names = [own.name for own in self.sets]
@@ -66,21 +68,32 @@ class SftConfig:
             raise ValueError(f"two of the sets have one name ({', '.join(names)}): give each a name of its own")
         if not self.sets:
             raise ValueError("there are no sets to learn from: name one, as configs/sft.py does")
-        if not 0 < self.validation_share < 1 or self.epochs < 0 or self.row_length < 0:
-            raise ValueError(f"validation_share={self.validation_share}, epochs={self.epochs}, row_length="
-                             f"{self.row_length}: give a share between 0 and 1, and at least 0 of the others")
+        if not 0 < self.validation_share < 1 or self.epochs < 0 or self.seq_len < 0:
+            raise ValueError(f"validation_share={self.validation_share}, epochs={self.epochs}, seq_len="
+                             f"{self.seq_len}: give a share between 0 and 1, and at least 0 of the others")
 
 
-def run(config: SftConfig, workdir: Path, started: float) -> dict:
+def prepare(config: SftConfig) -> Path:
+    """What several processes read: the benchmarks, which are downloaded once."""
+    kinds = {own.kind for own in config.sets}
+    if "jmed_llm" in kinds:
+        jmed_llm.folder(config.jmed_llm)
+    if "igakuqa" in kinds:
+        igakuqa.folder(config.igakuqa)
+    return PRODUCTS
+
+
+def run(config: SftConfig, workdir: Path) -> dict:
     """Trains every seed (of CV: of every fold), each in its own folder; returns what `result.json` holds.
 
     A model that is done is kept, so that the same command goes on.
     """
+    started = process.STARTED
     source = Path(config.checkpoint) if config.checkpoint else checkpoint.newest(Path("runs"))
     model = checkpoint.read_model(source)
-    length = config.row_length or model.context
+    length = config.seq_len or model.context
     if length > model.context:
-        raise ValueError(f"row_length={length} is longer than the context of {source}, {model.context}: shorten it")
+        raise ValueError(f"seq_len={length} is longer than the context of {source}, {model.context}: shorten it")
     learned = _learned(config, source)
     runs = []
     for fold in range(FOLDS) if config.protocol == "CV" else [None]:
@@ -94,6 +107,9 @@ def run(config: SftConfig, workdir: Path, started: float) -> dict:
             runs.append(_train(config, source, model, packed, length, folder, seed, fold, learned, started))
             started = time.perf_counter()
     losses = [own["validation_loss"] for own in runs]
+    if distributed.is_first():
+        print(f"validation loss {sum(losses) / len(losses):.4f}; "
+              f"try python -m slm.main --config=configs/evaluate.py --config.checkpoint={workdir}")
     return {"checkpoint": str(source), "learned": learned, "validation_loss": sum(losses) / len(losses),
             "train_seconds": sum(own["train_seconds"] for own in runs), "runs": runs}
 
@@ -172,13 +188,13 @@ def _train(config: SftConfig, source: Path, model: ModelConfig, rows: Split, len
     """Trains one model in `folder`/training, and leaves it, whole and merged, in `folder`/checkpoints."""
     weights = {own.name: own.weight for own in config.sets}
     rows_an_epoch = sum(weights[name] * len(own) for name, own in rows["train"].items())
-    steps = max(1, round(config.epochs * rows_an_epoch / config.batch_rows)) if config.epochs else config.train.steps
+    steps = max(1, round(config.epochs * rows_an_epoch / config.batch_size)) if config.epochs else config.train.steps
     place = config.train.checkpoints and "/".join((config.train.checkpoints, *folder.parts[-2:]))  # each model's own
     plan = dataclasses.replace(config.train, steps=steps, checkpoints=place)
     shape = sharding.mesh_shape(config.mesh, jax.device_count(), model)
-    sharding.refuse_ragged(config.batch_rows, config.step.accumulation, shape, "batch_rows")
+    sharding.check_divisible(config.batch_size, config.step.grad_accum_steps, shape, "batch_size")
     mesh = sharding.make_mesh(shape)
-    share, shares = sharding.share_of_process(mesh, config.batch_rows)
+    share, shares = sharding.share_of_process(mesh, config.batch_size)
     if distributed.is_first():
         print(_about_run(config, model, rows, steps, folder), flush=True)
         shutil.copytree(source / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
@@ -197,17 +213,17 @@ def _train(config: SftConfig, source: Path, model: ModelConfig, rows: Split, len
         return validation.measure(
             lambda batch: program.evaluate(state["params"], sharding.to_devices(batch, mesh), *frozen),
             rows["validation"], {name: own.bytes / own.learned for name, own in rows["validation"].items()},
-            config.batch_rows, None, share, shares)
+            config.batch_size, None, share, shares)
 
     with jax.set_mesh(mesh):
         outcome = loop.run(
             plan, folder / "training", initial=initial, abstract=program.abstract,
             step=lambda state, batch: program.train(state, sharding.to_devices(batch, mesh), *frozen),
             batches=lambda start: loader.iterate(loader.training(
-                rows["train"], config.batch_rows, seed, loader.weighted(weights, rows["train"]), share, shares), start),
+                rows["train"], config.batch_size, seed, loader.weighted(weights, rows["train"]), share, shares), start),
             learning_rate=optimizer.schedule(config.optimizer, steps, config.optimizer.learning_rate),
-            evaluate=evaluate, about=lambda number: {"step": number, "next_row": number * config.batch_rows, **about},
-            tokens_a_step=config.batch_rows * length, flops_a_token=presets.flops_per_token(model, length),
+            evaluate=evaluate, about=lambda number: {"step": number, "next_row": number * config.batch_size, **about},
+            tokens_a_step=config.batch_size * length, flops_a_token=presets.flops_per_token(model, length),
             started=started)
         number, params = _chosen(plan, folder / "training", program.abstract)
         if frozen:
@@ -217,7 +233,7 @@ def _train(config: SftConfig, source: Path, model: ModelConfig, rows: Split, len
         made.close()
     if not distributed.is_first():  # it has no record of earlier validations
         return {"validation_loss": math.nan, "train_seconds": math.nan}
-    result = _result(rows["train"], outcome, number, config.batch_rows * length) | {
+    result = _result(rows["train"], outcome, number, config.batch_size * length) | {
         "workdir": str(folder), "seed": seed, "fold": fold, "planned_steps": steps}
     aside = (folder / RESULT_FILE).with_suffix(".writing")
     aside.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -260,7 +276,7 @@ def _fingerprint(rows: Mapping[str, Packed]) -> str:
 def _about_run(config: SftConfig, model: ModelConfig, rows: Split, steps: int, folder: Path) -> str:
     lines = [f"{folder}: {presets.parameter_count(model):,} parameters"
              + (f", LoRA of rank {config.lora.rank}" if config.lora.rank else "")
-             + f"; {steps} steps of {config.batch_rows} rows"]
+             + f"; {steps} steps of {config.batch_size} rows"]
     for name, own in rows["train"].items():
         held_out = rows["validation"].get(name)
         lines.append(f"  {name}: {own.conversations:,} conversations, {own.tokens:,} tokens ({own.learned:,} learned), "

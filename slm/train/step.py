@@ -28,13 +28,13 @@ class StepConfig:
     """How one optimizer step is computed."""
     z_loss: float = 1e-4
     loss_chunk: int = 64  # positions of a row whose scores exist at the same time
-    accumulation: int = 1  # parts of a batch whose gradients are summed
+    grad_accum_steps: int = 1  # parts of a batch whose gradients are summed
     # A step is skipped when its gradient norm is this many times the running one, or not finite. 0: never for size.
     spike_factor: float = 20.0
     spike_after: int = 50  # steps before the running norm is trusted
 
     def __post_init__(self):
-        for name in ("accumulation", "loss_chunk"):
+        for name in ("grad_accum_steps", "loss_chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"step.{name}={getattr(self, name)}: give at least 1")
 
@@ -80,7 +80,7 @@ def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, 
     if adapt.rank:
         params = lora.initialize(params, adapt, key)
     return {"params": params, "optimizer": optimizer.init(params), "step": jnp.int32(0),
-            "running_norm": jnp.float32(0), "skipped": jnp.int32(0)}
+            "grad_norm_ema": jnp.float32(0), "skipped": jnp.int32(0)}
 
 
 def train(state: State, batch: dict, frozen: decoder.Params | None = None, *, config: StepConfig, model: ModelConfig,
@@ -102,16 +102,16 @@ def train(state: State, batch: dict, frozen: decoder.Params | None = None, *, co
     updates, optimizer_state = optimizer.update(gradients, state["optimizer"], state["params"])
     fine = jnp.isfinite(norm) & jnp.isfinite(loss)
     if config.spike_factor:
-        spike = norm > config.spike_factor * state["running_norm"]
+        spike = norm > config.spike_factor * state["grad_norm_ema"]
         fine &= ~(spike & (state["step"] >= config.spike_after))
 
     def keep(new, old):
         return jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, old)
 
-    running = jnp.where(state["step"] == 0, norm, _NORM_MEMORY * state["running_norm"] + (1 - _NORM_MEMORY) * norm)
+    running = jnp.where(state["step"] == 0, norm, _NORM_MEMORY * state["grad_norm_ema"] + (1 - _NORM_MEMORY) * norm)
     new = {"params": keep(optax.apply_updates(state["params"], updates), state["params"]),
            "optimizer": keep(optimizer_state, state["optimizer"]), "step": state["step"] + 1,
-           "running_norm": keep(running, state["running_norm"]), "skipped": state["skipped"] + ~fine}
+           "grad_norm_ema": keep(running, state["grad_norm_ema"]), "skipped": state["skipped"] + ~fine}
     return new, {"loss": loss, "grad_norm": norm, "skipped": new["skipped"]}
 
 
@@ -124,11 +124,11 @@ def _gradients(params, batch, config: StepConfig, model: ModelConfig) -> tuple[A
         return objective.sums(params, model, batch, config.z_loss, config.loss_chunk)
 
     differentiate = jax.value_and_grad(part, has_aux=True)
-    if config.accumulation == 1:
+    if config.grad_accum_steps == 1:
         (_, (nll, weight)), gradients = differentiate(params, batch)
     else:
         # Each device's rows are dealt out to the parts, so that no row changes its device.
-        parts = jax.tree.map(lambda x: x.reshape(-1, config.accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
+        parts = jax.tree.map(lambda x: x.reshape(-1, config.grad_accum_steps, *x.shape[1:]).swapaxes(0, 1), batch)
 
         def add(total, batch):
             (_, sums), gradients = differentiate(params, batch)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from slm.train.hardware import PEAK_TFLOPS
+from slm.hardware import PEAK_TFLOPS
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -26,7 +26,7 @@ class Telemetry:
         self._path = workdir / METRICS_FILE if workdir else None
         self._file = self._board = None
         if workdir:
-            cut_back(self._path, start)
+            truncate_after(self._path, start)
             self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
         if workdir and tensorboard:
             import tensorboardX  # late: only where it is wanted
@@ -74,7 +74,7 @@ class Telemetry:
 
     def lines(self) -> list[dict]:
         """The metrics of every step so far, earlier runs included."""
-        return cut_back(self._path, self._steps) if self._path else []
+        return truncate_after(self._path, self._steps) if self._path else []
 
     def close(self) -> None:
         if self._file:
@@ -88,7 +88,7 @@ class Telemetry:
                 self._board.add_scalar(name, value, step)
 
 
-def cut_back(path: Path, step: int) -> list[dict]:
+def truncate_after(path: Path, step: int) -> list[dict]:
     """Cuts a JSON Lines file back to the lines up to `step`, and returns them.
 
     A line that a kill left half-written is dropped with what follows.

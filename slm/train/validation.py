@@ -10,7 +10,7 @@ from slm.data import loader
 
 
 def measure(sums: Callable[[loader.Batch], tuple], rows: Mapping[str, loader.Rows], bytes_a_token: Mapping[str, float],
-            batch_rows: int, limit: int | None = None, share: int = 0, shares: int = 1) -> dict:
+            batch_size: int, limit: int | None = None, share: int = 0, shares: int = 1) -> dict:
     """{loss, bits_per_byte, bits_per_byte_by_source} over each source's rows.
 
     Args:
@@ -21,7 +21,7 @@ def measure(sums: Callable[[loader.Batch], tuple], rows: Mapping[str, loader.Row
     """
     by_source = {}
     for source, own in rows.items():
-        parts = [sums(batch) for batch in loader.validation(own, batch_rows, limit, share, shares)]
+        parts = [sums(batch) for batch in loader.validation(own, batch_size, limit, share, shares)]
         nll, tokens = np.sum(jax.device_get(parts), axis=0, dtype=np.float64)
         by_source[source] = float(nll), float(tokens), float(tokens) * bytes_a_token[source]
     nll, tokens, size = map(sum, zip(*by_source.values()))

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow
 import pytest
 
-from slm.corpus import curation_report, dataset, duplicates, pipeline, sample, steps
+from slm import sample
+from slm.corpus import curation_report, data_card, dataset, duplicates, pipeline, steps
 from slm.corpus.readers import Document
 from slm.corpus.recipes import NCVC
 from slm.corpus.sources import CorpusConfig, SourceConfig
-from slm.report import data_card
 
 PAGES = [document for document in sample.documents(0.25, seed=5) if document["source"] != "sample-prose"]
 PROSE = [document["text"] for document in sample.prose()]
@@ -319,9 +319,9 @@ def test_a_run_killed_while_it_clears_up_goes_on(corpus, config, tmp_path, monke
 
 def test_a_killed_run_lets_go_of_its_product(config, tmp_path, monkeypatch):
     """datatrove's manager process outlives a kill -9 of the run, and must not keep its lock."""
-    code = ("import os, signal; from slm import jobs; from slm.corpus import steps\nfrom slm.corpus.sources import "
+    code = ("import os, signal; from slm.products import build; from slm.corpus import steps\nfrom slm.corpus.sources import "
             "CorpusConfig\ndef run(self, data, rank=0, world_size=1):\n    os.kill(os.getpid(), signal.SIGKILL)\n    "
-            f"yield\nsteps.Keep.run = run\njobs.corpus(CorpusConfig(**{vars(config)!r}))")
+            f"yield\nsteps.Keep.run = run\nbuild.corpus(CorpusConfig(**{vars(config)!r}))")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL,
                                start_new_session=True)

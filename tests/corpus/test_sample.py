@@ -6,8 +6,11 @@ import re
 
 import pytest
 
-from slm.corpus import sample, sample_items, sample_notes, sample_tables
-from slm.corpus import sample_templates as phrases
+from slm import sample
+from slm.sample import items as sample_items
+from slm.sample import notes as sample_notes
+from slm.sample import tables as sample_tables
+from slm.sample import templates as phrases
 
 MEGABYTES = 2.0
 

@@ -73,9 +73,8 @@ class Server:
         answer = self.answer(prompt)
         return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
 
-    def run(self, config, workdir, contaminated=None):
-        client = httpx.AsyncClient(transport=httpx.MockTransport(self))
-        return textbooks.run(config, workdir, contaminated, http_client=client)
+    def run(self, config, workdir):
+        return textbooks.run(config, workdir, http_client=httpx.AsyncClient(transport=httpx.MockTransport(self)))
 
 
 def lines(path):
@@ -265,8 +264,11 @@ def test_gates_do_not_depend_on_the_order_of_the_answers(config, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_contamination_is_asked_of_the_one_who_knows(config, tmp_path):
-    report = Server().run(config, tmp_path / "run", contaminated=lambda text: "市中肺炎" in text)
+def test_items_that_hold_a_benchmark_row_are_not_accepted(config, tmp_path):
+    phrase = next(item for item in textbooks.plan(config, textbooks.terms(config)) if item.topic.surface == "市中肺炎")
+    assert phrase
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "市中肺炎" * 10}, ensure_ascii=False) + "\n")
+    report = Server().run(dataclasses.replace(config, benchmarks=str(tmp_path / "rows.jsonl")), tmp_path / "run")
     assert report["contamination_checked"]
     assert report["pass_rates"]["contamination"] == 32 / 40  # five terms, eight items each
     assert report["terms_covered"] == 4

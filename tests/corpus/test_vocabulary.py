@@ -2,12 +2,13 @@ from collections import Counter
 
 import pytest
 
-from slm.corpus import comparison, sample, vocabulary
-from slm.corpus.vocabulary import VocabularyConfig
+from slm import sample
 from slm.text import tokenizer as tokens
 from slm.text.morphology import Morphology
 from slm.text.normalize import normalize
 from slm.text.tokenizer import Tokenizer
+from slm.tokenization import comparison, vocabulary
+from slm.tokenization.vocabulary import VocabularyConfig
 
 CONFIG = VocabularyConfig(size=3072)
 

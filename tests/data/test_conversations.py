@@ -149,12 +149,12 @@ def packed(words):
 
 
 def pieces_of(row):
-    """[(ids, said, place)] of the conversations of a row, read back from what the model gets."""
+    """[(ids, loss_mask, place)] of the conversations of a row, read back from what the model gets."""
     found = []
     for segment in range(1, row["segments"].max(initial=0) + 1):
         place = np.flatnonzero(row["segments"] == segment)
         ids = [*row["inputs"][place].tolist(), int(row["targets"][place[-1]])]
-        found.append((ids, [False, *(row["weights"][place] == 1).tolist()], place))
+        found.append((ids, [False, *(row["loss_mask"][place] == 1).tolist()], place))
     return found
 
 
@@ -164,21 +164,21 @@ def test_each_conversation_is_whole_in_one_row(words, packed):
     for row in packed:
         used = np.flatnonzero(row["segments"])
         assert used.tolist() == list(range(len(used)))  # without gaps, from the beginning
-        assert not row["weights"][len(used):].any() and not row["segments"][len(used):].any()
-        for ids, said, place in pieces_of(row):
+        assert not row["loss_mask"][len(used):].any() and not row["segments"][len(used):].any()
+        for ids, loss_mask, place in pieces_of(row):
             np.testing.assert_array_equal(np.diff(place), 1)
             np.testing.assert_array_equal(row["positions"][place], np.arange(len(place)))
             np.testing.assert_array_equal(row["targets"][place[:-1]], row["inputs"][place[1:]])
-            found.append((ids, said))
-    assert sorted(found) == sorted((one.ids, one.said) for one in encoded)
+            found.append((ids, loss_mask))
+    assert sorted(found) == sorted((one.ids, one.loss_mask) for one in encoded)
     assert len(packed) < len(encoded) * 0.6 and max(row["segments"].max() for row in packed) >= 3
 
 
 def test_weights_are_on_what_the_assistant_said_and_on_nothing_else(words, packed):
     learned = []
     for row in packed:
-        assert set(np.unique(row["weights"])) <= {0, 1}
-        learned += words.pieces(row["targets"][row["weights"] == 1])
+        assert set(np.unique(row["loss_mask"])) <= {0, 1}
+        learned += words.pieces(row["targets"][row["loss_mask"] == 1])
     expected = [piece for talk in talks() for turn in talk if turn["role"] == "assistant"
                 for piece in [*words.pieces(words.encode(turn["content"])), "<|end|>"]]
     assert sorted(learned) == sorted(expected)
@@ -256,7 +256,7 @@ def test_packed_equals_each_conversation_alone(words, packed, params):
     losses, (nll_alone, weight_alone) = token_losses(params, stack(alone))
     assert float(weight) == float(weight_alone) == packed.learned
     assert float(nll) == pytest.approx(float(nll_alone), rel=1e-4)
-    weights = stack(alone)["weights"]
+    weights = stack(alone)["loss_mask"]
     assert float(nll_alone) == pytest.approx(float((losses * weights).sum()), rel=1e-4)  # the sum by hand
     for number, row in enumerate(alone):
         (ids, _, place), = pieces_of(row)

@@ -20,9 +20,9 @@ def case(products):
 def test_every_token_is_predicted_once_from_the_one_before(case, words, length):
     rows = loader.Rows(case, length, words.end_of_document)
     read = [rows[i] for i in range(len(rows))]
-    counted = [row["targets"][row["weights"] == 1] for row in read]
+    counted = [row["targets"][row["loss_mask"] == 1] for row in read]
     np.testing.assert_array_equal(np.concatenate(counted), case[0:len(case)])
-    inputs = np.concatenate([row["inputs"][row["weights"] == 1] for row in read])
+    inputs = np.concatenate([row["inputs"][row["loss_mask"] == 1] for row in read])
     np.testing.assert_array_equal(inputs, np.concatenate([[words.end_of_document], case[0:len(case) - 1]]))
 
 
@@ -32,11 +32,11 @@ def test_segments_and_positions_restart_where_a_document_does(case, words):
     for index in range(len(rows)):
         row = rows[index]
         assert row["segments"][0] == 1 and row["positions"][0] == 0
-        for t in range(1, int(row["weights"].sum())):
+        for t in range(1, int(row["loss_mask"].sum())):
             begins = index * 1024 + t in starts
             assert row["segments"][t] == row["segments"][t - 1] + begins
             assert row["positions"][t] == (0 if begins else row["positions"][t - 1] + 1)
-    assert (row["segments"][row["weights"] == 0] == 0).all()
+    assert (row["segments"][row["loss_mask"] == 0] == 0).all()
 
 
 def row_keys(batch):
@@ -88,6 +88,6 @@ def test_iteration_goes_on_from_any_step(rows):
 def test_validation_counts_each_target_once(rows, case):
     batches = list(loader.validation(rows["sample-case"], 8))
     assert all(batch["targets"].shape == (8, 64) for batch in batches)
-    assert sum(batch["weights"].sum() for batch in batches) == len(case)
+    assert sum(batch["loss_mask"].sum() for batch in batches) == len(case)
     limited = list(loader.validation(rows["sample-case"], 8, limit=3))
-    assert len(limited) == 1 and limited[0]["weights"].sum() == 3 * 64
+    assert len(limited) == 1 and limited[0]["loss_mask"].sum() == 3 * 64

@@ -11,7 +11,8 @@ import pytest
 from slm.data import sets
 from slm.data.conversations import is_held_out
 from slm.data.sets import Benchmarks, SetConfig
-from slm.tasks import jmed_llm, sample, split
+from slm.sample import tasks as sample_tasks
+from slm.tasks import jmed_llm, split
 from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import FOLDS, SOURCES, JmedLlmConfig
 from slm.train import sft
@@ -131,8 +132,8 @@ def test_tables_of_ones_own(tmp_path):
 def test_the_sample_is_of_its_seed():
     one, again, other = (sets.read(SetConfig("sample", "sample"), benchmarks(), seed) for seed in (0, 0, 1))
     assert one == again != other
-    assert len(one) == sum(len(task.items) for task in sample.training(0).values())
-    tests = {item.document for task in sample.tasks(0).values() for item in task.items}
+    assert len(one) == sum(len(task.items) for task in sample_tasks.training(0).values())
+    tests = {item.document for task in sample_tasks.tasks(0).values() for item in task.items}
     assert tests.isdisjoint(entry.group for entry in one)
 
 
@@ -249,7 +250,7 @@ def own(tmp_path):
 def test_a_planted_document_is_refused(jmed, products, own, planted):
     path = own(planted)
     message = (rf"training conversations hold test documents of JMED-LLM: {re.escape(str(path))}, conversation 20 holds "
-               r"the document of crade row 0.*Take them out, or set protocol=P1, which says so on every board")
+               r"the document of crade row 0.*Take them out, or set protocol=P1, which says so on every leaderboard")
     asked = SetConfig("own", "messages", str(path))
     with pytest.raises(ValueError, match=message):
         sets.refuse_leaks(sets.read(asked, benchmarks(jmed), 0), benchmarks(jmed))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from slm.corpus import dataset
-from slm.data import segmented, stream
+from slm.data import stream
+from slm.tokenization import segmented
 
 
 def texts(products, split):

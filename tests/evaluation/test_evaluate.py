@@ -1,4 +1,4 @@
-"""A model through the whole evaluation: answers, lines of the board, comparisons, refusals."""
+"""A model through the whole evaluation: answers, lines of the leaderboard, comparisons, refusals."""
 
 import dataclasses
 import functools
@@ -11,14 +11,15 @@ import pytest
 
 from slm.checkpoint import Checkpoints
 from slm.corpus.sources import CorpusConfig
-from slm.evaluation import board, compare, contenders, evaluate, published
+from slm.evaluation import candidates, compare, evaluate, leaderboard, published
+from slm.evaluation.answer_modes import Answer
 from slm.evaluation.compare import CompareConfig
 from slm.evaluation.evaluate import EvaluateConfig
 from slm.evaluation.models import Checkpoint
-from slm.evaluation.readouts import Answer
 from slm.model import decoder
 from slm.model.presets import PRESETS
-from slm.tasks import sample, tables
+from slm.sample import tasks as sample_tasks
+from slm.tasks import tables
 from slm.tasks.jmed_llm import SOURCES
 from slm.tasks.tables import TableConfig
 from slm.tasks.trained import NOTHING_LEARNED
@@ -53,11 +54,11 @@ def test_each_task_has_its_line_and_each_answer_is_kept(evaluated):
     _, workdir, result = evaluated
     assert list(result) == ["sample_choice", "sample_extraction", "sample_exam"]
     for name, line in result.items():
-        assert set(line) == {"protocol", "readout", "n", "seeds", "unread", "truncated", "metrics", "floor", "majority"}
+        assert set(line) == {"protocol", "readout", "n", "seeds", "unread", "truncated", "metrics", "baseline", "majority"}
         assert (line["protocol"], line["n"], line["seeds"]) == ("own test rows", 9, 1)
         for own in line["metrics"].values():
             assert set(own) == {"value", "low", "high"} and own["low"] <= own["value"] <= own["high"]
-        assert set(line["floor"]) == set(line["majority"]) == set(line["metrics"])
+        assert set(line["baseline"]) == set(line["majority"]) == set(line["metrics"])
         first, *answers = (workdir / "answers" / f"{name}-seed-0.jsonl").read_text().splitlines()
         assert json.loads(first)["truncated"] == line["truncated"] and len(answers) == 9
         assert {"item", "raw", "value", "gold", "unread", "document"} <= set(json.loads(answers[0]))
@@ -65,7 +66,7 @@ def test_each_task_has_its_line_and_each_answer_is_kept(evaluated):
     assert set(result["sample_extraction"]["metrics"]) == {"exact_f1", "partial_f1_reference", "partial_f1"}
     report = json.loads((workdir / "report.json").read_text())["tasks"]["sample_choice"]
     assert 0 <= report["calibration"]["ece"] <= 1 and (workdir / "reliability-sample_choice.png").stat().st_size > 1000
-    assert "own test rows" in (workdir / "board.md").read_text()
+    assert "own test rows" in (workdir / "leaderboard.md").read_text()
 
 
 def test_the_same_command_again_asks_nothing(evaluated, monkeypatch):
@@ -87,7 +88,7 @@ def test_another_model_in_the_same_place_is_asked_anew(evaluated, tmp_path, monk
 
 def test_no_question_is_written_down(evaluated):
     _, workdir, _ = evaluated
-    texts = [item.question[:30] for task in sample.tasks().values() for item in task.items]
+    texts = [item.question[:30] for task in sample_tasks.tasks().values() for item in task.items]
     for path in workdir.rglob("*.json*"):
         content = path.read_text()
         assert not any(text in content or json.dumps(text)[1:-1] in content for text in texts), path
@@ -99,12 +100,12 @@ def test_right_answers_score_one_and_wrong_ones_by_hand():
     task = tables.task("own", "choice", items, "kappa")
     right = [Answer(item.id, item.answer[0], item.answer[0]) for item in items]
     wrong = [Answer(item.id, "A", "A") for item in items]
-    line, report = board.line(task, [right, wrong], "P0", "free", 3, ["A", "A", "B", "A"], ["A"] * 4, 200, 0)
+    line, report = leaderboard.line(task, [right, wrong], "P0", "free", 3, ["A", "A", "B", "A"], ["A"] * 4, 200, 0)
     assert line["metrics"]["accuracy"]["value"] == 0.75 and line["metrics"]["kappa"]["value"] == 0.5
     assert line["majority"] == {"kappa": 0, "linear_kappa": 0, "accuracy": 0.5}
-    assert line["floor"]["accuracy"] == 0.75 and line["floor"]["kappa"] == 0.5
+    assert line["baseline"]["accuracy"] == 0.75 and line["baseline"]["kappa"] == 0.5
     assert (line["n"], line["seeds"], line["truncated"]) == (4, 2, 3) and report["by_seed"] == [1, 0]
-    assert report["against_floor"]["value"] == 0
+    assert report["against_baseline"]["value"] == 0
 
 
 def test_a_run_equals_itself_and_a_better_one_is_told(evaluated, tmp_path, capsys):
@@ -121,7 +122,7 @@ def test_a_run_equals_itself_and_a_better_one_is_told(evaluated, tmp_path, capsy
     assert own["sample_exam"]["p"] == 1
     assert own["sample_choice"]["difference"] < -0.3 and own["sample_choice"]["p"] < 0.1
     assert own["sample_choice"]["p_holm"] >= own["sample_choice"]["p"]
-    assert "sample_choice" in (tmp_path / "board.md").read_text()
+    assert "sample_choice" in (tmp_path / "leaderboard.md").read_text()
 
 
 def test_bits_per_byte_by_source_equal_a_sum_over_one_document(trained, tmp_path, words):
@@ -147,7 +148,7 @@ def test_bits_per_byte_by_source_equal_a_sum_over_one_document(trained, tmp_path
 def test_without_a_checkpoint_the_newest_fine_tuned_one_or_a_command_that_makes_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"configs/sft\.py"):
-        contenders.find("checkpoint", "", "")
+        candidates.find("checkpoint", "", "")
     for name, job in (("old", "sft"), ("new", "sft"), ("base", "pretrain")):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
@@ -155,7 +156,7 @@ def test_without_a_checkpoint_the_newest_fine_tuned_one_or_a_command_that_makes_
         (folder / "result.json").write_text(json.dumps({
             "learned": NOTHING_LEARNED | {"protocol": "P2", "jmed_llm": ["crade"]},
             "runs": [{"seed": 3, "fold": None, "workdir": "x"}]}))
-    found = contenders.find("checkpoint", "", "")
+    found = candidates.find("checkpoint", "", "")
     assert found.name == "runs/new" and found.protocol == "P2" and found.models == {(3, None): "runs/new/seed-3"}
     assert found.learned == ("crade",)
 

@@ -11,14 +11,15 @@ import jax
 import numpy as np
 import pytest
 
-from slm.evaluation import board, contenders, harness, readouts
-from slm.evaluation.contenders import Contender
+from slm.evaluation import answer_modes, candidates, harness, leaderboard
+from slm.evaluation.candidates import Candidate
 from slm.evaluation.harness import Chat, HarnessConfig, Requests
 from slm.evaluation.metrics import METRICS
 from slm.evaluation.models import Checkpoint
 from slm.model import decoder
 from slm.model.presets import PRESETS
-from slm.tasks import igakuqa, jmed_llm, sample
+from slm.sample import tasks as sample_tasks
+from slm.tasks import igakuqa, jmed_llm
 from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import JmedLlmConfig
 from slm.text import chat
@@ -242,7 +243,7 @@ ROWS = 12
 @pytest.fixture(scope="module")
 def jmed(tmp_path_factory):
     """A JMED-LLM in small: eight files of sample tasks; the extractions have few answers, so that chance finds some."""
-    folder, drawn = tmp_path_factory.mktemp("jmed"), sample.tasks(test_rows=5 * ROWS)
+    folder, drawn = tmp_path_factory.mktemp("jmed"), sample_tasks.tasks(test_rows=5 * ROWS)
     (folder / "datasets").mkdir()
     choices, extractions = drawn["sample_choice"].items, drawn["sample_extraction"].items
     entities = [["発熱", "咳嗽"], ["発熱"], [], ["胸痛", "発熱", "咳嗽"]]
@@ -300,7 +301,7 @@ class Listing(Tokenizer):
 def answering(model, words, monkeypatch):
     """(our model, where the job loads it)"""
     model = Checkpoint(model.params, MODEL, Listing(words), "random", batch_tokens=2048)
-    monkeypatch.setattr(contenders, "find", lambda *_: Contender("somewhere", "P0", {(0, None): "somewhere"}))
+    monkeypatch.setattr(candidates, "find", lambda *_: Candidate("somewhere", "P0", {(0, None): "somewhere"}))
     monkeypatch.setattr(Checkpoint, "load", lambda *_: model)
     return model
 
@@ -308,10 +309,10 @@ def answering(model, words, monkeypatch):
 def scores_of(model, task, items, readout):
     """Ours: {metric: value}, and the share of what could not be read."""
     task = dataclasses.replace(task, items=tuple(items))
-    answers = readouts.answers(model, task, items, readout)
-    gold = board._scored(task, [item.answer for item in items])
-    found = board._scored(task, [answer.value for answer in answers])
-    own = {name: METRICS[name](gold, found) for name in board.OF_KIND[task.kind]}
+    answers = answer_modes.answers(model, task, items, readout)
+    gold = leaderboard._scored(task, [item.answer for item in items])
+    found = leaderboard._scored(task, [answer.value for answer in answers])
+    own = {name: METRICS[name](gold, found) for name in leaderboard.OF_KIND[task.kind]}
     return own | {"unread": sum(answer.unread for answer in answers) / len(answers)}
 
 
@@ -368,9 +369,9 @@ def test_prompts_and_lengths_are_ours(lm_eval, jmed, exams):
         if name.startswith("igakuqa"):
             bare = own.fewshot_context(document, num_fewshot=0, apply_chat_template=True, chat_template=Chat.of)
             assert bare.messages == igakuqa.load(exams, shots=0)[0].prompt(item)
-        assert set(own.aggregation()) == {*board.OF_KIND[task.kind], "unread"}
+        assert set(own.aggregation()) == {*leaderboard.OF_KIND[task.kind], "unread"}
         if own.config.output_type == "generate_until":
-            assert own.config.generation_kwargs == {"max_gen_toks": readouts._MOST_TOKENS[task.kind], "until": []}
+            assert own.config.generation_kwargs == {"max_gen_toks": answer_modes._MOST_TOKENS[task.kind], "until": []}
 
 
 def test_a_limit_is_spread_over_our_tasks(lm_eval, answering, jmed, tmp_path):
@@ -394,11 +395,11 @@ def test_bad_settings_are_refused(lm_eval, answering, exams, jmed, tmp_path, mon
     manager = lm_eval.tasks.TaskManager(include_path=str(harness.TASKS), include_defaults=False)
     with pytest.raises(ValueError, match="folder of jmed_llm is not known, and nothing is downloaded here"):
         manager.load(["jmed_llm_crade"])
-    learned = Contender("somewhere", "P0", {(0, None): "x"}, igakuqa_years=("2018",))
-    monkeypatch.setattr(contenders, "find", lambda *_: learned)
+    learned = Candidate("somewhere", "P0", {(0, None): "x"}, igakuqa_years=("2018",))
+    monkeypatch.setattr(candidates, "find", lambda *_: learned)
     with pytest.raises(ValueError, match="learned from the examinations of 2018"):
         harness.run(HarnessConfig(tasks="igakuqa", igakuqa=IgakuQAConfig(str(exams))), tmp_path)
-    monkeypatch.setattr(contenders, "find", lambda *_: Contender("many", "P2", {(0, None): "first", (1, None): "second"}))
+    monkeypatch.setattr(candidates, "find", lambda *_: Candidate("many", "P2", {(0, None): "first", (1, None): "second"}))
     with pytest.raises(ValueError, match=r"many holds 2 models, the harness runs one: .*--config.checkpoint=first"):
         harness.run(HarnessConfig(jmed_llm=JmedLlmConfig(str(jmed))), tmp_path)
 

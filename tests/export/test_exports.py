@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from slm.export import charsmap, export, free_tokenizer, gguf, hugging_face, proof
+from slm.export import charsmap, export, gguf, hugging_face, mecab_free_tokenizer, proof
 from slm.export.export import ExportConfig
 from slm.model import decoder
 from slm.model.presets import PRESETS
@@ -167,13 +167,13 @@ CLINICAL = ["10⁶/μL、½錠", "1½錠を2¼日", "SpO₂ 98%", "log₂10", "�
 
 def test_the_free_tokenizer_is_ours_without_mecab(products, words):
     pytest.importorskip("tokenizers")
-    free, hub = Tokenizer.load(products / "tokenizer", free=True), free_tokenizer.build(words)
+    free, hub = Tokenizer.load(products / "tokenizer", free=True), mecab_free_tokenizer.build(words)
     for text in [*CLINICAL, "改\r\n行"]:
         ids = hub.encode(text, add_special_tokens=False).ids
         assert ids == free.encode(text), text
         assert hub.decode(ids) == normalize(text)
-    assert free_tokenizer.difference(words, [(text, free.encode(text)) for text in CLINICAL]) < 0.2
-    assert free_tokenizer.difference(words, [(text, words.encode(text)) for text in CLINICAL]) == 0
+    assert mecab_free_tokenizer.difference(words, [(text, free.encode(text)) for text in CLINICAL]) < 0.2
+    assert mecab_free_tokenizer.difference(words, [(text, words.encode(text)) for text in CLINICAL]) == 0
 
 
 def test_llama_cpp_cuts_text_as_the_free_tokenizer(products, words, tmp_path):
@@ -203,7 +203,7 @@ def test_the_character_map_says_what_normalize_says():
         assert mapped.normalize(text) == normalize(text)
 
 
-class Nothing:
+class Fixed:
     """A runtime that tells no number, and our own greedy tokens."""
 
     def __init__(self, told):
@@ -220,7 +220,7 @@ def test_no_number_is_no_proof():
     from slm import generate
     params = weights(SILU)
     made = generate.generate(params, SILU, PROMPTS, 12, generate.Sampler(temperature=0.0), 0, -1)
-    found = proof.compare(params, SILU, Nothing(dict(zip(map(tuple, PROMPTS), made))), PROMPTS)
+    found = proof.compare(params, SILU, Fixed(dict(zip(map(tuple, PROMPTS), made))), PROMPTS)
     assert found.greedy_agreement == 1 and np.isnan(found.max_logit_difference)
     with pytest.raises(ValueError, match="it was not kept"):
         export._accepted(found, "gguf", "f32")
@@ -274,14 +274,14 @@ def test_the_card_tells_what_evaluations_found(trained, tmp_path):
     from slm.report import model_card
     run = tmp_path / "runs" / "model"
     shutil.copytree(trained, run)
-    board = tmp_path / "runs" / "board"
-    board.mkdir()
-    (board / "config.json").write_text(json.dumps({"config": {
+    leaderboard = tmp_path / "runs" / "leaderboard"
+    leaderboard.mkdir()
+    (leaderboard / "config.json").write_text(json.dumps({"config": {
         "job": "evaluate", "backend": "checkpoint", "benchmark": "jmed_llm", "checkpoint": str(run)}}))
-    (board / "result.json").write_text(json.dumps({"crade": {
-        "protocol": "P2", "readout": "likelihood", "seeds": 3, "floor": {"kappa": 0.5},
+    (leaderboard / "result.json").write_text(json.dumps({"crade": {
+        "protocol": "P2", "readout": "likelihood", "seeds": 3, "baseline": {"kappa": 0.5},
         "metrics": {"kappa": {"value": 0.25, "low": 0.125, "high": 0.375}}},
-        "smdis": {"protocol": "P2", "readout": "likelihood", "seeds": 3, "floor": {},
+        "smdis": {"protocol": "P2", "readout": "likelihood", "seeds": 3, "baseline": {},
                   "metrics": {"kappa": {"value": None, "low": None, "high": None}}}}))
     told = {"model": dataclasses.asdict(SILU), "format": "gguf", "name": "x", "parameters": 1, "proven": False}
     card = model_card.card(run, told)

@@ -83,7 +83,7 @@ def test_a_model_is_closed_before_it_was_asked_anything(exported):
 
 def test_a_talk_remembers_and_forgets_the_oldest(words):
     model, said = Echo(words), []
-    talk = terminal.Talk(model, GREEDY, system="医師")
+    talk = terminal.ChatSession(model, GREEDY, system="医師")
     assert talk.ask("一", said.append) == "答え1" and "".join(said) == "答え1\n"
     talk.ask("二", said.append)
     assert [own["content"] for own in talk.messages] == ["医師", "一", "答え1", "二", "答え2"]
@@ -101,7 +101,7 @@ def test_an_answer_that_is_stopped_is_kept_as_far_as_it_went(words):
     def say(piece):
         if piece == "1":
             raise KeyboardInterrupt
-    talk = terminal.Talk(Echo(words), GREEDY)
+    talk = terminal.ChatSession(Echo(words), GREEDY)
     assert talk.ask("一", say) == "答え1"
     assert len(talk.messages) == 2
 
@@ -111,7 +111,7 @@ def test_commands(words, tmp_path, monkeypatch, capsys):
     lines = ["一", "/set temperature=0.5", "/settings", "/again", "/undo", "/undo", "/what", "/set heat=1",
              "/set top_k=many", "/set top_p=7", "/save", "二", f"/save {file}", "/system 医師", "/help", "/exit", "三"]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines) + "\n"))
-    talk = terminal.Talk(Echo(words), GREEDY)
+    talk = terminal.ChatSession(Echo(words), GREEDY)
     terminal._loop(talk, "> ")
     printed = capsys.readouterr().out
     assert "temperature=0.5" in printed and talk.settings.seed == 1 and talk.turns == 3
@@ -125,7 +125,7 @@ def test_commands(words, tmp_path, monkeypatch, capsys):
 
 
 def test_what_fails_is_said_and_takes_nothing_back(words, llama, monkeypatch):
-    talk = terminal.Talk(Echo(words), GREEDY)
+    talk = terminal.ChatSession(Echo(words), GREEDY)
     talk.ask("一", lambda piece: None)
     before = list(talk.messages)
 

@@ -28,7 +28,7 @@ def batch(rows=8, seed=0):
     rng = np.random.default_rng(seed)
     tokens = rng.integers(0, 96, (rows, 33)).astype(np.int32)
     return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "segments": np.ones((rows, 32), np.int32),
-            "weights": (rng.random((rows, 32)) < 0.7).astype(np.float32),
+            "loss_mask": (rng.random((rows, 32)) < 0.7).astype(np.float32),
             "positions": np.broadcast_to(np.arange(32, dtype=np.int32), (rows, 32))}
 
 
@@ -130,7 +130,7 @@ def sgd(params, adapters, rate, steps):
     """The adapters after some steps of SGD, and the metrics of each."""
     moments = SGD.init(adapters)
     moments.hyperparams["learning_rate"] = jnp.float32(rate)
-    state = {"params": adapters, "optimizer": moments, "step": jnp.int32(0), "running_norm": jnp.float32(0),
+    state = {"params": adapters, "optimizer": moments, "step": jnp.int32(0), "grad_norm_ema": jnp.float32(0),
              "skipped": jnp.int32(0)}
     metrics = []
     for number in range(steps):

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from slm.corpus.sample_tables import labs, tables
-from slm.tasks import sample
+from slm.sample import tasks as sample_tasks
+from slm.sample.tables import labs, tables
 
 DISEASES = [*tables()["diseases"], *tables()["symptoms"]]
 DRUGS = [f"{name}{form}" for name in tables()["drugs"] for form in ("錠10mg「A」", "注射液", "軟膏0.1%", "塩酸塩")]
@@ -12,12 +12,12 @@ DRUGS = [f"{name}{form}" for name in tables()["drugs"] for form in ("錠10mg「A
 
 @pytest.fixture(scope="module")
 def drawn():
-    return sample.tasks(0), sample.training(0)
+    return sample_tasks.tasks(0), sample_tasks.training(0)
 
 
 @pytest.fixture(scope="module")
 def notes():
-    return sample.lexicon_notes(DISEASES, DRUGS, 600, 0)
+    return sample_tasks.lexicon_notes(DISEASES, DRUGS, 600, 0)
 
 
 def test_rows_are_distinct_and_the_seed_decides_them(drawn):
@@ -26,7 +26,7 @@ def test_rows_are_distinct_and_the_seed_decides_them(drawn):
         for task in tasks.values():
             assert len({item.question for item in task.items}) == len({item.id for item in task.items}) == count
             assert task.license == "Apache-2.0"
-    again, other = sample.tasks(0, 40), sample.tasks(1, 40)
+    again, other = sample_tasks.tasks(0, 40), sample_tasks.tasks(1, 40)
     for name, task in drawn[0].items():
         assert again[name].items == task.items[:40]
         assert {item.question for item in other[name].items} != {item.question for item in again[name].items}
@@ -34,7 +34,7 @@ def test_rows_are_distinct_and_the_seed_decides_them(drawn):
 
 def test_training_shares_no_question_and_no_document_with_any_test(drawn):
     for name, train in drawn[1].items():
-        for tests in (drawn[0], sample.tasks(7, 200)):
+        for tests in (drawn[0], sample_tasks.tasks(7, 200)):
             for key in ("question", "document"):
                 one, other = ({getattr(item, key) for item in task.items} for task in (train, tests[name]))
                 assert one and not one & other, (name, key)
@@ -136,13 +136,13 @@ def test_listed_drugs_lose_dose_maker_and_salt(notes):
 
 
 def test_questions_are_as_asked_for():
-    items = sample.lexicon_notes(DISEASES, DRUGS, 20, 0, ask={"m-key": ["{kind}の薬は？{note}"]})
+    items = sample_tasks.lexicon_notes(DISEASES, DRUGS, 20, 0, ask={"m-key": ["{kind}の薬は？{note}"]})
     assert all(re.match("(症例報告|看護記録)の薬は？.", item.question) and item.tag == "m-key" for item in items)
-    assert items == sample.lexicon_notes(DISEASES, DRUGS, 20, 0, ask={"m-key": ["{kind}の薬は？{note}"]})
+    assert items == sample_tasks.lexicon_notes(DISEASES, DRUGS, 20, 0, ask={"m-key": ["{kind}の薬は？{note}"]})
     with pytest.raises(ValueError, match="each question holds"):
-        sample.lexicon_notes(DISEASES, DRUGS, 1, 0, ask={"d": ["病名は？"]})
+        sample_tasks.lexicon_notes(DISEASES, DRUGS, 1, 0, ask={"d": ["病名は？"]})
     with pytest.raises(ValueError, match="20 of each"):
-        sample.lexicon_notes(DISEASES, ["アスピリン"], 1, 0)
+        sample_tasks.lexicon_notes(DISEASES, ["アスピリン"], 1, 0)
 
 
 def test_prompts_end_where_the_answer_begins(drawn):

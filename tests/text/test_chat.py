@@ -27,7 +27,7 @@ def user(content):
 
 def test_a_conversation_token_by_token(words):
     encoded = chat.encode(words, TALK)
-    assert list(zip(words.pieces(encoded.ids), encoded.said)) == BY_HAND
+    assert list(zip(words.pieces(encoded.ids), encoded.loss_mask)) == BY_HAND
     assert encoded.ids == [words._pieces.piece_to_id(piece) for piece, _ in BY_HAND]
     assert encoded.cut == 0
 
@@ -35,7 +35,7 @@ def test_a_conversation_token_by_token(words):
 def test_a_prompt_ends_where_the_assistant_begins_and_the_answer_has_the_ids_it_is_learned_with(words):
     prompt = chat.encode(words, TALK[:-1], reply=True)
     assert words.pieces(prompt.ids) == [piece for piece, _ in BY_HAND[:28]]
-    assert prompt.said == [bool(own) for _, own in BY_HAND[:27]] + [False]
+    assert prompt.loss_mask == [bool(own) for _, own in BY_HAND[:27]] + [False]
     whole = chat.encode(words, TALK)
     assert whole.ids == [*prompt.ids, *words.encode(TALK[-1]["content"]), words.special("<|end|>")]
 
@@ -72,7 +72,7 @@ WHOLE = 1 + 5 + 5 + 5 + (len(TURN) + 2) + 10
 def test_what_does_not_fit_goes_from_the_middle_of_the_longest_user_turn(words, left_out, reply):
     limit = WHOLE + reply - left_out
     encoded = chat.encode(words, LONG, limit=limit, reply=reply)
-    assert len(encoded.ids) == len(encoded.said) == limit and encoded.cut == left_out
+    assert len(encoded.ids) == len(encoded.loss_mask) == limit and encoded.cut == left_out
     kept = len(TURN) - left_out
     head, tail = -(-kept // 2), kept // 2
     whole = words.pieces(chat.encode(words, LONG, reply=reply).ids)
@@ -80,7 +80,7 @@ def test_what_does_not_fit_goes_from_the_middle_of_the_longest_user_turn(words, 
     assert whole[turn:turn + len(TURN)] == TURN
     expected = TURN if not left_out else TURN[:head] + (TURN[-tail:] if tail else [])
     assert words.pieces(encoded.ids) == whole[:turn] + expected + whole[turn + len(TURN):]
-    learned = [index for index, own in zip(encoded.ids, encoded.said) if own]
+    learned = [index for index, own in zip(encoded.ids, encoded.loss_mask) if own]
     assert words.pieces(learned) == [piece for piece, own in BY_HAND if own]  # the replies are whole
 
 
@@ -121,4 +121,4 @@ def test_what_is_no_conversation_is_refused_in_a_sentence(words, messages, messa
 @pytest.mark.parametrize("role", [["user"], {"name": "user"}])
 def test_a_role_that_is_no_string_is_refused_too(role):
     with pytest.raises(ValueError, match="a message"):
-        chat.refuse_odd([{"role": role, "content": "x"}])
+        chat.validate_messages([{"role": role, "content": "x"}])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from slm.corpus import sample
+from slm import sample
 from slm.text import filters
 from slm.text.cleaning import clean, without_boilerplate
 from slm.text.filters import PROFILES, Page, Profile

@@ -51,7 +51,7 @@ def test_gradients_in_bfloat16_have_the_parameters_dtype():
 def test_uniform_scores_cost_the_logarithm_of_the_vocabulary():
     params = jax.tree.map(jnp.zeros_like, decoder.initialize(CONFIG, jax.random.key(0)))
     batch = {name: jnp.ones((2, 32), int) for name in ("inputs", "targets", "segments", "positions")}
-    batch["weights"] = jnp.ones((2, 32))
+    batch["loss_mask"] = jnp.ones((2, 32))
     _, (nll, weight) = objective.sums(params, CONFIG, batch, 0.0, 32)
     assert nll / weight == pytest.approx(np.log(97))
 

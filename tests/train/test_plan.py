@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from jax.experimental import topologies
 
-from slm import sharding
+from slm import hardware, sharding
 from slm.model.presets import PRESETS
+from slm.planning import costs, hlo, plan
+from slm.planning.plan import PlanConfig
 from slm.sharding import MeshConfig
-from slm.train import costs, hardware, hlo, plan
-from slm.train.plan import PlanConfig
 
 RECIPES = {name: config.recipe for name, config in runpy.run_path(
     str(Path(__file__).parents[2] / "configs" / "plan.py"))["VARIANTS"].items()}
-KEYS = {"topology", "mesh", "batch_rows", "accumulation", "method", "fits", "arguments_gib", "temporaries_gib",
+KEYS = {"topology", "mesh", "batch_size", "grad_accum_steps", "method", "fits", "arguments_gib", "temporaries_gib",
         "flops_per_device", "collective_gb_per_device", "predicted_step_seconds", "mfu_bound", "hours_for_run"}
 
 
@@ -27,8 +27,8 @@ def small(**changes):
     recipe = RECIPES["ncvc_slm_1"]
     return dataclasses.replace(
         recipe, model=model, tokenizer=dataclasses.replace(recipe.tokenizer, size=4096),
-        rows=dataclasses.replace(recipe.rows, batch_rows=32, row_length=256),
-        step=dataclasses.replace(recipe.step, accumulation=2), mesh=MeshConfig(fsdp=4))
+        rows=dataclasses.replace(recipe.rows, batch_size=32, seq_len=256),
+        step=dataclasses.replace(recipe.step, grad_accum_steps=2), mesh=MeshConfig(fsdp=4))
 
 
 def gathered(module, dtype):
@@ -73,7 +73,7 @@ def test_flops_of_the_compiled_step_equal_the_count(compiled):
 
 
 def test_a_plan_holds_what_it_promises_and_is_printed(tmp_path, capsys):
-    config = PlanConfig(recipe=small(), topology="v5e-4", batch="32", accumulation="2", price=2.0)
+    config = PlanConfig(recipe=small(), topology="v5e-4", batch="32", grad_accum_steps="2", price=2.0)
     found = plan.run(config, tmp_path)
     said = capsys.readouterr().out
     assert set(found) >= KEYS
@@ -89,9 +89,9 @@ def test_a_plan_holds_what_it_promises_and_is_printed(tmp_path, capsys):
 
 
 def test_lists_come_back_as_one_table(tmp_path, capsys):
-    config = PlanConfig(recipe=RECIPES["ncvc_slm_1"], topology="a100-8/a100-16", batch="512/1024", accumulation="4")
+    config = PlanConfig(recipe=RECIPES["ncvc_slm_1"], topology="a100-8/a100-16", batch="512/1024", grad_accum_steps="4")
     found = plan.run(config, tmp_path)
-    assert [(one["topology"], one["batch_rows"]) for one in found["plans"]] == [
+    assert [(one["topology"], one["batch_size"]) for one in found["plans"]] == [
         ("a100-8", 512), ("a100-8", 1024), ("a100-16", 512), ("a100-16", 1024)]
     assert {one["method"] for one in found["plans"]} == {"analytic"}
     assert len({one["tokens"] for one in found["plans"]}) == 1  # fewer rows, more steps
@@ -99,9 +99,9 @@ def test_lists_come_back_as_one_table(tmp_path, capsys):
     assert table.count("\n") == 6 and table.strip() in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("batch, remat, change", [("1024", "none", "remat=full"), ("4096", "full", "accumulation=4")])
+@pytest.mark.parametrize("batch, remat, change", [("1024", "none", "remat=full"), ("4096", "full", "grad_accum_steps=4")])
 def test_what_does_not_fit_gets_the_change_that_would(tmp_path, capsys, batch, remat, change):
-    config = PlanConfig(recipe=RECIPES["ncvc_slm_1"], topology="a100-8", batch=batch, accumulation="1", remat=remat)
+    config = PlanConfig(recipe=RECIPES["ncvc_slm_1"], topology="a100-8", batch=batch, grad_accum_steps="1", remat=remat)
     assert plan.run(config, tmp_path)["fits"] is False
     said = capsys.readouterr().out
     assert "DOES NOT FIT" in said and f"It would fit with {change}: " in said
@@ -110,8 +110,8 @@ def test_what_does_not_fit_gets_the_change_that_would(tmp_path, capsys, batch, r
 @pytest.mark.slow
 def test_what_the_tpu_compiler_refuses_gets_the_change_that_would_fit(tmp_path, capsys):
     recipe = small(remat="none")
-    recipe = dataclasses.replace(recipe, rows=dataclasses.replace(recipe.rows, batch_rows=8192), mesh=MeshConfig())
-    found = plan.run(PlanConfig(recipe=recipe, topology="v5e-1", accumulation="1"), tmp_path)
+    recipe = dataclasses.replace(recipe, rows=dataclasses.replace(recipe.rows, batch_size=8192), mesh=MeshConfig())
+    found = plan.run(PlanConfig(recipe=recipe, topology="v5e-1", grad_accum_steps="1"), tmp_path)
     assert found["fits"] is False and found["memory_from"] == "compiled" and found["temporaries_gib"] > 15.75
     assert "It would fit with remat=full" in capsys.readouterr().out
 
@@ -142,9 +142,9 @@ def test_topologies_by_their_names_on_the_market(name, devices, wired):
 
 
 @pytest.mark.parametrize("setting, message", [
-    ({"batch": "many"}, "batch='many': expected numbers"), ({"accumulation": "0"}, "accumulation='0': expected numbers"), ({"mesh": "4"}, "mesh='4': expected DATAxFSDPxTENSOR"),
+    ({"batch": "many"}, "batch='many': expected numbers"), ({"grad_accum_steps": "0"}, "grad_accum_steps='0': expected numbers"), ({"mesh": "4"}, "mesh='4': expected DATAxFSDPxTENSOR"),
     ({"remat": "some"}, "remat='some': choose none, dots or full"),
-    ({"batch": "1024/100"}, "batch_rows=100 cannot be shared"), ({"topology": "a100-8/a100-3"}, "rows=1024 cannot be"),
+    ({"batch": "1024/100"}, "batch_size=100 cannot be shared"), ({"topology": "a100-8/a100-3"}, "rows=1024 cannot be"),
     ({"topology": "a100-8", "recipe": small(attention="splash")}, "attention=splash does not run on a100-8")])
 def test_lists_that_cannot_be_read_are_refused(tmp_path, setting, message):
     with pytest.raises(ValueError, match=message):

@@ -83,7 +83,7 @@ def base(products, tmp_path_factory):
 def settings(base, **changes):
     return SftConfig(**{
         "checkpoint": str(base), "sets": (SetConfig("own", "messages", str(base.parent / "talks.jsonl")),),
-        "validation_share": 0.2, "batch_rows": 8, "epochs": 0.0, "train": LOOP,
+        "validation_share": 0.2, "batch_size": 8, "epochs": 0.0, "train": LOOP,
         "optimizer": OptimizerConfig(learning_rate=1e-2, final_share=0.0), **changes})
 
 
@@ -196,7 +196,7 @@ def test_the_saved_parameters_have_the_loss_that_was_measured(rows, which, reque
     workdir, result = request.getfixturevalue(which)
     found = np.asarray(scores(parameters(workdir / "seed-0"), rows), float)
     nll = np.log(np.exp(found).sum(-1)) - np.take_along_axis(found, rows["targets"][..., None], -1)[..., 0]
-    loss = (nll * rows["weights"]).sum() / rows["weights"].sum()
+    loss = (nll * rows["loss_mask"]).sum() / rows["loss_mask"].sum()
     assert loss == pytest.approx(result["runs"][0]["validation_loss"], rel=1e-5)
 
 
@@ -220,7 +220,7 @@ def test_of_cross_validation_each_fold_has_its_folder(base, tmp_path, monkeypatc
         made.append((str(folder.relative_to(tmp_path)), seed, fold))
         return {"validation_loss": float(fold), "train_seconds": 1.0}
     monkeypatch.setattr(sft, "_train", train)
-    result = sft.run(settings(base, protocol="CV", seeds=2, seed=7), tmp_path, 0.0)
+    result = sft.run(settings(base, protocol="CV", seeds=2, seed=7), tmp_path)
     assert made == [(f"fold-{fold}/seed-{seed}", seed, fold) for fold in range(5) for seed in (7, 8)]
     assert (result["validation_loss"], result["train_seconds"], len(result["runs"])) == (2.0, 10.0, 10)
 
@@ -233,16 +233,16 @@ def test_epochs_count_weighted_rows(base, tmp_path, steps):
 
 
 def test_what_cannot_be_trained_is_refused(base, tmp_path):
-    with pytest.raises(ValueError, match=r"row_length=65 is longer than the context of .*base, 64: shorten it"):
-        sft.run(settings(base, row_length=65), tmp_path, 0.0)
-    with pytest.raises(ValueError, match=r"batch_rows=8 cannot be shared by .* in step\.accumulation=3 parts"):
-        sft.run(settings(base, step=StepConfig(accumulation=3)), tmp_path, 0.0)
+    with pytest.raises(ValueError, match=r"seq_len=65 is longer than the context of .*base, 64: shorten it"):
+        sft.run(settings(base, seq_len=65), tmp_path)
+    with pytest.raises(ValueError, match=r"batch_size=8 cannot be shared by .* in step\.grad_accum_steps=3 parts"):
+        sft.run(settings(base, step=StepConfig(grad_accum_steps=3)), tmp_path)
     with pytest.raises(ValueError, match=r"mesh\.tensor|tensor=3 does not fit 1 devices"):
-        sft.run(settings(base, mesh=MeshConfig(tensor=3)), tmp_path, 0.0)
+        sft.run(settings(base, mesh=MeshConfig(tensor=3)), tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere/checkpoints has no checkpoint"):
-        sft.run(settings(base, checkpoint=str(tmp_path / "nowhere")), tmp_path, 0.0)
+        sft.run(settings(base, checkpoint=str(tmp_path / "nowhere")), tmp_path)
     assert not list(tmp_path.iterdir())
-    for changes in (dict(seeds=0), dict(batch_rows=0), dict(sets=()), dict(validation_share=1.0), dict(epochs=-1.0)):
+    for changes in (dict(seeds=0), dict(batch_size=0), dict(sets=()), dict(validation_share=1.0), dict(epochs=-1.0)):
         with pytest.raises(ValueError, match="|".join(changes)):
             settings(base, **changes)
 
@@ -252,7 +252,7 @@ def test_what_cannot_be_trained_is_refused(base, tmp_path):
 def test_the_same_call_again_trains_nothing(base, whole, steps):
     workdir, result = whole
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-    assert sft.run(settings(base, seeds=2), workdir, 0.0) == result
+    assert sft.run(settings(base, seeds=2), workdir) == result
     assert steps.done == 0
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
@@ -404,7 +404,7 @@ def test_an_early_end_is_one_for_the_other_processes_too(base, ended, tmp_path, 
     """Seen by a process that is not the first, when all start again after an early end."""
     shutil.copytree(ended[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / "seed-0" / "result.json").unlink()
-    monkeypatch.setattr(sft.distributed, "of_first", lambda value: 2)  # what the first has counted
+    monkeypatch.setattr(sft.distributed, "broadcast_from_first", lambda value: 2)  # what the first has counted
     monkeypatch.setattr(sft.distributed, "is_first", lambda: False)
     sft.run(early(base), tmp_path, time.perf_counter())
 
@@ -491,4 +491,4 @@ def test_a_model_that_is_done_is_not_kept_for_other_data(base, whole, tmp_path):
     lines = (base.parent / "talks.jsonl").read_text().splitlines()
     talks.write_text("\n".join(lines[:-3]) + "\n")
     with pytest.raises(ValueError, match="seed-0 holds a model whose stream is"):
-        sft.run(settings(base, seeds=2, sets=(SetConfig("own", "messages", str(talks)),)), tmp_path / "copy", 0.0)
+        sft.run(settings(base, seeds=2, sets=(SetConfig("own", "messages", str(talks)),)), tmp_path / "copy")

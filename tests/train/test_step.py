@@ -21,7 +21,7 @@ def batch(rows=4, seed=0):
     rng = np.random.default_rng(seed)
     tokens = rng.integers(0, 97, (rows, 33))
     weights = (np.arange(32) < np.asarray([32, 30, 3, 1] * (rows // 4))[:, None]).astype(np.float32)
-    return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "segments": weights.astype(int), "weights": weights,
+    return {"inputs": tokens[:, :-1], "targets": tokens[:, 1:], "segments": weights.astype(int), "loss_mask": weights,
             "positions": np.broadcast_to(np.arange(32), (rows, 32))}
 
 
@@ -48,7 +48,7 @@ def run(state, transformation, config=CONFIG):
 def test_accumulated_equals_the_full_batch_with_ragged_weights(parts):
     state, _ = start()
     full = gradients(state["params"])
-    summed = gradients(state["params"], dataclasses.replace(CONFIG, accumulation=parts))
+    summed = gradients(state["params"], dataclasses.replace(CONFIG, grad_accum_steps=parts))
     np.testing.assert_allclose(full[1:], summed[1:], rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), full[0], summed[0])
 
@@ -72,7 +72,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_is_counted():
     broken["params"] = {**state["params"], "head": state["params"]["head"].at[0, 0].set(jnp.nan)}
     after, metrics = run(broken, transformation)
     assert int(metrics["skipped"]) == int(after["skipped"]) == 1 and int(after["step"]) == 2
-    for name in ("params", "optimizer", "running_norm"):
+    for name in ("params", "optimizer", "grad_norm_ema"):
         jax.tree.map(np.testing.assert_array_equal, after[name], broken[name])
 
 
@@ -81,7 +81,7 @@ def test_a_spike_is_skipped_once_the_norm_is_known():
     config = dataclasses.replace(CONFIG, spike_after=2)
     for _ in range(2):
         state, metrics = run(state, transformation, config)
-    calm = {**state, "running_norm": metrics["grad_norm"] / 100}
+    calm = {**state, "grad_norm_ema": metrics["grad_norm"] / 100}
     after, metrics = run(calm, transformation, config)
     assert int(metrics["skipped"]) == 1
     jax.tree.map(np.testing.assert_array_equal, after["params"], calm["params"])

@@ -29,8 +29,8 @@ def test_an_old_file_is_cut_back_and_a_half_line_dropped(tmp_path):
     path.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(1, 6)) + '{"step": 6, "lo')
     Telemetry(tmp_path, 3, 10, 128, 1e6, 0, 1000, tensorboard=False).close()
     assert [line["step"] for line in lines(path)] == [1, 2, 3]
-    assert [row["step"] for row in telemetry.cut_back(path, 2)] == [1, 2]
-    assert telemetry.cut_back(tmp_path / "new.jsonl", 0) == []
+    assert [row["step"] for row in telemetry.truncate_after(path, 2)] == [1, 2]
+    assert telemetry.truncate_after(tmp_path / "new.jsonl", 0) == []
 
 
 @pytest.mark.parametrize("seconds, text", [(3.4, "3s"), (0, "0s"), (75, "1m15s"), (7260, "2h01m")])

@@ -1,14 +1,14 @@
-"""What the YAML files beside this one call: our tasks as documents of the harness, our readouts and metrics as its.
+"""What the YAML files beside this one call: our tasks as documents of the harness, our answer_modes and metrics as its.
 
 A document holds the prompt that tasks/ makes, so the wording is there alone. What the harness knows of an answer (its
-text, or log-likelihoods) is read by evaluation/readouts.py.
+text, or log-likelihoods) is read by evaluation/answer_modes.py.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slm.evaluation import board, readouts
+from slm.evaluation import answer_modes, leaderboard
 from slm.evaluation.metrics import METRICS
 from slm.tasks import igakuqa, jmed_llm
 from slm.tasks.task import Item, Task
@@ -83,17 +83,17 @@ class _Said:
         return [[value for value, _ in self._results] for _ in requests]
 
 
-def _scored(kind: str, readout: readouts.Readout, document: Document, results: Sequence) -> dict:
-    """{metric: (gold, answer)}, as evaluation/board.py compares them."""
+def _scored(kind: str, readout: answer_modes.AnswerMode, document: Document, results: Sequence) -> dict:
+    """{metric: (gold, answer)}, as evaluation/leaderboard.py compares them."""
     item = Item(document["id"], "", tuple(document["answer"]), tuple((letter, "") for letter in document["letters"]))
     task = Task(kind, kind, (item,), ("accuracy", "kappa"), lambda item: [], lambda item: "")
-    [answer] = readouts.answers(_Said(results), task, [item], readout)
+    [answer] = answer_modes.answers(_Said(results), task, [item], readout)
     gold, value = list(item.answer), answer.value
     if kind == "choice":
         gold = item.answer[0]
     if kind == "exam":
         gold, value = 1, int(igakuqa.is_right(item.id, value, item.answer))
-    return {"unread": float(answer.unread), **{name: (gold, value) for name in board.OF_KIND[kind]}}
+    return {"unread": float(answer.unread), **{name: (gold, value) for name in leaderboard.OF_KIND[kind]}}
 
 
 def choice_by_likelihood(document: Document, results: Sequence) -> dict:

@@ -1,0 +1,6 @@
+"""The text, notes and tasks that the project brings, for the demo, the tests and the notebooks."""
+
+from slm.sample.corpus import documents, files, generate, prose, terms
+from slm.sample.items import ExamItem, exam_item
+
+__all__ = ["ExamItem", "documents", "exam_item", "files", "generate", "prose", "terms"]

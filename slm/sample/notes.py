@@ -1,0 +1,263 @@
+"""Case reports and nursing records, and the values of a disease, a drug and a patient that all documents speak of."""
+
+import random
+import re
+
+from slm.sample import templates as phrases
+from slm.sample.tables import Row, bounds, labs, reference, rows, tables, treats, with_unit, written
+from slm.sample.templates import Values, fill, known, listing, pick, say, take
+
+USUAL_VITALS = {"体温": "36.0-36.9", "脈拍": "60-84", "収縮期": "112-134", "呼吸数": "14-18", "SpO2": "96-99"}
+# Usual values to show beside a disease's own; a group falls away when the disease bears on one of it.
+PANELS = (("Na",), ("K",), ("Cl",), ("AST", "ALT", "T-Bil", "ALP", "γ-GT"), ("BUN", "Cr"), ("TP", "Alb"), ("Plt",),
+          ("Hb",))
+
+
+# What is measured
+
+
+def vital_signs(rng: random.Random, disease: Row, calm: float = 0.0) -> str:
+    """Vital signs of the disease, nearer to the usual ones as `calm` goes from 0 to 1."""
+    signs = {key: rng.uniform(*bounds(spec)) for key, spec in USUAL_VITALS.items()}
+    for key, spec in (item.split(":") for item in disease["vitals"]):
+        signs[key] += (rng.uniform(*bounds(spec)) - signs[key]) * (1 - calm)
+    values = {"bt": f"{signs['体温']:.1f}", "dbp": f"{signs['収縮期'] * rng.uniform(0.52, 0.64):.0f}"}
+    for key, name in (("hr", "脈拍"), ("sbp", "収縮期"), ("rr", "呼吸数"), ("spo2", "SpO2")):
+        values[key] = f"{signs[name]:.0f}"
+    return fill(rng, pick(rng, phrases.VITALS), values)
+
+
+def laboratory(rng: random.Random, disease: Row, sex: str, age: int) -> list[Values]:
+    """The disease's own values with what they become, then usual ones that nothing in the disease bears on."""
+    result = []
+    for name, spec in (item.split(":") for item in disease["labs"]):
+        low, high = map(float, reference(labs()[name], sex))
+        like, value, unit = spec.split("-")[0], rng.uniform(*bounds(spec.rstrip("!"))), labs()[name]["unit"]
+        result.append({"lab": name, "before": with_unit(written(value, like), unit)})
+        if not (low <= value <= high or spec.endswith("!")):
+            edge = high if value > high else low
+            after = with_unit(written(edge + (value - edge) * rng.uniform(0.05, 0.4), like), unit)
+            result[-1] |= {"after": after, "change": "低下" if value > high else "上昇"}
+    own = {value["lab"] for value in result}
+    free = [group for group in (PANELS[:3] if age < 15 else PANELS) if not own & set(group)]
+    for group in rng.sample(free, rng.randint(1, 3)):
+        name = pick(rng, group[:2])
+        low, high = reference(labs()[name], sex)
+        value = written(rng.uniform(float(low), float(high)), low)
+        result.append({"lab": name, "before": with_unit(value, labs()[name]["unit"])})
+    return result
+
+
+# What there is to say of a finding, a disease, a drug, a patient; a key is missing where the tables have nothing
+
+
+def finding_values(item: str) -> Values:
+    exam, finding = item.split(":")
+    seen, act = ("確認され", "確認し") if finding.endswith("こと") else ("みられ", "認め")  # 出血がないこと is not seen
+    return {"exam": exam, "finding": finding, "seen": seen, "act": act}
+
+
+def exam_results(rng: random.Random, disease: Row) -> str:
+    return "".join([say(rng, phrases.EXAM_LINES, finding_values(item)) for item in disease["examinations"]])
+
+
+def disease_values(rng: random.Random, row: Row) -> Values:
+    """Freshly drawn each time, so that its lists vary."""
+    values = {key: cell for key, cell in row.items() if isinstance(cell, str)}
+    values |= {key: listing(rng, take(rng, row[key], 2, 3)) for key in ("risks", "treatments", "signs", "care")}
+    values |= {"function": tables()["body_parts"][row["part"]]["function"], "treatment": pick(rng, row["treatments"])}
+    if row["symptoms"]:
+        shown = take(rng, row["symptoms"], 2, 4)
+        felt = [s for s in shown if tables()["symptoms"][s]["kind"] == "自覚" and int(row["ages"].split("-")[0]) > 6]
+        first, *others = felt or shown
+        values |= {"symptoms": listing(rng, shown), "symptom": first} | ({"symptom2": others[0]} if others else {})
+        if felt:
+            lay = tables()["symptoms"][first]["lay"]
+            values |= {"felt": first, "lay": lay} | ({} if lay.endswith("た") else {"now": lay})
+    exam, *others = take(rng, row["examinations"], 2, 2)
+    values |= finding_values(exam)
+    values["shows"] = tables()["examinations"][values["exam"]]["shows"]
+    if others:
+        values |= {f"{key}2": value for key, value in finding_values(others[0]).items()}
+    values["therapy"] = values["treatments"]
+    if row["drugs"]:
+        drug = tables()["drugs"][pick(rng, row["drugs"])]
+        values |= {"drug": drug["name"], **{key: drug[key] for key in ("class", "mechanism", "note", "route")}}
+        drugs = listing(rng, take(rng, row["drugs"], 1, 3))
+        values["therapy"] = pick(rng, (f"{drugs}による薬物療法", f"{drug['name']}をはじめとする薬物療法",
+                                       f"{drug['name']}と{values['treatment']}"))
+    name, spec = pick(rng, row["labs"]).rstrip("!").split(":")
+    low, high = reference(labs()[name], row["sex"])
+    middle = sum(bounds(spec)) / 2
+    if not float(low) <= middle <= float(high) and (row["sex"] != "両" or not labs()[name]["low_female"]):
+        values |= {"lab": pick(rng, (name, labs()[name]["name"])),
+                   "direction": "高値" if middle > float(high) else "低値",
+                   "reference": with_unit(f"{low}〜{high}", labs()[name]["unit"])}
+    return values
+
+
+def drug_values(rng: random.Random, row: Row) -> Values:
+    values = {key: cell for key, cell in row.items() if isinstance(cell, str) and cell}
+    values |= {key: listing(rng, take(rng, row[key], 2, 3)) for key in ("indications", "adverse", "contraindications")}
+    if row["route"] == "内服":
+        values["oral"] = "内服薬"
+    return values | ({"disease": pick(rng, treats()[row["name"]])} if treats()[row["name"]] else {})
+
+
+def patient(rng: random.Random, ages: str, sex: str) -> tuple[int, str, Values]:
+    age, sex = rng.randint(*map(int, ages.split("-"))), sex if sex != "両" else pick(rng, "男女")
+    job, home = pick(rng, phrases.JOBS), pick(rng, phrases.HOMES)
+    if age < 20:
+        job = next(name for limit, name in phrases.CHILD_JOBS if age < limit)
+        home = pick(rng, phrases.CHILD_HOMES)
+    elif age >= 65:
+        job = pick(rng, ("無職", "無職", "年金生活", f"元{job}", job))
+    return age, sex, {"age": f"{age}歳", "sex": sex + ("児" if age < 6 else "性"), "job": job, "home": home}
+
+
+# The documents
+
+
+def headed(rng: random.Random, sections: list[tuple[str, str]]) -> str:
+    style = pick(rng, phrases.HEADINGS)
+    return "\n".join(style.format(heading=heading, number=i) + text for i, (heading, text) in enumerate(sections, 1))
+
+
+def _habits(rng: random.Random, row: Row, age: int) -> str:
+    if age < 20:
+        return "予防接種は年齢相当に実施" if age < 6 else "喫煙、飲酒なし"
+    smokes = rng.random() < (0.75 if "喫煙" in row["risks"] else 0.2)
+    count = {"n": str(rng.randint(5, 40)), "years": str(rng.randint(1, max(2, age - 20)))}
+    smoking = say(rng, phrases.SMOKING, count) if smokes else "なし"
+    return f"喫煙歴 {smoking}、飲酒 {say(rng, phrases.DRINKING, {})}。アレルギー {say(rng, phrases.ALLERGIES, {})}"
+
+
+def past(rng: random.Random, row: Row, age: int, sex: str) -> str:
+    other = "卵巣|子宮" if sex == "男" else "前立腺"
+    names = [x for x in row["history"] if x != "特になし" and not re.search(other, x)]
+    if not names or ("特になし" in row["history"] and rng.random() < 0.4):
+        return pick(rng, phrases.NO_HISTORY)
+    ages = sorted(max(1, age - rng.randint(1, 18)) for _ in range(2))
+    return "、".join(say(rng, phrases.PAST, {"x": x, "n": str(n)}) for x, n in zip(take(rng, names, 1, 2), ages))
+
+
+def times(rng: random.Random, row: Row) -> Values:
+    """When it began, when it was better, when the patient left: all in the tempo of the disease."""
+    first, last, leave, latest = phrases.TEMPO[row["onset"]]
+    visit, day = "来院" if row["setting"] == "入院" else "受診", rng.randint(first, last)
+    later = f"第{day}病日" if visit == "来院" else f"{day}日後の再診時" if row["onset"] in "時間日" else f"{day}週間後"
+    values = {"visit": visit, "few": str(rng.randint(1, 5)), "some": str(rng.randint(2, 6))}
+    when = say(rng, phrases.ONSETS[row["onset"]], values)
+    values |= {"day": str(rng.randint(leave, latest)), "next": str(rng.randint(2, 8))}
+    return values | {"when": when, "later": later}
+
+
+def _story(rng: random.Random, row: Row, age: int, values: Values) -> str:
+    acute, child = row["onset"] in ("時間", "日"), age < 6
+    ways = phrases.WAYS_ACUTE if acute and row["setting"] == "入院" else phrases.WAYS
+    absent = [s for s in phrases.ABSENT if s not in row["symptoms"]]
+    values = values | {
+        "usual": say(rng, phrases.CHILD_USUAL if child else phrases.USUAL, {}),
+        "activity": "" if child else say(rng, phrases.ACTIVITIES, {}),
+        "way": "家族に連れられて" if child else say(rng, ways, {}) if rng.random() < 0.7 else "",
+        "admitted": "入院" if row["setting"] == "入院" else "外来通院",
+        "negative": listing(rng, take(rng, absent, 1, 2))}
+    began = phrases.HISTORY_ACUTE if acute else phrases.HISTORY_SLOW
+    return "".join([say(rng, began, values), say(rng, phrases.HISTORY_MORE, values),
+                    say(rng, phrases.HISTORY_NEGATIVE, values, rng.randint(0, 1)),
+                    say(rng, phrases.HISTORY_VISIT, values)])
+
+
+def _examined(rng: random.Random, row: Row) -> str:
+    said = "".join([row["name"], *row["symptoms"], *row["signs"], *row["labs"]]).replace("Hb", "貧血")
+    normal = [text for first, second, text in phrases.FINDINGS_FREE if first not in said and second not in said]
+    found = [f"{row['signs'][0]}を認める", *(f"{sign}あり" for sign in row["signs"][1:])]
+    found += [fill(rng, text, {}) for text in take(rng, normal, 1, 3)]
+    return f"{vital_signs(rng, row)}。{'。'.join(rng.sample(found, len(found)))}。"
+
+
+def _course(rng: random.Random, row: Row, values: Values, changing: list[Values]) -> str:
+    declining = row["outcome"] == "進行"
+    text = say(rng, phrases.COURSE_DIAGNOSIS, values)
+    text += say(rng, phrases.COURSE_TREATMENT if row["drugs"] else phrases.COURSE_NO_DRUG, values)
+    if changing and not declining and rng.random() < 0.75:
+        text += say(rng, phrases.COURSE_BETTER, values | pick(rng, changing))
+    elif not declining or rng.random() < 0.4:
+        text += say(rng, phrases.COURSE_SYMPTOM, values)
+    return text + say(rng, phrases.COURSE_END["進行" if declining else row["setting"]], values)
+
+
+def case(rng: random.Random) -> str:
+    row = pick(rng, [row for row in rows("diseases") if row["symptoms"]])
+    age, sex, person = patient(rng, row["ages"], row["sex"])
+    values = disease_values(rng, row) | person | times(rng, row) | finding_values(row["examinations"][0])
+    values["number"] = str(rng.randint(1, 300))
+    measured = laboratory(rng, row, sex, age)
+    changing = [value for value in measured if "after" in value]
+    second = "、" + values["symptom2"] if "symptom2" in values and rng.random() < 0.4 else ""
+    shown = pick(rng, "、、，").join(f"{value['lab']} {value['before']}" for value in measured)
+    sections = [
+        ("主訴", f"{values['symptom']}{second}。"),
+        ("現病歴", _story(rng, row, age, values)),
+        ("既往歴", f"{past(rng, row, age, sex)}。"),
+        ("家族歴", say(rng, phrases.FAMILY, {"illness": pick(rng, phrases.ILLNESSES)}) + "。"),
+        ("生活歴", f"{values['home']}。{_habits(rng, row, age)}。"),
+        (pick(rng, phrases.STATE_HEADINGS[row["setting"]]), _examined(rng, row)),
+        ("検査所見", f"{say(rng, phrases.LAB_INTROS, values)}{shown}。{exam_results(rng, row)}"),
+        (pick(rng, phrases.COURSE_HEADINGS), _course(rng, row, values, changing)),
+        ("考察", say(rng, phrases.DISCUSSION, values, rng.randint(1, 4)))]
+    sections = [s for s in sections if s[0] not in ("家族歴", "生活歴") or rng.random() < 0.6]
+    if rng.random() < 0.25:  # history before complaint, as some departments write
+        sections.insert(0, sections.pop(2))
+    head = [say(rng, templates, values) for templates in (phrases.CASE_TITLES, phrases.CASE_PATIENTS)]
+    return "\n".join([*head, headed(rng, sections)])
+
+
+def nursing(rng: random.Random) -> str:
+    row = pick(rng, [row for row in rows("diseases") if row["symptoms"] and row["department"] != "小児科"])
+    _, _, person = patient(rng, row["ages"], row["sex"])
+    clinic, day = row["setting"] == "外来", rng.randint(1, 9)
+    calm = rng.random() if clinic else min(1.0, (day - 1) / 7 + rng.uniform(0, 0.15))
+    first, assessments = (phrases.S_BETTER, phrases.A_BETTER) if calm >= 0.5 else (phrases.S_WORSE, phrases.A_WORSE)
+    titles, others, objective, plans, teaching = (
+        (phrases.CLINIC_TITLES, phrases.S_CLINIC, phrases.O_CLINIC, phrases.P_CLINIC, phrases.TEACH_CLINIC)
+        if clinic else
+        (phrases.NURSING_TITLES, phrases.S_OTHER, phrases.O_WARD, phrases.P_LINES, phrases.TEACH))
+    assessments = phrases.A_CLINIC if clinic else assessments
+    objective = objective + phrases.O_BETTER if calm >= 0.5 and not clinic else objective
+
+    def drawn() -> Values:
+        values = disease_values(rng, row) | person | {
+            "bowel": str(rng.randint(1, 3)), "pills": str(rng.randint(2, 20)),
+            "next": str(rng.randint(2, 8)), "urine": f"{rng.randint(70, 240) * 10:,}",
+            "weight": f"{rng.uniform(42, 84):.1f}", "delta": f"{rng.uniform(0.2, 2.4):.1f}",
+            "teach": say(rng, teaching, {}), "vitals": vital_signs(rng, row, calm),
+            "when": pick(rng, (f"第{day}病日", f"{rng.randint(1, 12)}月{rng.randint(1, 28)}日", f"入院{day}日目"))}
+        if "絶食" not in row["treatments"]:
+            values |= {"tenths": str(rng.randint(3, 10)), "meal": pick(rng, ("ご飯", "食事", "おかゆ"))}
+        values["watch"] = pick(rng, (values["symptom"], values["signs"], "食事摂取量", "睡眠状況"))
+        return values | {"quote": say(rng, phrases.S_OTHER if calm >= 0.5 else phrases.S_WORSE, values)}
+
+    values = drawn()
+    lines = [say(rng, titles, values)]
+    if not clinic and rng.random() < 0.4:  # by the clock
+        possible = [entry for entry in phrases.TIMED[1:] if known([entry[2]], values)]
+        chosen = [phrases.TIMED[0], *rng.sample(possible, rng.randint(8, min(11, len(possible))))]
+        noted = sorted((rng.randint(a, b) * 60 + rng.randrange(0, 60, 5), template) for a, b, template in chosen)
+        states = values, drawn()
+        lines += [f"{at // 60}:{at % 60:02d} {fill(rng, template, pick(rng, states))}" for at, template in noted]
+        lines.append(f"{pick(rng, ('評価', 'まとめ', 'アセスメント'))}:{say(rng, assessments, values, 2)}")
+        return "\n".join(lines)
+    blocks = 1 if clinic or rng.random() < 0.3 else 2
+    observed = rng.sample(objective, len(objective))
+    mark, stamp = pick(rng, ("{}:", "{}) ", "【{}】", "{}　")), pick(rng, ("（{}:{:02d}）", "{}:{:02d}"))
+    hour = rng.randint(7, 14)
+    for block in range(blocks):
+        if blocks > 1:
+            lines.append(stamp.format(hour + 5 * block, rng.randrange(0, 60, 5)))
+        parts = {"S": say(rng, first, values) + say(rng, others, values, 3 - blocks),
+                 "O": f"{values['vitals']}。{say(rng, observed[block::blocks], values, rng.randint(3, 6))}",
+                 "A": say(rng, assessments, values, 2), "P": say(rng, plans, values, rng.randint(3, 5) - block)}
+        lines += [mark.format(letter) + text for letter, text in parts.items()]
+        values = drawn()
+    return "\n".join(lines)

@@ -1,0 +1,92 @@
+"""Documents with their morpheme boundaries, in ArrayRecord shards: MeCab is paid once.
+
+A shard set holds every document of a corpus, cut with one dictionary; any number of vocabularies are trained
+on it and any number of token streams are made from it.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from array_record.python import array_record_module
+
+from slm import parallel
+from slm.corpus import dataset
+from slm.files import written_aside
+from slm.text.morphology import Morphology
+from slm.text.normalize import BOUNDARY
+
+MANIFEST_FILE = "manifest.json"
+VERSION = 1  # raise it when the same corpus and dictionary make other shards
+_SHARD_BYTES, _MOST_SHARDS = 4_000_000, 1024
+_READ_AHEAD = 256
+
+
+class SegmentedDocument(NamedTuple):
+    id: str
+    source: str
+    morphemes: list[str]
+
+
+def write(corpus: Path, user_dictionary: Path | None, folder: Path, processes: int = 0) -> None:
+    """Cuts every document of `corpus` with MeCab into the shards of `folder`.
+
+    Shards that are there are kept, so that a killed run goes on.
+    """
+    total = json.loads((corpus / dataset.REPORT_FILE).read_text(encoding="utf-8"))["bytes_out"]
+    number = max(1, min(_MOST_SHARDS, -(-total // _SHARD_BYTES)))
+    work = [(corpus, user_dictionary, folder, split, index, number)
+            for split in dataset.SPLITS for index in range(number)]
+    shards = parallel.run(_write_shard, work, "segment", processes)
+    manifest = {"dictionary": Morphology(user_dictionary).fingerprint, "shards": dict(shards)}
+    with written_aside(folder / MANIFEST_FILE) as aside:
+        aside.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_shard(corpus: Path, user_dictionary: Path | None, folder: Path, split: str, index: int,
+                 number: int) -> tuple[str, int]:
+    path = folder / f"{split}-{index:05d}-of-{number:05d}.array_record"
+    if not path.exists():
+        morphology = Morphology(user_dictionary)
+        documents = dataset.read(corpus, split)
+        with written_aside(path) as aside:
+            writer = array_record_module.ArrayRecordWriter(str(aside), "group_size:16")
+            for position in range(index, len(documents), number):
+                row = documents[position]
+                record = {"id": row["id"].decode(), "source": row["source"].decode(),
+                          "text": BOUNDARY.join(morphology.split(row["text"].decode()))}
+                writer.write(json.dumps(record, ensure_ascii=False).encode())
+            writer.close()
+    return path.name, path.stat().st_size
+
+
+def shards(folder: Path, split: str) -> list[Path]:
+    """The shard files of a split.
+
+    Raises:
+      ValueError: a shard is missing or has another size than its manifest says.
+    """
+    manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    names = [name for name in manifest["shards"] if name.startswith(f"{split}-")]
+    for name in names:
+        refuse_truncated(folder / name, manifest["shards"][name])
+    return [folder / name for name in names]
+
+
+def read(shard: Path) -> Iterator[SegmentedDocument]:
+    """The documents of one shard, in order."""
+    reader = array_record_module.ArrayRecordReader(str(shard))
+    for start in range(0, reader.num_records(), _READ_AHEAD):
+        for record in reader.read(list(range(start, min(start + _READ_AHEAD, reader.num_records())))):
+            row = json.loads(record)
+            yield SegmentedDocument(row["id"], row["source"], row["text"].split(BOUNDARY))
+    reader.close()
+
+
+def refuse_truncated(path: Path, size: int) -> None:
+    """Raises a `ValueError` unless the file has the size its manifest states."""
+    found = path.stat().st_size if path.exists() else "no such file"
+    if found != size:
+        raise ValueError(f"{path} is truncated or missing: its manifest says {size} bytes, found {found}; "
+                         f"remove {path.parent} and run the same command again to make it anew")

@@ -1,0 +1,80 @@
+"""Workdirs: the folder of a run, what it was made with (`config.json`) and what came of it (`result.json`)."""
+
+import dataclasses
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from slm import config as configs
+from slm import files
+
+RUNS = Path("runs")
+CONFIG_FILE, RESULT_FILE = "config.json", "result.json"
+_LIBRARIES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "mecab-python3", "ipadic", "numpy")
+
+
+def begin(workdir: Path, config: Any, resumable: bool) -> None:
+    """Makes the workdir and writes its `config.json`: settings, library versions, git revision, command.
+
+    Raises:
+      ValueError: the job is resumable and the workdir holds results of another config.
+    """
+    if resumable:
+        _refuse_other_config(workdir, config)
+    files.write_json(workdir / CONFIG_FILE, {
+        "config": dataclasses.asdict(config), "versions": {"python": sys.version.split()[0], **_versions()},
+        "revision": _revision(), "command": sys.argv})
+
+
+def write_result(workdir: Path, result: dict) -> None:
+    files.write_json(workdir / RESULT_FILE, result)
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The settings of the run in a workdir; empty where it has none."""
+    path = workdir / CONFIG_FILE
+    return files.read_json(path)["config"] if path.exists() else {}
+
+
+def read_result(workdir: Path) -> dict[str, Any] | None:
+    """What a finished run recorded; None where none is finished."""
+    path = workdir / RESULT_FILE
+    return files.read_json(path) if path.exists() else None
+
+
+def newest(job: str, written: str) -> Path | None:
+    """The workdir under runs/ of a run of `job` that wrote a file last; None where there is none.
+
+    Args:
+      written: pattern of the files, inside the workdir, that a run leaves once it can be used.
+    """
+    times = {}
+    for path in RUNS.glob(f"*/{CONFIG_FILE}"):
+        proofs = list(path.parent.glob(written))
+        if proofs and read_config(path.parent).get("job") == job:
+            times[path.parent] = max(proof.stat().st_mtime for proof in proofs)
+    return max(times, key=times.__getitem__, default=None)
+
+
+def _refuse_other_config(workdir: Path, config: Any) -> None:
+    if not (workdir / CONFIG_FILE).exists() or list(workdir.iterdir()) == [workdir / CONFIG_FILE]:
+        return
+    for name, (old, new) in configs.differences(read_config(workdir), dataclasses.asdict(config)).items():
+        raise ValueError(f"{workdir} holds a run with {name}={old!r}, this one has {new!r}: give another --workdir, or "
+                         "the old setting to resume")
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _LIBRARIES}
+
+
+def _revision() -> str | None:
+    """The git revision of this code, with + where files were changed; None outside a checkout."""
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty=+", "--exclude=*"], capture_output=True,
+                              text=True, cwd=Path(__file__).parent)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
