@@ -1,5 +1,6 @@
 """Orbax checkpoints: parameters, optimizer, step, data position, fingerprints; kept by number and by best."""
 
+import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -161,3 +162,13 @@ def newest(runs: Path, fine_tuned: bool = False) -> Path:
         raise FileNotFoundError(f"no checkpoint under {runs}: train one with python -m slm.main "
                                 "--config=configs/pretrain.py, or name one with --config.checkpoint=WORKDIR")
     return found[-1].parents[2]
+
+
+def content_hash(workdir: Path, step: int) -> str:
+    """Tells a saved checkpoint from another one of the same step, by Orbax's metadata and the manifest of its arrays."""
+    folder = _folder(workdir) / str(_step(workdir, step))
+    digest = hashlib.sha256()
+    for path in sorted([*folder.iterdir(), *(folder / "state").iterdir(), *(folder / "about").iterdir()]):
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -58,6 +58,11 @@ def newest(job: str, written: str) -> Path | None:
     return max(times, key=times.__getitem__, default=None)
 
 
+def model_folder(workdir: Path, seed: int, fold: int | None) -> Path:
+    """The workdir of one model of a fine-tuning."""
+    return workdir / ("" if fold is None else f"fold-{fold}") / f"seed-{seed}"
+
+
 def _refuse_other_config(workdir: Path, config: Any) -> None:
     if not (workdir / CONFIG_FILE).exists() or list(workdir.iterdir()) == [workdir / CONFIG_FILE]:
         return

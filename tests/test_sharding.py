@@ -37,7 +37,7 @@ def ten_steps(shape, name="adamw"):
     mesh = sharding.make_mesh(shape, jax.devices()[:np.prod(shape)])
     transformation = optimizer.build(OptimizerConfig(name=name, learning_rate=1e-3), 10)
     with jax.set_mesh(mesh):
-        program = step.program(StepConfig(loss_chunk=16), MODEL, transformation, mesh)
+        program = step.compiled(StepConfig(loss_chunk=16), MODEL, transformation, mesh)
         state, losses = program.initial(jax.random.key(0)), []
         for number in range(10):
             state, metrics = program.train(state, sharding.to_devices(batch(number), mesh))

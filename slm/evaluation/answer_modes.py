@@ -1,8 +1,8 @@
-"""How an answer is taken from a model.
+"""Answer modes: how an answer is taken from a model.
 
 free         what it writes, read as the benchmark reads it
 constrained  what it writes where only valid letters are allowed
-likelihood   the letters by their log-likelihood as the answer's beginning: the fair one for a base model
+likelihood   the option with the highest log-probability as the answer's first token; the fairest for small models
 spans        a list in which only spans of the question are allowed
 """
 
@@ -10,18 +10,13 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from slm.evaluation.models import Checkpoint, Model
 from slm.evaluation.spans import OneOf, Pieces, SpanList
-from slm.tasks import igakuqa, reading, tables
+from slm.tasks import reading, tables
+from slm.tasks.kinds import KINDS, AnswerMode, Kind
 from slm.tasks.task import Item, Task
-
-AnswerMode = Literal["free", "constrained", "likelihood", "spans"]
-KINDS: dict[str, tuple[AnswerMode, ...]] = {
-    "choice": ("likelihood", "constrained", "free"), "extraction": ("spans", "free"),
-    "exam": ("likelihood", "constrained", "free")}
-_MOST_TOKENS = {"choice": 16, "extraction": 192, "exam": 16}  # of an answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +24,8 @@ class Answer:
     """What a model answered to an item.
 
     Attributes:
-      raw: what it wrote; of the likelihood, the letter.
+      item: its id.
+      raw: what the model wrote; of the likelihood, the letters.
       value: a letter or letters, or a list of entities.
       log_likelihoods: of the item's letters, in nats.
     """
@@ -40,84 +36,80 @@ class Answer:
     log_likelihoods: dict[str, float] | None = None
 
 
-def answers(model: Model, task: Task, items: Sequence[Item], readout: AnswerMode) -> list[Answer]:
+def answers(model: Model, task: Task, items: Sequence[Item], mode: AnswerMode) -> list[Answer]:
     """The model's answer to each item.
 
     Raises:
-      ValueError: a readout that the task's kind does not have, or the model cannot do.
+      ValueError: an answer mode that the task's kind does not have, or that the model cannot do.
     """
-    if readout not in KINDS[task.kind]:
-        raise ValueError(f"the task {task.name} is of kind {task.kind} and has no readout {readout!r}: choose one of "
-                         f"{', '.join(KINDS[task.kind])}")
-    if readout in ("constrained", "spans") and not isinstance(model, Checkpoint):
-        raise ValueError(f"{model.name} cannot be held to valid answers while it writes, as the readout {readout!r} "
-                         f"does: set --config.{task.kind}=free")
-    past = next((item for item in items if task.kind == "choice" and max(task.letters(item)) > "F"), None)
-    if readout == "free" and past:
-        raise ValueError(f"{past.id} has the option {max(task.letters(past))}, and free generation is read as JMED-LLM "
-                         "does, by the letters A to F: choose --config.choice=likelihood")
-    ask = {"free": _free, "likelihood": _likelihood, "constrained": _constrained, "spans": _spans}[readout]
-    written = [item for item in items if task.kind == "exam" and not item.options]  # the answer is a number
-    chosen = [item for item in items if item not in written]
-    found = {answer.item: answer for answer in [*_free(model, task, written), *ask(model, task, chosen)]}
-    return [found[item.id] for item in items]
+    kind = KINDS[task.kind]
+    if mode not in kind.modes:
+        raise ValueError(f"the task {task.name} is of kind {task.kind} and has no answer mode {mode!r}: choose one of "
+                         f"{', '.join(kind.modes)}")
+    if mode in ("constrained", "spans") and not isinstance(model, Checkpoint):
+        raise ValueError(f"{model.name} cannot be constrained while it writes, as the answer mode {mode!r} needs: set "
+                         f"--config.{task.kind}=free")
+    beyond = next((item for item in items if task.kind == "choice" and max(task.letters(item)) > "F"), None)
+    if mode == "free" and beyond:
+        raise ValueError(f"{beyond.id} has the option {max(task.letters(beyond))}, and free generation is read as "
+                         "JMED-LLM does, by the letters A to F: choose --config.choice=likelihood")
+    ask = {"free": _free, "likelihood": _likelihood, "constrained": _constrained, "spans": _spans}[mode]
+    numeric = [item for item in items if task.kind == "exam" and not item.options]  # the answer is a number
+    others = [item for item in items if item not in numeric]
+    by_item = {answer.item: answer for answer in [*_free(model, task, numeric), *ask(model, task, others)]}
+    return [by_item[item.id] for item in items]
+
+
+def from_text(kind: Kind, item: Item, raw: str) -> Answer:
+    """What a model wrote, read."""
+    value, unread = kind.read(item, raw)
+    return Answer(item.id, raw, value, unread)
+
+
+def from_log_likelihoods(kind: Kind, item: Item, values: Sequence[float]) -> Answer:
+    """The likeliest of an item's letters, as many as are wanted.
+
+    Args:
+      values: of each letter, in nats; NaN where a server reports the probabilities of other beginnings only.
+    """
+    by_letter = dict(zip((letter for letter, _ in item.options), values))
+    if any(map(math.isnan, values)):
+        return Answer(item.id, "", reading.NONE, unread=True)
+    ranked = sorted(by_letter, key=lambda letter: (-by_letter[letter], letter))
+    best = ",".join(sorted(ranked[:kind.letters_wanted(item)]))
+    return Answer(item.id, best, best, log_likelihoods=by_letter)
 
 
 def _free(model: Model, task: Task, items: Sequence[Item]) -> list[Answer]:
-    written = model.generate([task.prompt(item) for item in items], _MOST_TOKENS[task.kind])
-    return [_read(task, item, raw) for item, raw in zip(items, written)]
-
-
-def _read(task: Task, item: Item, raw: str) -> Answer:
-    if task.kind == "extraction":
-        entities, unread = reading.read_list(raw)
-        return Answer(item.id, raw, entities, unread)
-    if task.kind == "choice":
-        letter = reading.read_letter(raw)
-        return Answer(item.id, raw, letter, letter == reading.NONE)
-    value = igakuqa.read_answer(raw)
-    letters = {letter for letter, _ in item.options}
-    return Answer(item.id, raw, value, bool(letters) and not set(value.split(",")) <= letters)
+    kind = KINDS[task.kind]
+    texts = model.generate([task.prompt(item) for item in items], kind.max_tokens)
+    return [from_text(kind, item, text) for item, text in zip(items, texts)]
 
 
 def _likelihood(model: Model, task: Task, items: Sequence[Item]) -> list[Answer]:
-    scores = model.log_likelihoods([(task.prompt(item), task.letters(item)) for item in items])
-    found = []
-    for item, own in zip(items, scores):
-        by_letter = dict(zip(task.letters(item), own))
-        if any(map(math.isnan, own)):  # the server tells of other beginnings only
-            found.append(Answer(item.id, "", reading.NONE, unread=True))
-            continue
-        best = sorted(sorted(by_letter, key=lambda letter: (-by_letter[letter], letter))[:_wanted(task, item)])
-        found.append(Answer(item.id, ",".join(best), ",".join(best), log_likelihoods=by_letter))
-    return found
+    values = model.log_likelihoods([(task.prompt(item), task.letters(item)) for item in items])
+    return [from_log_likelihoods(KINDS[task.kind], item, of_item) for item, of_item in zip(items, values)]
 
 
 def _constrained(model: Checkpoint, task: Task, items: Sequence[Item]) -> list[Answer]:
-    pieces = Pieces(model.tokenizer)
-    allowed = [OneOf(pieces, [",".join(own) for own in itertools.combinations(task.letters(item), _wanted(task, item))])
-               for item in items]
-    written = model.generate_within([task.prompt(item) for item in items], allowed, _MOST_TOKENS[task.kind])
-    texts = [model.tokenizer.decode(ids) for ids in written]
+    kind, pieces = KINDS[task.kind], Pieces(model.tokenizer)
+    constraints = [OneOf(pieces, [",".join(letters) for letters in itertools.combinations(
+        task.letters(item), kind.letters_wanted(item))]) for item in items]
+    ids = model.generate_within([task.prompt(item) for item in items], constraints, kind.max_tokens)
+    texts = [model.tokenizer.decode(of_item) for of_item in ids]
     return [Answer(item.id, text, text) for item, text in zip(items, texts)]
-
-
-def _wanted(task: Task, item: Item) -> int:
-    """Letters of an answer: an examination says how many it wants."""
-    return len(item.answer) if task.kind == "exam" else 1
 
 
 def _spans(model: Checkpoint, task: Task, items: Sequence[Item]) -> list[Answer]:
     pieces = Pieces(model.tokenizer)
-    allowed = [SpanList(pieces, tables.text_of(item.question)) for item in items]
-    written = model.generate_within([task.prompt(item) for item in items], allowed, _MOST_TOKENS[task.kind])
-    return [Answer(item.id, model.tokenizer.decode(ids), own.spans())
-            for item, ids, own in zip(items, written, allowed)]
+    constraints = [SpanList(pieces, tables.text_of(item.question)) for item in items]
+    ids = model.generate_within([task.prompt(item) for item in items], constraints, KINDS[task.kind].max_tokens)
+    return [Answer(item.id, model.tokenizer.decode(of_item), constraint.spans())
+            for item, of_item, constraint in zip(items, ids, constraints)]
 
 
 def probabilities(answer: Answer) -> list[float]:
     """Of the item's letters, from their log-likelihoods: what the model gives to other texts is left out."""
-    own = answer.log_likelihoods or {}
-    largest = max(own.values())
-    weights = [math.exp(value - largest) for value in own.values()]
+    values = list((answer.log_likelihoods or {}).values())
+    weights = [math.exp(value - max(values)) for value in values]
     return [weight / sum(weights) for weight in weights]

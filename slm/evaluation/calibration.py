@@ -8,6 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from slm.evaluation import answer_modes
+from slm.evaluation.answer_modes import Answer
+from slm.tasks.task import Task
+
 
 @dataclasses.dataclass(frozen=True)
 class Bin:
@@ -99,3 +103,20 @@ def figure(bins: Sequence[Bin], path: Path, title: str) -> None:
     for suffix in ("png", "svg"):
         figure.savefig(path.with_name(f"{path.name}.{suffix}"), dpi=160)
     plt.close(figure)
+
+
+def report(task: Task, by_seed: Sequence[Sequence[Answer]], path: Path) -> dict:
+    """{calibration: {ece, brier, figure}} of the letters' probabilities, over all seeds; empty where there are none.
+
+    Items that want several letters are left out.
+    """
+    pairs = [(answer, item) for answers in by_seed for answer, item in zip(answers, task.items)
+             if answer.log_likelihoods and len(item.answer) == 1 and item.answer[0] in answer.log_likelihoods]
+    if not pairs:
+        return {}
+    options = [answer_modes.probabilities(answer) for answer, _ in pairs]
+    right = [list(answer.log_likelihoods or ()).index(item.answer[0]) for answer, item in pairs]
+    confidence = [max(of_item) for of_item in options]
+    correct = [of_item.index(max(of_item)) == index for of_item, index in zip(options, right)]
+    figure(reliability(confidence, correct), path, task.name)
+    return {"calibration": {"ece": ece(confidence, correct), "brier": brier(options, right), "figure": f"{path}.png"}}

@@ -1,4 +1,4 @@
-"""Our checkpoints under EleutherAI's lm-evaluation-harness: any of its tasks, and those of `harness_tasks/`.
+"""Our checkpoints under EleutherAI's lm-evaluation-harness: any of its tasks, and those of `harness_tasks.py`.
 
 Texts that go together are not encoded together where that would move a token's border: an answer in a conversation is
 encoded alone, as text/chat.py does, and so is a continuation that would change the ids of its context.
@@ -15,25 +15,24 @@ from collections import defaultdict
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slm.evaluation import candidates, models
+from slm import benchmarks
+from slm.benchmarks import REGISTRY
+from slm.evaluation import candidates, harness_tasks, models
 from slm.evaluation.models import Checkpoint
 from slm.generate import Sampler, generate
 from slm.model import decoder
 from slm.model.presets import ModelConfig
-from slm.tasks import igakuqa, jmed_llm
 from slm.tasks.igakuqa import IgakuQAConfig
-from slm.tasks.jmed_llm import JmedLlmConfig
 from slm.tasks.task import Message
 from slm.text import chat
 from slm.text.tokenizer import CHAT_TEMPLATE, END_OF_DOCUMENT, END_OF_TURN
 
-TASKS = Path(__file__).parent / "harness_tasks"
-_OURS = ("jmed_llm", "igakuqa")  # how the names of its tasks begin
 _SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty")
 _RESAMPLES = 1000  # of what the harness bootstraps
 
@@ -228,41 +227,40 @@ def _after_first(params, model: ModelConfig, tokens_BT, positions_BT, weights_BT
 # The job ------------------------------------------------------------------------------------------------------
 
 @dataclasses.dataclass(frozen=True)
-class HarnessConfig:
+class HarnessConfig(benchmarks.Settings):
     """What the harness runs on a checkpoint."""
     job: str = "harness"
     variant: str = "jmed_llm"
     checkpoint: str = ""  # a training; empty: the newest fine-tuning under runs/
-    # NAME[,NAME…]: tasks, groups and tags of the harness, of `slm/evaluation/harness_tasks` (jmed_llm: likelihoods of
-    # choices, written extractions; jmed_llm_free: all written; igakuqa; igakuqa_likelihood) and of `include`.
+    # NAME[,NAME…]: tasks, groups and tags of the harness, of our benchmarks (jmed_llm: likelihoods of choices, written
+    # extractions; jmed_llm_free: all written; igakuqa; igakuqa_likelihood) and of `include`.
     tasks: str = "jmed_llm"
-    include: str = ""  # a folder of YAML tasks of one's own
+    include: str = ""  # a folder of your own YAML tasks
     limit: int = 0  # rows of each task, 0: all. Of our tasks they are spread over it, of the others the first
     chat: bool = True  # prompts in the chat template; our tasks are not asked without it
     shots: int = -1  # worked examples, where a task leaves the choice; -1: the task's own number
     gen_kwargs: str = ""  # over the tasks' own, as max_gen_toks=128,temperature=0
-    jmed_llm: JmedLlmConfig = JmedLlmConfig()
-    igakuqa: IgakuQAConfig = IgakuQAConfig()
     batch_tokens: int = 16_384  # of prompts computed together
 
     def __post_init__(self):
         if self.limit < 0 or self.shots < -1 or self.batch_tokens < 1 or not self.tasks:
             raise ValueError(f"limit={self.limit}, shots={self.shots}, batch_tokens={self.batch_tokens}, "
                              f"tasks={self.tasks!r}: give at least 0, -1, 1 and a name")
-        ours = [name for name in self.tasks.split(",") if name.startswith(_OURS)]
+        ours = [name for name in self.tasks.split(",") if name.startswith(tuple(REGISTRY))]
         if ours and not self.chat:
             raise ValueError(f"chat=false asks {', '.join(ours)} in a wording that no published score has: leave it "
                              "out, or give other tasks")
-        if self.igakuqa.shots != igakuqa.SHOTS:
-            raise ValueError(f"igakuqa.shots={self.igakuqa.shots}: here the number of worked examples is set by "
-                             "--config.shots, which goes for all tasks that leave the choice")
+        igakuqa = benchmarks.settings_of(self, "igakuqa")
+        if igakuqa.shots != IgakuQAConfig().shots:
+            raise ValueError(f"igakuqa.shots={igakuqa.shots}: here the number of worked examples is set by "
+                             "--config.shots, which applies to all tasks that leave the choice")
 
 
 def run(config: HarnessConfig, workdir: Path) -> dict:
     """Runs the tasks and prints the harness's table; returns what `result.json` holds.
 
     Returns:
-      {model, protocol, lm_eval (its version), truncated (contexts that were cut),
+      {model, protocol, lm_eval (its version), truncated (contexts that were shortened),
       tasks: {name: {METRIC,FILTER: value}}}
     """
     _refuse_missing()
@@ -272,59 +270,56 @@ def run(config: HarnessConfig, workdir: Path) -> dict:
     if len(candidate.models) > 1:
         raise ValueError(f"{candidate.name} holds {len(candidate.models)} models, the harness runs one: name it with "
                          f"--config.checkpoint={next(iter(candidate.models.values()))}")
-    names = config.tasks.split(",")
-    manager = _manager(config, names)
+    tasks, manager = _tasks(config, candidate)
     logging.getLogger("lm_eval.api.task").addFilter(lambda record: "Custom kwargs can" not in record.getMessage())
-    _refuse_learned(config, candidate, names)
     model = adapt(Checkpoint.load(Path(next(iter(candidate.models.values()))), config.batch_tokens))
     found = lm_eval.simple_evaluate(
-        model=model, tasks=names, task_manager=manager, limit=config.limit or None, apply_chat_template=config.chat,
+        model=model, tasks=tasks, task_manager=manager, limit=config.limit or None, apply_chat_template=config.chat,
         num_fewshot=None if config.shots < 0 else config.shots, gen_kwargs=config.gen_kwargs or None,
         bootstrap_iters=_RESAMPLES, log_samples=False)
     print(make_table(found))
-    return {"model": candidate.name, "protocol": candidate.protocol, "lm_eval": metadata.version("lm_eval"),
-            "truncated": len(model.cut), "tasks": {name: _plain(own) for name, own in found["results"].items()}}
+    return {"model": candidate.name, "protocol": candidate.provenance.protocol, "lm_eval": metadata.version("lm_eval"),
+            "truncated": len(model.cut), "tasks": {name: _plain(result) for name, result in found["results"].items()}}
 
 
-def _manager(config: HarnessConfig, names: Sequence[str]):
-    """The tasks that there are; the harness's own take seconds to list, and are only listed if one is asked for."""
+def _tasks(config: HarnessConfig, candidate: candidates.Candidate) -> tuple[list[str | dict[str, Any]], Any]:
+    """(the tasks asked for, ours as configs; a task manager for the others)."""
     from lm_eval.tasks import TaskManager
-    folders = [str(TASKS), *([config.include] if config.include else [])]
     if config.include and not Path(config.include).is_dir():
-        raise FileNotFoundError(f"{config.include} is no folder of YAML tasks: mend --config.include, or leave it out")
-    told = {"limit": config.limit}
-    if any(name.startswith("jmed_llm") for name in names):
-        told["jmed_llm"] = str(jmed_llm.folder(config.jmed_llm))
-    if any(name.startswith("igakuqa") for name in names):
-        told |= {"igakuqa": str(igakuqa.folder(config.igakuqa)), "years": config.igakuqa.years,
-                 "text_only": config.igakuqa.text_only}
-    manager = TaskManager(include_path=folders, include_defaults=False, metadata=told)
-    if not set(names) <= set(manager.all_tasks):
-        manager = TaskManager(include_path=folders, metadata=told)
-    unknown = [name for name in names if name not in manager.all_tasks and not Path(name).is_file()]
+        raise FileNotFoundError(f"{config.include} is not a folder of YAML tasks: correct --config.include, or leave "
+                                "it out")
+    chosen: list[str | dict[str, Any]] = []
+    ours: list[str] = []
+    for name in config.tasks.split(","):
+        benchmark = next((known for known in REGISTRY if name.startswith(known)), None)
+        made = _ours(config, candidate, benchmark) if benchmark else {}
+        names = harness_tasks.group(benchmark, list(made), name) if benchmark else []
+        chosen += [made[task] for task in names] or [name]
+        ours += made
+    others = [name for name in chosen if isinstance(name, str)]
+    # The harness's own tasks take seconds to list, and are only listed if one is asked for.
+    manager = TaskManager(include_path=config.include or None, include_defaults=False)
+    if not set(others) <= set(manager.all_tasks):
+        manager = TaskManager(include_path=config.include or None)
+    unknown = [name for name in others if name not in manager.all_tasks and not Path(name).is_file()]
     if unknown:
-        ours = TaskManager(include_path=folders, include_defaults=False).all_tasks
-        raise ValueError(f"neither the harness nor {' nor '.join(folders)} has a task {', '.join(unknown)}: "
-                         f"`lm_eval ls tasks` lists the harness's, and these are ours: {', '.join(ours)}")
-    return manager
+        raise ValueError(f"neither the harness nor --config.include={config.include!r} has a task "
+                         f"{', '.join(unknown)}: `lm_eval ls tasks` lists the harness's, and these are ours: "
+                         f"{', '.join(ours) or ', '.join(REGISTRY)}")
+    return chosen, manager
 
 
-def _refuse_learned(config: HarnessConfig, candidate: candidates.Candidate, names: Sequence[str]) -> None:
-    if candidate.protocol == "CV" and any(name.startswith("jmed_llm") for name in names):
-        raise ValueError(f"{candidate.name} is a fold of a cross-validation, which learned from test rows: score it "
+def _ours(config: HarnessConfig, candidate: candidates.Candidate, name: str) -> dict[str, dict[str, Any]]:
+    if candidate.provenance.protocol == "CV":
+        raise ValueError(f"{candidate.name} is a fold of a cross-validation, which was trained on test rows: score it "
                          "with configs/evaluate.py, which asks what it has not seen")
-    if not any(name.startswith("igakuqa") for name in names) or not candidate.igakuqa_years:
-        return
-    own = config.igakuqa
-    _, questions = igakuqa.load(igakuqa.folder(own), own.years, own.text_only, own.shots)
-    years = {str(question.year) for question in questions.values()} & set(candidate.igakuqa_years)
-    if years:
-        raise ValueError(f"{candidate.name} learned from the examinations of {', '.join(sorted(years))}: leave these "
-                         "years out with --config.igakuqa.years")
+    benchmark = REGISTRY[name]
+    tasks = benchmark.tasks(benchmarks.settings_of(config, name), candidate.provenance, ())
+    return harness_tasks.configs(name, tasks, config.limit)
 
 
 def _plain(results: dict) -> dict:
-    """Without the harness's labels; what is no number is None."""
+    """Without the harness's labels; what is not a number is None."""
     def finite(value):
         return None if value == "N/A" or (isinstance(value, float) and math.isnan(value)) else value
     return json.loads(json.dumps({key: finite(value) for key, value in results.items() if key not in ("alias", "name")},
@@ -336,4 +331,4 @@ def _refuse_missing() -> None:
     try:
         import lm_eval  # noqa: F401
     except ImportError as error:
-        raise RuntimeError(f"lm-evaluation-harness is not here ({error}): pip install 'slm[lm-eval]'") from None
+        raise RuntimeError(f"lm-evaluation-harness is not installed ({error}): pip install 'slm[lm-eval]'") from None

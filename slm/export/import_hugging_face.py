@@ -16,7 +16,7 @@ from slm.checkpoint import Checkpoints
 from slm.export import hugging_face
 from slm.model import presets
 from slm.model.decoder import Params
-from slm.tasks.trained import NOTHING_LEARNED
+from slm.tasks.benchmark import Provenance
 from slm.text import hugging_face_tokenizer
 from slm.text.tokenizer import Tokenizer
 
@@ -55,7 +55,7 @@ def run(config: ImportConfig, workdir: Path) -> dict:
             model = dataclasses.replace(model, vocabulary_size=len(params["embedding"]))
         tokenizer = Tokenizer.load(aside / "tokenizer")
         # What it was trained on nobody here can tell, so a leaderboard says that its text is unchecked.
-        about = {"step": 0, "tokenizer": tokenizer.fingerprint, "learned": NOTHING_LEARNED | {"unchecked": True},
+        about = {"step": 0, "tokenizer": tokenizer.fingerprint, "provenance": Provenance(unchecked=True).to_json(),
                  "config": dataclasses.asdict(config) | {"model": dataclasses.asdict(model), "seed": 0, "fold": None}}
         made = Checkpoints(aside / "checkpoints", keep=1)
         made.save(0, {"params": params}, about, None)

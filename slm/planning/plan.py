@@ -223,7 +223,7 @@ def lower(recipe: PretrainConfig, topology: Topology) -> jax.stages.Lowered:
         batch = {name: jax.ShapeDtypeStruct(shape, np.float32 if name == "loss_mask" else np.int32, sharding=rows)
                  for name in ("inputs", "targets", "segments", "positions", "loss_mask")}
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            program = step.program(recipe.step, recipe.model, transformation, mesh)
+            program = step.compiled(recipe.step, recipe.model, transformation, mesh)
             return program.train.lower(program.abstract, batch)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from slm import checkpoint
 from slm.files import markdown_table
+from slm.tasks.benchmark import Provenance
 
 NOT_ADVICE = "Nothing that this model says is medical advice"
 
@@ -92,12 +93,12 @@ def _history(source: Path, about: dict[str, Any]) -> list[str]:
     """What the model was trained on, the last first, as far as its workdirs are still here."""
     config = about["config"]
     if config.get("job") == "sft":
-        learned = about.get("learned", {})
+        provenance = Provenance.of_checkpoint(about)
         sets = ", ".join(f"{own['name']} ({own['kind']})" for own in config["sets"])
-        line = f"Fine-tuned, {about['step']} steps on {sets}; protocol {learned.get('protocol', 'unknown')}"
-        if learned.get("jmed_llm"):
-            line += f", which learned training rows of JMED-LLM's {', '.join(learned['jmed_llm'])}"
-        base = Path(about.get("base", ""))
+        line = f"Fine-tuned, {about['step']} steps on {sets}; protocol {provenance.protocol}"
+        if tasks := provenance.seen_of("jmed_llm"):
+            line += f", trained on training rows of JMED-LLM's {', '.join(tasks)}"
+        base = Path(about["base"]["path"])
         earlier = _history(base, checkpoint.read_about(base)) if (base / "checkpoints").exists() else [
             f"before that: {base}, whose record is not here"]
         return [line + ".", *earlier]

@@ -31,7 +31,7 @@ def rows(folder: Path) -> list[tuple[str, str]]:
         made += [("", samples["samples"])]
     if tuned := results.get("sft"):
         made += [("fine-tuned", f"{len(tuned['runs'])} model{'s' * (len(tuned['runs']) > 1)}, protocol "
-                                f"{tuned['learned']['protocol']}, validation loss {tuned['validation_loss']:.3f}")]
+                                f"{tuned['provenance']['protocol']}, validation loss {tuned['validation_loss']:.3f}")]
         made += [("", own["workdir"]) for own in tuned["runs"]]
     if leaderboard := results.get("evaluate"):
         for task, line in leaderboard.items():

@@ -10,19 +10,18 @@ import itertools
 import json
 import re
 import string
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from slm.tasks import download
+from slm.tasks import download, exam
+from slm.tasks.benchmark import Benchmark, Protocol, Provenance
+from slm.tasks.exam import SECTIONS, YEAR_BEFORE_THE_FIRST, Question
 from slm.tasks.task import Item, Message, Task
 
 SYSTEM = "医師国家試験を解きます。"
-SECTIONS = "ABCDEF"
 SHOTS = 3  # the worked examples of its scripts/prompts/prompt.jsonl
 
-_YEAR_BEFORE_THE_FIRST = 1906  # exams are counted, one a year
 _CASE = re.compile(r"次の文を読み、(?:\d+[、,〜～~ー-](?P<last>\d+)|以下)の問いに答えよ")
 
 # What ends the message where a file is missing.
@@ -49,43 +48,6 @@ class IgakuQAConfig:
     shots: int = SHOTS
 
 
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """What an exam knows of a problem, beside its text.
-
-    Attributes:
-      problem_id: exam, section and number, as 112A1.
-      answer: letters, or one number. 112B30 has "a or d".
-      points: for the right answer; 0 where the ministry took the problem out.
-      text_only: no picture belongs to it.
-      choices: their letters; empty: the answer is a number.
-      kinki: letters of the forbidden choices, as in the file, where some are full-width; None: unknown.
-      human_accuracy: % of the students; None: unknown.
-      category: the branch of medicine.
-    """
-    problem_id: str
-    answer: tuple[str, ...]
-    points: int
-    text_only: bool
-    choices: str = "abcde"
-    kinki: str | None = None
-    human_accuracy: float | None = None
-    category: str = ""
-
-    @property
-    def year(self) -> int:
-        return _YEAR_BEFORE_THE_FIRST + int(self.problem_id[:3])
-
-    @property
-    def section(self) -> str:
-        """As its file is named: 112-A."""
-        return f"{self.problem_id[:3]}-{self.problem_id[3]}"
-
-    @property
-    def numeric(self) -> bool:
-        return not self.choices
-
-
 def folder(config: IgakuQAConfig) -> Path:
     """The checkout that the config names, or the one that is downloaded now."""
     return Path(config.data_dir) if config.data_dir else download.igakuqa(Path("runs", "products"))
@@ -109,7 +71,7 @@ def load(data_dir: Path, years: str = "all", text_only: bool = False, shots: int
     items, questions = [], {}
     for year in chosen:
         for section in SECTIONS:
-            for item, question in _section(data_dir / f"data/{year}/{year - _YEAR_BEFORE_THE_FIRST}-{section}.jsonl"):
+            for item, question in _section(data_dir / f"data/{year}/{year - YEAR_BEFORE_THE_FIRST}-{section}.jsonl"):
                 if question.text_only or not text_only:
                     items.append(item)
                     questions[item.id] = question
@@ -126,37 +88,6 @@ def load(data_dir: Path, years: str = "all", text_only: bool = False, shots: int
 def reply(item: Item) -> str:
     """The right answer as the worked examples have it: a,b. Of two that are both right, the first."""
     return ",".join(answer.partition(" or ")[0] for answer in item.answer)
-
-
-def read_answer(output: str) -> str:
-    """An output as the reference's scripts read it: full-width characters (kana too) made half-width, then lower case.
-
-    Nothing is stripped. Equals mojimoji.zen_to_han, which they use, on each character of the Basic Multilingual Plane.
-    """
-    return output.translate(_HALF_WIDTH).lower()
-
-
-def is_right(problem_id: str, prediction: str, answer: tuple[str, ...]) -> bool:
-    """As the reference scores: the letters between commas are the right ones, in any order.
-
-    Nothing is stripped or lower-cased here. Two problems accept more, as the ministry did.
-    """
-    letters = sorted(prediction.split(","))
-    accepted = {"116A71": [letters], "112B30": [["a"], ["d"]]}.get(problem_id, [])
-    return letters in (*accepted, sorted(answer))
-
-
-def _half_width() -> dict[int, str]:
-    single = [chr(code) for code in range(0xFF61, 0xFFA0)]
-    marked = [letter + mark for letter in single for mark in "ﾞﾟ"]  # half-width, the voicing mark follows its letter
-    kana = {unicodedata.normalize("NFKC", half): half for half in (*single, *marked)}
-    table = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)} | kana
-    table |= dict(zip("‘’”　￥゛゜", "`'\" ¥ﾞﾟ"))
-    left = "＂＇｀ヷヺ\u3099\u309a"  # as mojimoji does
-    return {ord(full): half for full, half in table.items() if len(full) == 1 and full not in left}
-
-
-_HALF_WIDTH = _half_width()
 
 
 def _asked(item: Item) -> str:
@@ -296,3 +227,38 @@ def _rows(path: Path, keys: Mapping[str, type]) -> Iterator[tuple[str, dict[str,
                 raise ValueError(f"{where}: {key} is {str(row[key])[:40]!r}, and should be "
                                  f"{'a list of strings' if kind is list else f'a {kind.__name__}'}")
         yield where, row
+
+
+class IgakuQA(Benchmark):
+    """The exams as a benchmark; a model that has seen a year is not asked its questions."""
+    name, settings_type, settings_default = "igakuqa", IgakuQAConfig, IgakuQAConfig()
+
+    def tasks(self, settings: IgakuQAConfig, provenance: Provenance, folds: Collection[int]) -> dict[str, Task]:
+        task, questions = _load(settings)
+        years = {str(question.year) for question in questions.values()} & {*provenance.seen_of(self.name)}
+        if years:
+            raise ValueError(f"the model was trained on the exams of {', '.join(sorted(years))}: leave these years out "
+                             "with --config.igakuqa.years")
+        return {self.name: task}
+
+    def training_tasks(self, settings: IgakuQAConfig, name: str, protocol: Protocol, fold: int | None,
+                       seed: int) -> list[Task]:
+        if not re.fullmatch(r"20\d\d", name):
+            raise ValueError(f"sets.{name} is of kind igakuqa: its name is one year, as 2018")
+        return [load(folder(settings), name)[0]]
+
+    def protocol(self, provenance: Provenance) -> str:
+        return "IgakuQA, number of answers told"
+
+    def report(self, settings: IgakuQAConfig, answers: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        """Marks of each year."""
+        questions = {name: question for name, question in _load(settings)[1].items() if name in answers}
+        report = exam.score(questions, answers)
+        return {"examination": report}, exam.markdown(report)
+
+    def prepare(self, settings: IgakuQAConfig) -> None:
+        folder(settings)
+
+
+def _load(settings: IgakuQAConfig) -> tuple[Task, dict[str, Question]]:
+    return load(folder(settings), settings.years, settings.text_only, settings.shots)

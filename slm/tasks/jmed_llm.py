@@ -9,13 +9,14 @@ CV  five folds of `all`, grouped by document: each row is scored by the model th
 
 import dataclasses
 import functools
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
-from slm.tasks import download, split, tables
+from slm.tasks import download, published, split, tables
+from slm.tasks.benchmark import Benchmark, Protocol, Provenance
 from slm.tasks.task import Item, Metric, Task, Tasks
 
-Protocol = Literal["P0", "P1", "P2", "CV"]
 FOLDS = 5
 
 
@@ -120,3 +121,37 @@ def _assignments(data_dir: Path) -> dict[str, list[split.Assignment]]:
     sets = {own: source.kind for source in SOURCES.values() for own in source.sets}
     return split.assign({own: [item.question for item in _read(data_dir, f"all/{own}.csv", kind)]
                          for own, kind in sets.items()}, scored_questions(data_dir, "P2"))
+
+
+class JmedLlm(Benchmark):
+    """The eight tasks as a benchmark; a cross-validation is scored on all rows of the tasks it was trained on."""
+    name, settings_type, settings_default, has_folds = "jmed_llm", JmedLlmConfig, JmedLlmConfig(), True
+
+    def tasks(self, settings: JmedLlmConfig, provenance: Provenance, folds: Collection[int]) -> dict[str, Task]:
+        if provenance.protocol != "CV":
+            return dict(test(folder(settings)))
+        tasks = {name: fold(folder(settings), name) for name in provenance.seen_of(self.name)}
+        return {name: dataclasses.replace(task, items=tuple(item for item in task.items if fold_of(item) in folds))
+                for name, task in tasks.items()}
+
+    def training(self, settings: JmedLlmConfig, task: Task, provenance: Provenance,
+                 fold: int | None = None) -> Sequence[Item]:
+        if provenance.protocol == "P0":
+            return ()
+        return training(folder(settings), task.name, provenance.protocol, fold).items
+
+    def training_tasks(self, settings: JmedLlmConfig, name: str, protocol: Protocol, fold: int | None,
+                       seed: int) -> list[Task]:
+        return [training(folder(settings), name, protocol, fold)]
+
+    def protocol(self, provenance: Provenance) -> str:
+        return provenance.protocol + " (training text unchecked)" * provenance.unchecked
+
+    def fold_of(self, item: Item) -> int:
+        return fold_of(item)
+
+    def published(self) -> dict[str, dict[str, dict[str, float]]]:
+        return published.rows()
+
+    def prepare(self, settings: JmedLlmConfig) -> None:
+        folder(settings)

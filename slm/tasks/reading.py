@@ -1,8 +1,12 @@
-"""What a model wrote → its answer, as JMED-LLM reads it (sociocom/JMED-LLM, src/utils.py), but nothing is executed."""
+"""Model output → answer, as the benchmarks' own code reads it, but nothing is executed.
+
+Choices and lists as JMED-LLM reads them (sociocom/JMED-LLM, src/utils.py), exams as IgakuQA (jungokasai/IgakuQA).
+"""
 
 import ast
 import json
 import re
+import unicodedata
 import warnings
 
 NONE = "None"  # a choice that could not be read; for kappa one more class, which sorts after F
@@ -55,3 +59,34 @@ def _term(node: ast.expr) -> list:
     if not isinstance(value, list):
         raise ValueError
     return value
+
+
+def read_exam_answer(output: str) -> str:
+    """An output as the reference's scripts read it: full-width characters (kana too) made half-width, then lower case.
+
+    Nothing is stripped. Equals mojimoji.zen_to_han, which they use, on each character of the Basic Multilingual Plane.
+    """
+    return output.translate(_HALF_WIDTH).lower()
+
+
+def is_right(problem_id: str, prediction: str, answer: tuple[str, ...]) -> bool:
+    """As the reference scores: the letters between commas are the right ones, in any order.
+
+    Nothing is stripped or lower-cased here. Two problems accept more, as the ministry did.
+    """
+    letters = sorted(prediction.split(","))
+    accepted = {"116A71": [letters], "112B30": [["a"], ["d"]]}.get(problem_id, [])
+    return letters in (*accepted, sorted(answer))
+
+
+def _half_width() -> dict[int, str]:
+    single = [chr(code) for code in range(0xFF61, 0xFFA0)]
+    marked = [letter + mark for letter in single for mark in "ﾞﾟ"]  # half-width, the voicing mark follows its letter
+    kana = {unicodedata.normalize("NFKC", half): half for half in (*single, *marked)}
+    table = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)} | kana
+    table |= dict(zip("‘’”　￥゛゜", "`'\" ¥ﾞﾟ"))
+    left = "＂＇｀ヷヺ\u3099\u309a"  # as mojimoji does
+    return {ord(full): half for full, half in table.items() if len(full) == 1 and full not in left}
+
+
+_HALF_WIDTH = _half_width()

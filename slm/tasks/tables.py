@@ -5,10 +5,13 @@ import csv
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from slm.tasks import split
+from slm.tasks.benchmark import Benchmark, Provenance
+from slm.tasks.kinds import KINDS
 from slm.tasks.task import Item, Message, Task
 
 _LONGEST_FIELD = 10_000_000  # characters
@@ -65,8 +68,7 @@ def task(name: str, kind: str, items: tuple[Item, ...], headline: str = "", lice
     Raises:
       ValueError: a headline that its kind does not have.
     """
-    metrics = {"choice": ("kappa", "linear_kappa", "accuracy"),
-               "extraction": ("exact_f1", "partial_f1", "partial_f1_reference")}[kind]
+    metrics = KINDS[kind].metrics
     headline = headline or metrics[0]
     if headline not in metrics:
         raise ValueError(f"the task {name} is of kind {kind} and has no {headline}: choose one of {', '.join(metrics)}")
@@ -143,3 +145,25 @@ def _entities(where: str, answer: str) -> tuple[str, ...]:
         raise ValueError(f"{where} has the answer {answer[:40]!r}, which is no Python list of strings: write "
                          "['first', 'second']")
     return tuple(value)
+
+
+class Tables(Benchmark):
+    """CSV files of your own; each may name another file to learn from."""
+    name = "tables"
+
+    def tasks(self, settings: tuple[TableConfig, ...], provenance: Provenance,
+              folds: Collection[int]) -> dict[str, Task]:
+        if not settings:
+            raise ValueError("benchmark=tables has no tables: name one, as configs/evaluate.py does")
+        return {table.name: task(table.name, table.kind, read(Path(table.file), table.kind, split.document),
+                                 table.headline) for table in settings}
+
+    def training(self, settings: tuple[TableConfig, ...], task: Task, provenance: Provenance,
+                 fold: int | None = None) -> Sequence[Item]:
+        table = next(table for table in settings if table.name == task.name)
+        items = read(Path(table.train_file), table.kind) if table.train_file else ()
+        scored = {item.question for item in task.items}
+        if shared := next((item for item in items if item.question in scored), None):
+            raise ValueError(f"{table.train_file} and {table.file} share questions, the first is {shared.id}: remove "
+                             "scored rows from the training file")
+        return items

@@ -1,25 +1,31 @@
-"""The thin loop that every training shares: restore → step → log late → evaluate → save."""
+"""The loop that pretraining and fine-tuning share: restore → step → log → validate → save."""
 
 import dataclasses
 import json
-import time
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from slm import config as configs
-from slm import distributed
+from slm import distributed, process, sharding
 from slm.checkpoint import Checkpoints
+from slm.data import loader
+from slm.model import decoder
+from slm.train import validation
+from slm.train.step import CompiledStep, TrainState
 from slm.train.telemetry import Telemetry, truncate_after
 
 VALIDATION_FILE = "validation.jsonl"
+_MOST_SKIPPED = 50  # steps in a row; then training has diverged
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """When to stop, look, save and speak; none of it changes what is learned, but `steps`."""
+    """When to stop, validate, checkpoint and log; only `steps` and `patience` change what is learned."""
     steps: int = 1000
     evaluate_every: int = 250
     save_every: int = 250
@@ -36,44 +42,110 @@ class LoopConfig:
                 raise ValueError(f"train.{name}={getattr(self, name)}: give at least 1")
 
 
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What `fit` trains, on what.
+
+    Attributes:
+      rows: {train, validation: {source: its rows of `seq_len` tokens}}.
+      mixture: {source: weight}; None reads every row once an epoch.
+      bytes_per_token: {validation source: UTF-8 bytes of text a token in the loss}.
+      learning_rate: by step.
+      about: what every checkpoint records: stream, tokenizer, config, of a fine-tuning its base and provenance.
+      params: to begin with; None: fresh ones. With LoRA, adapters are always fresh.
+      frozen: the base's parameters, of LoRA.
+      validation_rows: of each source, at validations on the way; 0: all. The last one always reads all.
+    """
+    compiled: CompiledStep
+    mesh: Mesh
+    rows: Mapping[str, Mapping[str, Any]]
+    mixture: Mapping[str, float] | None
+    bytes_per_token: Mapping[str, float]
+    learning_rate: Callable[[int], float]
+    about: Mapping[str, Any]
+    seed: int
+    batch_size: int
+    seq_len: int
+    flops_per_token: float
+    params: decoder.Params | None = None
+    frozen: decoder.Params | None = None
+    validation_rows: int = 0
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.seq_len
+
+    def initial(self) -> TrainState:
+        state = self.compiled.initial(jax.random.key(self.seed))
+        return state if self.params is None else {**state, "params": self.params}
+
+    def step(self, state: TrainState, batch: loader.Batch) -> tuple[TrainState, dict]:
+        return self.compiled.train(state, sharding.to_devices(batch, self.mesh), *self._frozen)
+
+    def validate(self, state: TrainState, last: bool) -> dict[str, Any]:
+        """{loss, bits_per_byte, bits_per_byte_by_source}; the last reads all rows."""
+        return validation.measure(
+            lambda batch: self.compiled.evaluate(
+                state["params"], sharding.to_devices(batch, self.mesh), *self._frozen),
+            self.rows["validation"], self.bytes_per_token, self.batch_size,
+            None if last else self.validation_rows or None, *self._share)
+
+    def batches(self, start: int):
+        """The batches from step `start` on, this process' share of each."""
+        return loader.iterate(loader.training(
+            self.rows["train"], self.batch_size, self.seed, self.mixture, *self._share), start)
+
+    @property
+    def _frozen(self) -> list[decoder.Params]:
+        return [] if self.frozen is None else [self.frozen]
+
+    @property
+    def _share(self) -> tuple[int, int]:
+        return sharding.share_of_process(self.mesh, self.batch_size)
+
+
 @dataclasses.dataclass
 class Outcome:
-    """What a run of the loop ends with."""
-    validations: list[dict]  # of the whole run, in order
-    metrics: list[dict]      # of every step of the whole run
-    seconds_to_first_step: float | None  # None: there was no step left to do
+    """What a training ends with.
+
+    Attributes:
+      steps: done; fewer than planned where it stopped early.
+      validations: of the whole run, in order.
+      metrics: of every step of the whole run.
+      seconds_to_first_step: since the process started; None: no step was left to do.
+    """
+    steps: int
+    validations: list[dict]
+    metrics: list[dict]
+    seconds_to_first_step: float | None
+
+    def speed(self, tokens_per_step: int) -> dict[str, float | None]:
+        """{tokens_per_second, train_seconds} of the steps whose time is known."""
+        # A process' first step compiles and is not timed; of a run that was moved, earlier metrics may be missing.
+        seconds = [tokens_per_step / line["tokens_per_second"] for line in self.metrics if line["tokens_per_second"]]
+        return {"tokens_per_second": len(seconds) * tokens_per_step / sum(seconds) if seconds else None,
+                "train_seconds": sum(seconds)}
 
 
-def run(config: LoopConfig, workdir: Path, *, initial: Callable[[], Any], abstract: Any,
-        step: Callable[[Any, Any], tuple[Any, dict]], batches: Callable[[int], Iterator[Any]],
-        learning_rate: Callable[[int], float], evaluate: Callable[[Any, bool], dict], about: Callable[[int], dict],
-        tokens_a_step: int, flops_a_token: float, started: float) -> Outcome:
+def fit(training: Training, config: LoopConfig, workdir: Path) -> Outcome:
     """Trains to `config.steps`, from the newest checkpoint of `workdir` if there is one.
 
-    Args:
-      initial: makes the state of step 0; `abstract` has its shapes.
-      step: (state, batch) → (state, metrics loss, grad_norm, skipped), jitted.
-      batches: the batches from a step on.
-      evaluate: (state, whether it is the last) → {loss, bits_per_byte, …}.
-      about: what a checkpoint of a step records beside the state.
-      started: `time.perf_counter()` when the process began its work.
-
-    Of several processes the first writes the files; each calls this with functions of all devices.
+    Of several processes the first writes the files; each calls this.
 
     Raises:
-      ValueError: the checkpoint was made with other data, tokenizer or model.
-      SystemExit: told to end (SIGTERM): saved, and the same command goes on.
+      ValueError: the checkpoint was made with other data, tokenizer, base or model.
+      RuntimeError: training has diverged.
+      SystemExit: SIGTERM arrived: the state is saved, and the same command resumes.
     """
     preemption = distributed.Preemption()  # first: what follows may take long
     try:
-        return _run(config, workdir, preemption, initial, abstract, step, batches, learning_rate, evaluate, about,
-                    tokens_a_step, flops_a_token, started)
+        with jax.set_mesh(training.mesh):
+            return _fit(training, config, workdir, preemption)
     finally:
         preemption.close()
 
 
-def _run(config, workdir, preemption, initial, abstract, step, batches, learning_rate, evaluate, about, tokens_a_step,
-         flops_a_token, started) -> Outcome:
+def _fit(training: Training, config: LoopConfig, workdir: Path, preemption: distributed.Preemption) -> Outcome:
     checkpoints = Checkpoints(config.checkpoints or workdir / "checkpoints", config.keep)
     start = checkpoints.latest() or 0
     if start > config.steps:
@@ -81,109 +153,129 @@ def _run(config, workdir, preemption, initial, abstract, step, batches, learning
                          "it, or choose another --workdir")
     first = distributed.is_first()
     if start:
-        _refuse_other(workdir, checkpoints.about(start), about(start))
+        _refuse_other(workdir, checkpoints.about(start), training.about)
         if first:
-            print(f"going on from step {start} of {workdir}", flush=True)
-        state = checkpoints.restore(start, abstract)
+            print(f"resuming from step {start} of {workdir}", flush=True)
+        state = checkpoints.restore(start, training.compiled.abstract)
     else:
-        state = initial()
-    if first:
-        workdir.mkdir(parents=True, exist_ok=True)
-    validations = _Validations(workdir / VALIDATION_FILE if first else None, start)
-    telemetry = Telemetry(workdir if first else None, start, config.steps, tokens_a_step, flops_a_token,
-                          config.peak_tflops, config.console_seconds, config.tensorboard)
-    first_step_seconds = None
+        state = training.initial()
+    validations = Validations(workdir / VALIDATION_FILE if first else None, start)
+    telemetry = Telemetry(workdir if first else None, start, config.steps, training.tokens_per_step,
+                          training.flops_per_token, config.peak_tflops, config.console_seconds, config.tensorboard)
+    reporter = _Reporter(telemetry, training.learning_rate)
+    seconds_to_first_step, number, preempted = None, start, False
     # An accelerator is kept busy by reading the metrics of step t once step t + 1 is on its way. A CPU computes
     # while it dispatches: there, reading late would only credit the time to the wrong step.
     late = jax.default_backend() != "cpu"
-    pending = None
 
-    def report(number: int, metrics: dict) -> None:
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        telemetry.step(number, values["loss"], float(learning_rate(number - 1)), values["grad_norm"],
-                       int(values["skipped"]))
+    def stops_early() -> bool:
+        return config.patience > 0 and bool(distributed.broadcast_from_first(validations.ended(config.patience)))
 
-
-    def stale() -> bool:
-        return config.patience > 0 and distributed.broadcast_from_first(validations.stale()) >= config.patience
-
-    ends = start if stale() else config.steps
-    for number, batch in zip(range(start + 1, ends + 1), batches(start)):
-        state, metrics = step(state, batch)
-        if number == start + 1:
+    last_step = start if stops_early() else config.steps
+    for number, batch in zip(range(start + 1, last_step + 1), training.batches(start)):
+        state, metrics = training.step(state, batch)
+        if seconds_to_first_step is None:
             jax.block_until_ready(metrics)
-            first_step_seconds = time.perf_counter() - started
+            seconds_to_first_step = process.seconds()
             if first:
-                print(f"first step after {first_step_seconds:.1f} s", flush=True)
-        if pending:
-            report(*pending)
-        pending = (number, metrics)
-        last = number == config.steps
-        to_evaluate = last or number % config.evaluate_every == 0
-        to_end = not last and preemption.reached(number)
-        to_save = last or to_end or number % config.save_every == 0
-        if to_evaluate or to_save or not late:
-            report(*pending)
-            pending = None
-            if to_end:  # at once: an evaluation may take longer than the time that is left
-                checkpoints.save(number, state, about(number), None)
-                checkpoints.wait()
-            if to_evaluate:
-                result = evaluate(state, last)
-                validations.add(number, result)
-                telemetry.evaluation(number, result)
-                last = last or stale()
-                to_save = to_save or last or config.patience > 0  # it may be the best
-            if to_save and not to_end:
-                checkpoints.save(number, state, about(number), validations.at(number))
-        if to_evaluate or to_save:
+                print(f"first step after {seconds_to_first_step:.1f} s", flush=True)
+        reporter.add(number, metrics)
+        last = number == last_step
+        preempted = not last and preemption.reached(number)
+        to_validate = last or number % config.evaluate_every == 0
+        to_save = last or preempted or number % config.save_every == 0
+        if to_validate or to_save or not late:
+            reporter.flush()
+        if preempted:  # at once: a validation may take longer than the time that is left
+            checkpoints.save(number, state, {"step": number, **training.about}, None)
+            checkpoints.wait()
+        if to_validate:
+            validations.add(number, training.validate(state, last), last)
+            if not last and stops_early():
+                last = True
+                if training.validation_rows:
+                    validations.add(number, training.validate(state, True), True)
+            telemetry.evaluation(number, validations.lines[-1])
+        if (to_save or last or (to_validate and config.patience)) and not preempted:  # it may be the best
+            checkpoints.save(number, state, {"step": number, **training.about}, validations.at(number))
+        if to_validate or to_save:
             telemetry.resume_clock()
-        if to_end or last:
+        if preempted or last:
             break
-    else:
-        to_end = False
     checkpoints.close()
     telemetry.close()
-    if to_end:
+    if preempted:
         if first:
-            print(f"told to end: saved step {number} of {config.steps}; the same command goes on", flush=True)
+            print(f"preempted: saved step {number} of {config.steps}; the same command resumes", flush=True)
         raise SystemExit(distributed.PREEMPTED)
-    # A run that was done before: all processes must agree to evaluate, and only the first has read what there is.
-    if start == config.steps and (distributed.processes() > 1 or not validations.lines):
-        result = evaluate(state, True)
+    # Finished before: all processes must agree to validate, and only the first has read the validations on disk.
+    if number == start and (distributed.processes() > 1 or not validations.lines):
+        result = training.validate(state, True)
         if not validations.lines:
-            validations.add(start, result)
-    return Outcome(validations.lines, telemetry.lines(), first_step_seconds)
+            validations.add(start, result, True)
+    return Outcome(number, validations.lines, telemetry.lines(), seconds_to_first_step)
 
 
-class _Validations:
-    """`validation.jsonl`, cut back to the step that training goes on from; without a path it is only remembered."""
+class _Reporter:
+    """Reads the metrics of a step once the next one is on its way, and notices divergence."""
+
+    def __init__(self, telemetry: Telemetry, learning_rate: Callable[[int], float]):
+        self._telemetry, self._learning_rate = telemetry, learning_rate
+        self._pending: tuple[int, dict] | None = None
+        self._skipped: int | None = None  # so far
+        self._in_a_row = 0
+
+    def add(self, number: int, metrics: dict) -> None:
+        self.flush()
+        self._pending = number, metrics
+
+    def flush(self) -> None:
+        if not self._pending:
+            return
+        number, metrics = self._pending
+        self._pending = None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        skipped = int(values["skipped"])
+        self._telemetry.step(number, values["loss"], float(self._learning_rate(number - 1)), values["grad_norm"],
+                             skipped)
+        self._in_a_row = self._in_a_row + 1 if self._skipped is not None and skipped > self._skipped else 0
+        self._skipped = skipped
+        if self._in_a_row >= _MOST_SKIPPED:
+            raise RuntimeError(f"{self._in_a_row} steps in a row were skipped up to step {number} (loss "
+                               f"{values['loss']:.4g}, gradient norm {values['grad_norm']:.4g}): training has "
+                               "diverged; lower the learning rates, or look at the data, and start again")
+
+
+class Validations:
+    """`validation.jsonl`, cut back to the step that training resumes from; without a path it is only remembered."""
 
     def __init__(self, path: Path | None, start: int):
         self._path = path
         self.lines = truncate_after(path, start) if path else []
 
-    def add(self, step: int, result: dict) -> None:
-        self.lines.append({"step": step, **result})
+    def add(self, step: int, result: dict, last: bool) -> None:
+        self.lines.append({"step": step, **result, **({"last": True} if last else {})})
         if self._path:
             with open(self._path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(self.lines[-1], ensure_ascii=False) + "\n")
 
-    def stale(self) -> int:
-        """How many validations there were since the one with the lowest loss."""
-        losses = [line["loss"] for line in self.lines]
-        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+    def ended(self, patience: int) -> bool:
+        """Whether training has stopped: so many validations since the lowest loss, or the last one is done."""
+        losses = [line["loss"] if math.isfinite(line["loss"]) else math.inf for line in self.lines
+                  if not line.get("last")]
+        stale = len(losses) - 1 - losses.index(min(losses)) if losses else 0
+        return stale >= patience
 
     def at(self, step: int) -> float | None:
         line = self.lines[-1] if self.lines else {}
         return line["bits_per_byte"] if line.get("step") == step else None
 
 
-def _refuse_other(workdir: Path, saved: dict, here: dict) -> None:
-    for name in ("stream", "tokenizer"):
-        if saved[name] != here[name]:
-            raise ValueError(f"the checkpoint in {workdir} was trained on {name} {saved[name]}, this run has "
-                             f"{here[name]}: choose another --workdir, or bring back the old data")
-    for name, (old, new) in configs.differences(saved["config"], here["config"]).items():
+def _refuse_other(workdir: Path, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    for name in ("stream", "tokenizer", "base"):
+        if saved.get(name) != current.get(name):
+            raise ValueError(f"the checkpoint in {workdir} was trained on {name} {saved.get(name)}, this run has "
+                             f"{current.get(name)}: choose another --workdir, or restore what it was trained on")
+    for name, (old, new) in configs.differences(saved["config"], current["config"]).items():
         raise ValueError(f"the checkpoint of {workdir} is of a run with {name}={old!r}, this one has {new!r}: give "
-                         "another --workdir and --config.train.checkpoints, or the old setting to go on")
+                         "another --workdir and --config.train.checkpoints, or the old setting to resume")

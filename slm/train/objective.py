@@ -1,4 +1,4 @@
-"""Cross entropy with z-loss as sums and counts, in chunks: the scores of all tokens never exist at once."""
+"""Cross entropy with z-loss as sums and counts, in chunks: the logits of all tokens never exist at the same time."""
 
 import functools
 
@@ -17,7 +17,7 @@ def sums(params: decoder.Params, config: ModelConfig, batch: dict, z_loss: float
     Args:
       batch: what `data.loader` gives: inputs, targets, segments, positions, weights, each [B, T].
       z_loss: weight of log² Z (PaLM), part of the objective only.
-      chunk: positions of each row whose scores are computed together.
+      chunk: positions of each row whose logits are computed together.
     """
     hidden, _ = decoder.hidden_states(params, config, batch["inputs"], batch["segments"], batch["positions"])
     objective, nll = cross_entropy(hidden, params["head"], batch["targets"], batch["loss_mask"], z_loss, chunk)
@@ -30,11 +30,11 @@ def cross_entropy(hidden_BTD, head_DV, targets_BT, loss_mask_BT, z_loss: float, 
     def part(hidden_BTD, head_DV, targets_BT, loss_mask_BT):
         head_DV = axes.all_gather(head_DV.astype(hidden_BTD.dtype), FSDP, 0)
 
-        def one_chunk(total, piece):
+        def add_chunk(total, piece):
             objective, nll, _ = _chunk(*piece, head_DV, z_loss)
             return (total[0] + objective, total[1] + nll), None
 
-        sums, _ = _scan(one_chunk, (jnp.float32(0), jnp.float32(0)), (hidden_BTD, targets_BT, loss_mask_BT), chunk)
+        sums, _ = _scan(add_chunk, (jnp.float32(0), jnp.float32(0)), (hidden_BTD, targets_BT, loss_mask_BT), chunk)
         return axes.psum(sums, BATCH)
     return axes.shard_map(part, _INPUTS, ((), ()))(hidden_BTD, head_DV, targets_BT, loss_mask_BT)
 
@@ -43,37 +43,37 @@ _INPUTS = ((BATCH, None, None), (FSDP, TENSOR), (BATCH, None), (BATCH, None))
 
 
 def _chunk(hidden_BCD, targets_BC, loss_mask_BC, head_DV, z_loss):
-    """Sums of a chunk, and (scores, log Z, which score is the target's); V is this device's part of the vocabulary."""
-    scores = jnp.einsum("BCD,DV->BCV", hidden_BCD, head_DV, preferred_element_type=jnp.float32)
-    largest = axes.pmax(jax.lax.stop_gradient(scores.max(-1)), TENSOR)
-    log_z = largest + jnp.log(axes.psum(jnp.exp(scores - largest[..., None]).sum(-1), TENSOR))
-    own = axes.axis_index(TENSOR) * head_DV.shape[1] + jnp.arange(head_DV.shape[1])
-    is_target = own == targets_BC[..., None]
+    """Sums of a chunk, and (logits, log Z, which logit is the target's); V is this device's part of the vocabulary."""
+    logits = jnp.einsum("BCD,DV->BCV", hidden_BCD, head_DV, preferred_element_type=jnp.float32)
+    largest = axes.pmax(jax.lax.stop_gradient(logits.max(-1)), TENSOR)
+    log_z = largest + jnp.log(axes.psum(jnp.exp(logits - largest[..., None]).sum(-1), TENSOR))
+    ids = axes.axis_index(TENSOR) * head_DV.shape[1] + jnp.arange(head_DV.shape[1])  # of this device's part
+    is_target = ids == targets_BC[..., None]
     if axes.are_set():  # another device may hold the target's
-        target = axes.psum(jnp.where(is_target, scores, 0).sum(-1), TENSOR)
+        target = axes.psum(jnp.where(is_target, logits, 0).sum(-1), TENSOR)
     else:  # the same, sooner
-        target = jnp.take_along_axis(scores, targets_BC[..., None], axis=-1)[..., 0]
+        target = jnp.take_along_axis(logits, targets_BC[..., None], axis=-1)[..., 0]
     nll = log_z - target
     objective = jnp.sum(loss_mask_BC * (nll + z_loss * jnp.square(log_z)))
-    return objective, jnp.sum(loss_mask_BC * nll), (scores, log_z, is_target)
+    return objective, jnp.sum(loss_mask_BC * nll), (logits, log_z, is_target)
 
 
 def _forward(hidden_BTD, head_DV, targets_BT, loss_mask_BT, z_loss, chunk):
-    """The gradients are known as soon as the scores are, so they are made here: nothing is computed twice."""
+    """Computes the gradients too: they need the logits, which are then not computed twice."""
     def part(hidden_BTD, head_DV, targets_BT, loss_mask_BT):
         head_DV = axes.all_gather(head_DV.astype(hidden_BTD.dtype), FSDP, 0)
 
-        def one_chunk(total, piece):
+        def add_chunk(total, piece):
             hidden_BCD, _, loss_mask_BC = piece
-            objective, nll, (scores, log_z, is_target) = _chunk(*piece, head_DV, z_loss)
-            share = jnp.exp(scores - log_z[..., None]) * (1 + 2 * z_loss * log_z)[..., None]
-            d_scores = (loss_mask_BC[..., None] * (share - is_target)).astype(hidden_BCD.dtype)
-            d_hidden = axes.psum(jnp.einsum("BCV,DV->BCD", d_scores, head_DV), TENSOR)
-            d_head = jnp.einsum("BCD,BCV->DV", hidden_BCD, d_scores, preferred_element_type=jnp.float32)
+            objective, nll, (logits, log_z, is_target) = _chunk(*piece, head_DV, z_loss)
+            share = jnp.exp(logits - log_z[..., None]) * (1 + 2 * z_loss * log_z)[..., None]
+            d_logits = (loss_mask_BC[..., None] * (share - is_target)).astype(hidden_BCD.dtype)
+            d_hidden = axes.psum(jnp.einsum("BCV,DV->BCD", d_logits, head_DV), TENSOR)
+            d_head = jnp.einsum("BCD,BCV->DV", hidden_BCD, d_logits, preferred_element_type=jnp.float32)
             return (total[0] + objective, total[1] + nll, total[2] + d_head), d_hidden
 
         zeros = (jnp.float32(0), jnp.float32(0), jnp.zeros(head_DV.shape, jnp.float32))
-        (objective, nll, d_head), d_hidden = _scan(one_chunk, zeros, (hidden_BTD, targets_BT, loss_mask_BT), chunk)
+        (objective, nll, d_head), d_hidden = _scan(add_chunk, zeros, (hidden_BTD, targets_BT, loss_mask_BT), chunk)
         # Once, not with each chunk.
         d_head = axes.psum_scatter(axes.psum(d_head.astype(hidden_BTD.dtype), DATA), FSDP, 0)
         return axes.psum(objective, BATCH), axes.psum(nll, BATCH), d_hidden, d_head
@@ -98,7 +98,7 @@ def _scan(function, start, arrays, chunk):
     B, T = arrays[1].shape
     chunk = min(chunk, T)
     if T % chunk:
-        raise ValueError(f"train.loss_chunk={chunk} does not divide the row length {T}: choose a divisor")
+        raise ValueError(f"step.loss_chunk={chunk} does not divide the {T} tokens of a row: choose a divisor")
     cut = [jnp.moveaxis(x.reshape(B, T // chunk, chunk, *x.shape[2:]), 1, 0) for x in arrays]
     total, pieces = jax.lax.scan(function, start, tuple(cut))
     return total, None if pieces is None else jnp.moveaxis(pieces, 0, 1).reshape(B, T, -1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from slm import distributed, process, sharding
+from slm import distributed, sharding
 from slm.corpus.sources import CorpusConfig
 from slm.data import loader, stream
 from slm.model import presets
@@ -16,8 +16,8 @@ from slm.model.presets import ModelConfig
 from slm.products import build
 from slm.sharding import MeshConfig
 from slm.tokenization.vocabulary import VocabularyConfig
-from slm.train import loop, optimizer, step, validation
-from slm.train.loop import LoopConfig
+from slm.train import loop, optimizer, step
+from slm.train.loop import LoopConfig, Training
 from slm.train.optimizer import OptimizerConfig
 from slm.train.step import StepConfig
 
@@ -56,16 +56,14 @@ class PretrainConfig:
         rows, model = self.rows, self.model
         if self.tokenizer.size != model.vocabulary_size:
             raise ValueError(f"tokenizer.size={self.tokenizer.size} and model.vocabulary_size={model.vocabulary_size} "
-                             "fight: set both to the same number")
+                             "conflict: set both to the same number")
         if rows.seq_len > model.context:
             raise ValueError(f"rows.seq_len={rows.seq_len} is longer than model.context={model.context}: shorten "
                              "the rows or raise the context")
         if rows.batch_size % self.step.grad_accum_steps:
             raise ValueError(f"rows.batch_size={rows.batch_size} is no multiple of step.grad_accum_steps="
                              f"{self.step.grad_accum_steps}: each part takes the same number of rows")
-        if rows.seq_len % min(self.step.loss_chunk, rows.seq_len):
-            raise ValueError(f"step.loss_chunk={self.step.loss_chunk} does not divide rows.seq_len="
-                             f"{rows.seq_len}: choose a divisor")
+        self.step.check_divides(rows.seq_len, "rows.seq_len")
 
 
 def prepare(config: PretrainConfig) -> Path:
@@ -111,35 +109,20 @@ def train(config: PretrainConfig, workdir: Path, stream_folder: Path) -> dict:
                     for source, tokens in sets[split].items()} for split in sets}
     mixture = _mixture(config.rows.mixture) or loader.weighted(config.corpus.weights, rows["train"])
     mesh = choose_mesh(config, jax.device_count())
-    share, shares = sharding.share_of_process(mesh, config.rows.batch_size)
     total_rows = config.train.steps * config.rows.batch_size
     if distributed.is_first():
-        print(_about_run(config, mesh, loader.epochs(rows["train"], total_rows, mixture), sets["train"]), flush=True)
+        print(_summary(config, mesh, loader.epochs(rows["train"], total_rows, mixture), sets["train"]), flush=True)
 
-    transformation = optimizer.build(config.optimizer, config.train.steps)
-    program = step.program(config.step, config.model, transformation, mesh)
-
-    def evaluate(state, limit: int | None) -> dict:
-        return validation.measure(
-            lambda batch: program.evaluate(state["params"], sharding.to_devices(batch, mesh)), rows["validation"],
-            {source: tokens.bytes / len(tokens) for source, tokens in sets["validation"].items()},
-            config.rows.batch_size, limit, share, shares)
-
-    with jax.set_mesh(mesh):
-        outcome = loop.run(
-            config.train, workdir, initial=lambda: program.initial(jax.random.key(config.seed)),
-            abstract=program.abstract,
-            step=lambda state, batch: program.train(state, sharding.to_devices(batch, mesh)),
-            batches=lambda start: loader.iterate(
-                loader.training(rows["train"], config.rows.batch_size, config.seed, mixture, share, shares), start),
-            learning_rate=optimizer.schedule(config.optimizer, config.train.steps, config.optimizer.learning_rate),
-            evaluate=lambda state, last: evaluate(state, None if last else config.rows.validation_rows or None),
-            about=lambda number: {"step": number, "next_row": number * config.rows.batch_size,
-                                  "stream": stream.fingerprint(stream_folder), "tokenizer": manifest["tokenizer"],
-                                  "config": dataclasses.asdict(config)},
-            tokens_a_step=config.rows.batch_size * config.rows.seq_len,
-            flops_a_token=presets.flops_per_token(config.model, config.rows.seq_len), started=process.STARTED)
-    return _result(config, outcome)
+    training = Training(
+        step.compiled(config.step, config.model, optimizer.build(config.optimizer, config.train.steps), mesh), mesh,
+        rows, mixture, {source: tokens.bytes / len(tokens) for source, tokens in sets["validation"].items()},
+        optimizer.schedule(config.optimizer, config.train.steps, config.optimizer.learning_rate),
+        about={"stream": stream.fingerprint(stream_folder), "tokenizer": manifest["tokenizer"],
+               "config": dataclasses.asdict(config)},
+        seed=config.seed, batch_size=config.rows.batch_size, seq_len=config.rows.seq_len,
+        flops_per_token=presets.flops_per_token(config.model, config.rows.seq_len),
+        validation_rows=config.rows.validation_rows)
+    return _result(config, training, loop.fit(training, config.train, workdir))
 
 
 def choose_mesh(config: PretrainConfig, devices: int, of: Sequence | None = None) -> Mesh:
@@ -149,17 +132,13 @@ def choose_mesh(config: PretrainConfig, devices: int, of: Sequence | None = None
     return sharding.make_mesh(shape, of)
 
 
-def _result(config: PretrainConfig, outcome: loop.Outcome) -> dict:
-    tokens_a_step = config.rows.batch_size * config.rows.seq_len
-    # Of a run that moved to another machine, the metrics of its earlier steps may be missing.
-    seconds = sum(tokens_a_step / line["tokens_per_second"] for line in outcome.metrics)
+def _result(config: PretrainConfig, training: Training, outcome: loop.Outcome) -> dict:
     recent = [line["loss"] for line in outcome.metrics[-100:]]
     first, last = outcome.validations[0], outcome.validations[-1]
     return {
-        "steps": config.train.steps, "tokens": config.train.steps * tokens_a_step,
-        "parameters": presets.parameter_count(config.model),
-        "tokens_per_second": len(outcome.metrics) * tokens_a_step / seconds if seconds else None,
-        "train_seconds": seconds, "train_loss": sum(recent) / len(recent) if recent else None,
+        "steps": outcome.steps, "tokens": outcome.steps * training.tokens_per_step,
+        "parameters": presets.parameter_count(config.model), **outcome.speed(training.tokens_per_step),
+        "train_loss": sum(recent) / len(recent) if recent else None,
         "validation_loss": last["loss"], "validation_bits_per_byte": last["bits_per_byte"],
         "validation_bits_per_byte_by_source": last["bits_per_byte_by_source"],
         "first_validation_bits_per_byte": first["bits_per_byte"],
@@ -176,7 +155,7 @@ def _mixture(text: str) -> dict[str, float] | None:
         raise ValueError(f"rows.mixture={text!r}: expected SOURCE=WEIGHT[,SOURCE=WEIGHT…]") from None
 
 
-def _about_run(config: PretrainConfig, mesh: Mesh, epochs: dict[str, float], sets: dict) -> str:
+def _summary(config: PretrainConfig, mesh: Mesh, epochs: dict[str, float], sets: dict) -> str:
     model, rows = config.model, config.rows
     lines = [f"{model.preset}: {presets.parameter_count(model):,} parameters, "
              f"{presets.flops_per_token(model, rows.seq_len):.3g} FLOPs a token; {config.train.steps} steps of "

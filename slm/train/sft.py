@@ -2,53 +2,49 @@
 
 import dataclasses
 import hashlib
-import json
 import math
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
-from slm import checkpoint, distributed, process, sharding
+from slm import benchmarks, checkpoint, distributed, files, sharding
+from slm import workdir as workdirs
+from slm.benchmarks import REGISTRY
 from slm.checkpoint import Checkpoints
 from slm.data import conversations, loader, sets
 from slm.data.conversations import Packed
-from slm.data.sets import Benchmarks, Entry, SetConfig
+from slm.data.sets import Access, Entry, SetConfig
 from slm.model import decoder, lora, presets
 from slm.model.lora import LoraConfig
 from slm.model.presets import ModelConfig
 from slm.products.store import PRODUCTS
 from slm.sharding import MeshConfig
-from slm.tasks import igakuqa, jmed_llm
-from slm.tasks.igakuqa import IgakuQAConfig
-from slm.tasks.jmed_llm import FOLDS, JmedLlmConfig
-from slm.tasks.trained import NOTHING_LEARNED, folder_of
+from slm.tasks.benchmark import Protocol, Provenance
+from slm.tasks.jmed_llm import FOLDS
 from slm.text.tokenizer import Tokenizer
-from slm.train import loop, optimizer, step, validation
-from slm.train.loop import LoopConfig
+from slm.train import loop, optimizer, step
+from slm.train.loop import LoopConfig, Training
 from slm.train.optimizer import OptimizerConfig
 from slm.train.step import StepConfig
 
-RESULT_FILE = "result.json"
-FILES_OF_TEXT = ("messages", "alpaca", "choice", "extraction")
+BASE_FILE = "base.json"
+TEXT_KINDS = ("messages", "alpaca", "choice", "extraction")  # sets that may hold documents of a benchmark
 Split = dict[str, dict[str, Packed]]  # {train, validation: {set: its rows}}
 
 
 @dataclasses.dataclass(frozen=True)
-class SftConfig:
+class SftConfig(benchmarks.Settings):
     """All that a fine-tuning runs with."""
     job: str = "sft"
     variant: str = "sample"
-    checkpoint: str = ""  # the workdir of a training; empty: the newest under runs/
+    checkpoint: str = ""  # a training, as every job takes it; empty: the newest under runs/
     seed: int = 0
     seeds: int = 1  # models to make: of seed, seed + 1, …
     sets: tuple[SetConfig, ...] = (SetConfig("sample", "sample"),)
-    protocol: Literal["P1", "P2", "CV"] = "P2"  # which rows of JMED-LLM may be learned from
-    jmed_llm: JmedLlmConfig = JmedLlmConfig()
-    igakuqa: IgakuQAConfig = IgakuQAConfig()
+    protocol: Protocol = "P2"  # which rows of JMED-LLM may be learned from
     validation_share: float = 0.05  # of conversations, whole documents
     seq_len: int = 0  # tokens; 0: the model's context
     batch_size: int = 4
@@ -63,9 +59,11 @@ class SftConfig:
         for name in ("seeds", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
-        names = [own.name for own in self.sets]
+        if self.protocol == "P0":
+            raise ValueError("protocol=P0 is that of a model trained on nothing of the benchmark: choose P1, P2 or CV")
+        names = [part.name for part in self.sets]
         if len(set(names)) < len(names):
-            raise ValueError(f"two of the sets have one name ({', '.join(names)}): give each a name of its own")
+            raise ValueError(f"two of the sets have the same name ({', '.join(names)}): give each a different one")
         if not self.sets:
             raise ValueError("there are no sets to learn from: name one, as configs/sft.py does")
         if not 0 < self.validation_share < 1 or self.epochs < 0 or self.seq_len < 0:
@@ -73,178 +71,216 @@ class SftConfig:
                              f"{self.seq_len}: give a share between 0 and 1, and at least 0 of the others")
 
 
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """The checkpoint that a fine-tuning begins with, pinned when it first starts."""
+    path: Path
+    step: int
+    hash: str
+    model: ModelConfig
+    pin_file: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return {"path": str(self.path), "step": self.step, "hash": self.hash}
+
+    def pin(self) -> None:
+        if not self.pin_file.exists():
+            files.write_json(self.pin_file, self.record)
+
+
 def prepare(config: SftConfig) -> Path:
     """What several processes read: the benchmarks, which are downloaded once."""
-    kinds = {own.kind for own in config.sets}
-    if "jmed_llm" in kinds:
-        jmed_llm.folder(config.jmed_llm)
-    if "igakuqa" in kinds:
-        igakuqa.folder(config.igakuqa)
+    for name in {part.kind for part in config.sets} & {*REGISTRY}:
+        REGISTRY[name].prepare(benchmarks.settings_of(config, name))
     return PRODUCTS
 
 
 def run(config: SftConfig, workdir: Path) -> dict:
     """Trains every seed (of CV: of every fold), each in its own folder; returns what `result.json` holds.
 
-    A model that is done is kept, so that the same command goes on.
+    A model that is finished is kept, so that the same command resumes.
     """
-    started = process.STARTED
-    source = Path(config.checkpoint) if config.checkpoint else checkpoint.newest(Path("runs"))
-    model = checkpoint.read_model(source)
-    length = config.seq_len or model.context
-    if length > model.context:
-        raise ValueError(f"seq_len={length} is longer than the context of {source}, {model.context}: shorten it")
-    learned = _learned(config, source)
+    base = _find_base(config, workdir / BASE_FILE)
+    seq_len = config.seq_len or base.model.context
+    if seq_len > base.model.context:
+        raise ValueError(f"seq_len={seq_len} is longer than the context of {base.path}, {base.model.context}: shorten "
+                         "it")
+    config.step.check_divides(seq_len, "seq_len" if config.seq_len else "the model's context")
+    provenance = _provenance(config, base)
     runs = []
     for fold in range(FOLDS) if config.protocol == "CV" else [None]:
-        packed = pack(config, source, fold, length)
+        packed = pack(config, base.path, fold, seq_len)
         for seed in range(config.seed, config.seed + config.seeds):
-            folder = folder_of(workdir, seed, fold)
-            if (folder / RESULT_FILE).exists():
-                _refuse_other(folder, source, packed, learned)
-                runs.append(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8")))
-                continue
-            runs.append(_train(config, source, model, packed, length, folder, seed, fold, learned, started))
-            started = time.perf_counter()
-    losses = [own["validation_loss"] for own in runs]
+            runs.append(_finished(config, base, packed, workdirs.model_folder(workdir, seed, fold), provenance)
+                        or _train(config, base, packed, seq_len, workdirs.model_folder(workdir, seed, fold), seed, fold,
+                                  provenance))
+    losses = [result["validation_loss"] for result in runs]
     if distributed.is_first():
         print(f"validation loss {sum(losses) / len(losses):.4f}; "
               f"try python -m slm.main --config=configs/evaluate.py --config.checkpoint={workdir}")
-    return {"checkpoint": str(source), "learned": learned, "validation_loss": sum(losses) / len(losses),
-            "train_seconds": sum(own["train_seconds"] for own in runs), "runs": runs}
+    return {"checkpoint": str(base.path), "provenance": provenance.to_json(),
+            "validation_loss": sum(losses) / len(losses),
+            "train_seconds": sum(result["train_seconds"] for result in runs), "runs": runs}
 
 
-def _refuse_other(folder: Path, source: Path, rows: Split, learned: dict) -> None:
-    """Raises a `ValueError` where a model that is done was made from something else."""
-    there = checkpoint.read_about(folder)
-    for name, here in (("base", str(source)), ("learned", learned), ("stream", _fingerprint(rows["train"]))):
-        if there.get(name) != here:
-            raise ValueError(f"{folder} holds a model whose {name} is {there.get(name)}, this run has {here}: give "
+def _find_base(config: SftConfig, pin_file: Path) -> Base:
+    """The base of this run; one that was interrupted keeps the step it began with, whatever was trained since.
+
+    Raises:
+      ValueError: the workdir's models begin with another base, or theirs is gone.
+    """
+    pinned, folder = files.read_json(pin_file) if pin_file.exists() else None, pin_file.parent
+    source, number = checkpoint.resolve(config.checkpoint or (pinned or {}).get("path", ""))
+    if pinned and pinned["path"] != str(source):
+        raise ValueError(f"{folder} holds models that begin with {pinned['path']}, this run has checkpoint={source}: "
+                         "give another --workdir, or the old checkpoint to resume")
+    number = pinned["step"] if pinned else checkpoint.read_about(source, number)["step"]
+    base = Base(source, number, checkpoint.content_hash(source, number), checkpoint.read_model(source), pin_file)
+    if pinned and pinned["hash"] != base.hash:
+        raise ValueError(f"{folder} holds models that begin with step {number} of {source} as {pinned['hash']}, which "
+                         f"is now {base.hash}: give another --workdir, or bring back the old checkpoint")
+    return base
+
+
+def _finished(config: SftConfig, base: Base, packed: Split, folder: Path, provenance: Provenance) -> dict | None:
+    """The result of a model that is finished; None where there is more to train.
+
+    Raises:
+      ValueError: it was made from something else.
+    """
+    result = workdirs.read_result(folder)
+    if result is None:
+        return None
+    about = checkpoint.read_about(folder)
+    for name, current in (("base", base.record), ("provenance", provenance.to_json()),
+                          ("stream", _fingerprint(packed["train"]))):
+        if about.get(name) != current:
+            raise ValueError(f"{folder} holds a model whose {name} is {about.get(name)}, this run has {current}: give "
                              "another --workdir, or bring back what it was made from")
+    planned = _steps(config, packed["train"])
+    if planned < result["planned_steps"]:
+        raise ValueError(f"{folder} has been trained for {result['planned_steps']} steps, more than the {planned} "
+                         "asked for: raise train.steps, or choose another --workdir")
+    return result if planned == result["planned_steps"] else None
 
 
-def _learned(config: SftConfig, source: Path) -> dict:
-    """What of the benchmarks the models will have learned from, that of the model they begin with included.
+def _provenance(config: SftConfig, base: Base) -> Provenance:
+    """What of the benchmarks the models will have seen, including what the base has seen.
 
     Raises:
       ValueError: the two do not make one protocol.
     """
-    earlier = checkpoint.read_about(source).get("learned", NOTHING_LEARNED)
-    names = {kind: sorted({own.name for own in config.sets if own.kind == kind} | {*earlier[kind]})
-             for kind in ("jmed_llm", "igakuqa")}
-    if not any(own.kind == "jmed_llm" for own in config.sets) and config.protocol != "P1":
-        protocol = earlier["protocol"]
-    elif earlier["protocol"] in ("P0", config.protocol) or (earlier["protocol"], config.protocol) == ("P2", "P1"):
+    earlier = Provenance.of_checkpoint(checkpoint.read_about(base.path, base.step))
+    seen = {name: tuple(sorted({part.name for part in config.sets if part.kind == name} | {*earlier.seen_of(name)}))
+            for name in REGISTRY if REGISTRY[name].settings_type}
+    if not any(part.kind == "jmed_llm" for part in config.sets) and config.protocol != "P1":
+        protocol = earlier.protocol
+    elif earlier.protocol in ("P0", config.protocol) or (earlier.protocol, config.protocol) == ("P2", "P1"):
         protocol = config.protocol
     else:
-        raise ValueError(f"{source} learned from JMED-LLM under {earlier['protocol']}, this run has protocol="
-                         f"{config.protocol}: begin with a model that did not, or set protocol=P1, if that is true")
-    if earlier["protocol"] == "CV":
-        raise ValueError(f"{source} is a fold of a cross-validation, which is scored by what it has not seen: begin "
+        raise ValueError(f"{base.path} was trained on JMED-LLM under {earlier.protocol}, this run has protocol="
+                         f"{config.protocol}: begin with a model that was not, or set protocol=P1, if that is true")
+    if earlier.protocol == "CV":
+        raise ValueError(f"{base.path} is a fold of a cross-validation, which is scored by what it has not seen: begin "
                          "with another model")
-    # Text of others may hold the benchmark's documents, which only a copy of the benchmark can tell.
-    unchecked = earlier["unchecked"] or (protocol != "P1" and not _scored(config)
-                                         and any(own.kind in FILES_OF_TEXT for own in config.sets))
-    # What every one of the trainings held out: the hash of a document decides, so the smallest share is in all of them.
-    share = min(earlier["held_out"], config.validation_share)
-    return {"protocol": protocol, **names, "unchecked": unchecked, "held_out": share}
+    # Your own text may hold the benchmark's documents, which only a copy of the benchmark can show.
+    unchecked = earlier.unchecked or (protocol != "P1" and not _has_benchmark(config)
+                                      and any(part.kind in TEXT_KINDS for part in config.sets))
+    # The hash of a document decides whether it is held out, so the smallest share is in those of all trainings.
+    return Provenance(protocol, {name: names for name, names in seen.items() if names}, unchecked,
+                      min(earlier.held_out, config.validation_share))
 
 
-def _scored(config: SftConfig) -> bool:
-    """Whether a copy of JMED-LLM is at hand, to look for its documents."""
-    return bool(config.jmed_llm.data_dir) or any(own.kind == "jmed_llm" for own in config.sets)
+def _has_benchmark(config: SftConfig) -> bool:
+    """Whether a copy of JMED-LLM is available, to look for its documents."""
+    settings = benchmarks.settings_of(config, "jmed_llm")
+    return bool(settings.data_dir) or any(part.kind == "jmed_llm" for part in config.sets)
 
 
-def pack(config: SftConfig, source: Path, fold: int | None, length: int) -> Split:
+def pack(config: SftConfig, source: Path, fold: int | None, seq_len: int) -> Split:
     """The sets as packed rows.
 
     Raises:
       ValueError: a test document among them, or nothing left to train or to validate on.
     """
     tokenizer = Tokenizer.load(source / "tokenizer")
-    benchmarks = Benchmarks(config.jmed_llm, config.igakuqa, config.protocol, fold)
+    settings = {name: benchmarks.settings_of(config, name) for name in REGISTRY if REGISTRY[name].settings_type}
+    access = Access(**settings, protocol=config.protocol, fold=fold)
     packed: Split = {"train": {}, "validation": {}}
-    for own in config.sets:
-        entries = sets.read(own, benchmarks, config.seed)
-        if _scored(config):
-            sets.refuse_leaks(entries, benchmarks)
-        parts: dict[str, list[Entry]] = {"train": [], "validation": []}
+    for part in config.sets:
+        entries = sets.read(part, access, config.seed)
+        if _has_benchmark(config):
+            sets.refuse_leaks(entries, access)
+        splits: dict[str, list[Entry]] = {"train": [], "validation": []}
         for entry in entries:
             held_out = conversations.is_held_out(entry.group, config.validation_share)
-            parts["validation" if held_out else "train"].append(entry)
-        if not parts["train"]:
-            raise ValueError(f"all {len(entries)} conversations of sets.{own.name} are held out: give more of them, or "
-                             f"less than validation_share={config.validation_share}")
-        for split, part in parts.items():
-            if part:
-                packed[split][own.name] = Packed(((entry.place, entry.messages) for entry in part), tokenizer, length)
+            splits["validation" if held_out else "train"].append(entry)
+        if not splits["train"]:
+            raise ValueError(f"all {len(entries)} conversations of sets.{part.name} are held out: give more of them, "
+                             f"or less than validation_share={config.validation_share}")
+        for split, of_split in splits.items():
+            if of_split:
+                packed[split][part.name] = Packed(
+                    ((entry.location, entry.messages) for entry in of_split), tokenizer, seq_len)
     if not packed["validation"]:
         raise ValueError(f"validation_share={config.validation_share} holds out no conversation of so few: raise it")
     return packed
 
 
-def _train(config: SftConfig, source: Path, model: ModelConfig, rows: Split, length: int, folder: Path, seed: int,
-           fold: int | None, learned: dict, started: float) -> dict:
+def _steps(config: SftConfig, rows: Mapping[str, Packed]) -> int:
+    weights = {part.name: part.weight for part in config.sets}
+    rows_per_epoch = sum(weights[name] * len(packed) for name, packed in rows.items())
+    return max(1, round(config.epochs * rows_per_epoch / config.batch_size)) if config.epochs else config.train.steps
+
+
+def _train(config: SftConfig, base: Base, rows: Split, seq_len: int, folder: Path, seed: int, fold: int | None,
+           provenance: Provenance) -> dict:
     """Trains one model in `folder`/training, and leaves it, whole and merged, in `folder`/checkpoints."""
-    weights = {own.name: own.weight for own in config.sets}
-    rows_an_epoch = sum(weights[name] * len(own) for name, own in rows["train"].items())
-    steps = max(1, round(config.epochs * rows_an_epoch / config.batch_size)) if config.epochs else config.train.steps
-    place = config.train.checkpoints and "/".join((config.train.checkpoints, *folder.parts[-2:]))  # each model's own
-    plan = dataclasses.replace(config.train, steps=steps, checkpoints=place)
+    model, steps = base.model, _steps(config, rows["train"])
+    location = config.train.checkpoints and "/".join((config.train.checkpoints, *folder.parts[-2:]))  # of each model
+    plan = dataclasses.replace(config.train, steps=steps, checkpoints=location)
     shape = sharding.mesh_shape(config.mesh, jax.device_count(), model)
     sharding.check_divisible(config.batch_size, config.step.grad_accum_steps, shape, "batch_size")
     mesh = sharding.make_mesh(shape)
-    share, shares = sharding.share_of_process(mesh, config.batch_size)
     if distributed.is_first():
-        print(_about_run(config, model, rows, steps, folder), flush=True)
-        shutil.copytree(source / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
-    program = step.program(config.step, model, optimizer.build(config.optimizer, steps), mesh, config.lora)
-    base = _base(source, model, mesh)
-    frozen = [base] if config.lora.rank else []
-    about = {"tokenizer": checkpoint.read_about(source)["tokenizer"], "stream": _fingerprint(rows["train"]),
-             "base": str(source), "learned": learned, "config": dataclasses.asdict(config) | {
+        base.pin()
+        print(_summary(config, model, rows, steps, folder), flush=True)
+        shutil.copytree(base.path / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    params = _read_base(base, mesh)
+    about = {"tokenizer": checkpoint.read_about(base.path, base.step)["tokenizer"],
+             "stream": _fingerprint(rows["train"]), "base": base.record, "provenance": provenance.to_json(),
+             "config": dataclasses.asdict(config) | {
                  "model": dataclasses.asdict(model), "seed": seed, "fold": fold}}
-
-    def initial():
-        state = program.initial(jax.random.key(seed))
-        return state if frozen else state | {"params": base}
-
-    def evaluate(state, last: bool) -> dict:
-        return validation.measure(
-            lambda batch: program.evaluate(state["params"], sharding.to_devices(batch, mesh), *frozen),
-            rows["validation"], {name: own.bytes / own.learned for name, own in rows["validation"].items()},
-            config.batch_size, None, share, shares)
-
+    training = Training(
+        step.compiled(config.step, model, optimizer.build(config.optimizer, steps), mesh, config.lora), mesh, rows,
+        loader.weighted({part.name: part.weight for part in config.sets}, rows["train"]),
+        {name: packed.bytes / packed.learned for name, packed in rows["validation"].items()},
+        optimizer.schedule(config.optimizer, steps, config.optimizer.learning_rate), about, seed, config.batch_size,
+        seq_len, presets.flops_per_token(model, seq_len), params=None if config.lora.rank else params,
+        frozen=params if config.lora.rank else None)
+    outcome = loop.fit(training, plan, folder / "training")
     with jax.set_mesh(mesh):
-        outcome = loop.run(
-            plan, folder / "training", initial=initial, abstract=program.abstract,
-            step=lambda state, batch: program.train(state, sharding.to_devices(batch, mesh), *frozen),
-            batches=lambda start: loader.iterate(loader.training(
-                rows["train"], config.batch_size, seed, loader.weighted(weights, rows["train"]), share, shares), start),
-            learning_rate=optimizer.schedule(config.optimizer, steps, config.optimizer.learning_rate),
-            evaluate=evaluate, about=lambda number: {"step": number, "next_row": number * config.batch_size, **about},
-            tokens_a_step=config.batch_size * length, flops_a_token=presets.flops_per_token(model, length),
-            started=started)
-        number, params = _chosen(plan, folder / "training", program.abstract)
-        if frozen:
-            params = jax.jit(lambda base, own: lora.merge(base, own, config.lora))(base, params)
-        made = Checkpoints(folder / "checkpoints", keep=1)
-        made.save(number, {"params": params}, {"step": number, **about}, None)
-        made.close()
+        number, params = _chosen(plan, folder / "training", training.compiled.abstract)
+        if training.frozen is not None:
+            params = jax.jit(lambda frozen, adapters: lora.merge(frozen, adapters, config.lora))(
+                training.frozen, params)
+        checkpoints = Checkpoints(folder / "checkpoints", keep=1)
+        checkpoints.save(number, {"params": params}, {"step": number, **about}, None)
+        checkpoints.close()
     if not distributed.is_first():  # it has no record of earlier validations
         return {"validation_loss": math.nan, "train_seconds": math.nan}
-    result = _result(rows["train"], outcome, number, config.batch_size * length) | {
+    result = _result(rows["train"], outcome, number, training.tokens_per_step) | {
         "workdir": str(folder), "seed": seed, "fold": fold, "planned_steps": steps}
-    aside = (folder / RESULT_FILE).with_suffix(".writing")
-    aside.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    aside.rename(folder / RESULT_FILE)
+    workdirs.write_result(folder, result)
     return result
 
 
-def _base(source: Path, model: ModelConfig, mesh) -> decoder.Params:
-    shapes = jax.eval_shape(lambda key: decoder.initialize(model, key), jax.random.key(0))
-    return checkpoint.read_params(source, None, jax.tree.map(
-        lambda x, own: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own), shapes, step.model_shardings(model, mesh)))
+def _read_base(base: Base, mesh: jax.sharding.Mesh) -> decoder.Params:
+    shapes = jax.eval_shape(lambda key: decoder.initialize(base.model, key), jax.random.key(0))
+    return checkpoint.read_params(base.path, base.step, jax.tree.map(
+        lambda x, spec: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=spec), shapes,
+        step.model_shardings(base.model, mesh)))
 
 
 def _chosen(config: LoopConfig, folder: Path, abstract: Any) -> tuple[int, decoder.Params]:
@@ -256,29 +292,29 @@ def _chosen(config: LoopConfig, folder: Path, abstract: Any) -> tuple[int, decod
     return number, params
 
 
-def _result(rows: Mapping[str, Packed], outcome: loop.Outcome, number: int, tokens_a_step: int) -> dict:
+def _result(rows: Mapping[str, Packed], outcome: loop.Outcome, number: int, tokens_per_step: int) -> dict:
     chosen = next(line for line in outcome.validations if line["step"] == number)
     return {"steps": number, "validation_loss": chosen["loss"],
             "validation_bits_per_byte_by_source": chosen["bits_per_byte_by_source"],
             "first_validation_loss": outcome.validations[0]["loss"],
-            "train_seconds": sum(tokens_a_step / line["tokens_per_second"] for line in outcome.metrics),
-            "conversations": {name: own.conversations for name, own in rows.items()},
-            "cut_conversations": {name: own.cut for name, own in rows.items() if own.cut}}
+            "train_seconds": outcome.speed(tokens_per_step)["train_seconds"],
+            "conversations": {name: packed.conversations for name, packed in rows.items()},
+            "cut_conversations": {name: packed.cut for name, packed in rows.items() if packed.cut}}
 
 
 def _fingerprint(rows: Mapping[str, Packed]) -> str:
     digest = hashlib.sha256()
-    for name, own in sorted(rows.items()):
-        digest.update(name.encode() + b"\0" + own.digest())
+    for name, packed in sorted(rows.items()):
+        digest.update(name.encode() + b"\0" + packed.digest())
     return digest.hexdigest()[:16]
 
 
-def _about_run(config: SftConfig, model: ModelConfig, rows: Split, steps: int, folder: Path) -> str:
+def _summary(config: SftConfig, model: ModelConfig, rows: Split, steps: int, folder: Path) -> str:
     lines = [f"{folder}: {presets.parameter_count(model):,} parameters"
              + (f", LoRA of rank {config.lora.rank}" if config.lora.rank else "")
              + f"; {steps} steps of {config.batch_size} rows"]
-    for name, own in rows["train"].items():
+    for name, packed in rows["train"].items():
         held_out = rows["validation"].get(name)
-        lines.append(f"  {name}: {own.conversations:,} conversations, {own.tokens:,} tokens ({own.learned:,} learned), "
-                     f"{own.cut} cut to fit, {held_out.conversations if held_out else 0} held out")
+        lines.append(f"  {name}: {packed.conversations:,} conversations, {packed.tokens:,} tokens ({packed.learned:,} "
+                     f"in the loss), {packed.cut} cut to fit, {held_out.conversations if held_out else 0} held out")
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +16,25 @@ from slm.model.lora import LoraConfig
 from slm.model.presets import ModelConfig
 from slm.train import objective
 
-State = dict[str, Any]
-
-# The compiler would cut products that wait for a gather into loops of small ones, and keep all their pieces.
+# The compiler would split matrix products that wait for a gather into loops of small ones, and keep all their pieces.
 _TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
-_NORM_MEMORY = 0.98  # of the running gradient norm that a spike is measured against
+_EMA_DECAY = 0.98  # of the gradient norm's average, which a spike is measured against
+
+
+class TrainState(TypedDict):
+    """What a step changes; of LoRA, `params` are the adapters."""
+    params: decoder.Params
+    optimizer: Any
+    step: jax.Array
+    grad_norm_ema: jax.Array
+    skipped: jax.Array  # steps so far
 
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
     """How one optimizer step is computed."""
     z_loss: float = 1e-4
-    loss_chunk: int = 64  # positions of a row whose scores exist at the same time
+    loss_chunk: int = 64  # positions of a row whose logits exist at the same time
     grad_accum_steps: int = 1  # parts of a batch whose gradients are summed
     # A step is skipped when its gradient norm is this many times the running one, or not finite. 0: never for size.
     spike_factor: float = 20.0
@@ -38,19 +45,24 @@ class StepConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"step.{name}={getattr(self, name)}: give at least 1")
 
+    def check_divides(self, seq_len: int, setting: str) -> None:
+        """Raises a `ValueError` unless rows can be cut into chunks of the loss."""
+        if seq_len % min(self.loss_chunk, seq_len):
+            raise ValueError(f"step.loss_chunk={self.loss_chunk} does not divide {setting}={seq_len}: choose a divisor")
+
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class CompiledStep:
     """What a training runs, compiled for a mesh; call its functions where the mesh is set (`jax.set_mesh`)."""
-    abstract: State  # the shapes of the state, with their shardings
-    initial: Callable[[jax.Array], State]  # key → state
+    abstract: TrainState  # the shapes of the state, with their shardings
+    initial: Callable[[jax.Array], TrainState]  # key → state
     # (state, batch, frozen parameters of LoRA) → (state, metrics); the old state's memory becomes the new one's.
-    train: Callable[..., tuple[State, dict]]
-    evaluate: Callable[..., tuple[jax.Array, jax.Array]]  # (parameters, batch, frozen) → (Σ nll, Σ weight)
+    train: Callable[..., tuple[TrainState, dict]]
+    evaluate: Callable[..., tuple[jax.Array, jax.Array]]  # (parameters, batch, frozen) → (Σ nll, Σ loss mask)
 
 
-def program(config: StepConfig, model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh,
-            adapt: LoraConfig = lora.NONE) -> Program:
+def compiled(config: StepConfig, model: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh,
+             adapt: LoraConfig = lora.NONE) -> CompiledStep:
     """The training of a model; with LoRA the state's parameters are the adapters, and the model's own are frozen."""
     make = functools.partial(initial_state, model, optimizer, adapt=adapt)
     shapes = jax.eval_shape(make, jax.random.key(0))
@@ -58,7 +70,7 @@ def program(config: StepConfig, model: ModelConfig, optimizer: optax.GradientTra
     batch, everywhere = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     frozen = [model_shardings(model, mesh)] if adapt.rank else []
     options = _TPU_OPTIONS if mesh.devices.flat[0].platform == "tpu" else None
-    return Program(
+    return CompiledStep(
         abstract=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, state),
         initial=jax.jit(make, out_shardings=state),
         train=jax.jit(functools.partial(train, config=config, model=model, optimizer=optimizer, adapt=adapt),
@@ -70,12 +82,12 @@ def program(config: StepConfig, model: ModelConfig, optimizer: optax.GradientTra
 
 
 def model_shardings(model: ModelConfig, mesh: Mesh) -> Any:
-    """Where the model's own parameters lie."""
+    """The shardings of the model's own parameters."""
     return sharding.shardings(jax.eval_shape(functools.partial(decoder.initialize, model), jax.random.key(0)), mesh)
 
 
 def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, key: jax.Array,
-                  adapt: LoraConfig = lora.NONE) -> State:
+                  adapt: LoraConfig = lora.NONE) -> TrainState:
     params = decoder.initialize(config, key)
     if adapt.rank:
         params = lora.initialize(params, adapt, key)
@@ -83,9 +95,9 @@ def initial_state(config: ModelConfig, optimizer: optax.GradientTransformation, 
             "grad_norm_ema": jnp.float32(0), "skipped": jnp.int32(0)}
 
 
-def train(state: State, batch: dict, frozen: decoder.Params | None = None, *, config: StepConfig, model: ModelConfig,
-          optimizer: optax.GradientTransformation,
-          adapt: LoraConfig = lora.NONE) -> tuple[State, dict[str, jax.Array]]:
+def train(state: TrainState, batch: dict, frozen: decoder.Params | None = None, *, config: StepConfig,
+          model: ModelConfig, optimizer: optax.GradientTransformation,
+          adapt: LoraConfig = lora.NONE) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimizer step on `batch` (arrays [B, T]).
 
     Metrics: loss (nats a target, without z-loss), grad_norm, skipped (so far). A step that is not finite, or whose
@@ -98,29 +110,33 @@ def train(state: State, batch: dict, frozen: decoder.Params | None = None, *, co
     if pull_back:
         (gradients,) = pull_back(gradients)
     loss = nll / jnp.maximum(weight, 1)
-    norm = optax.global_norm(gradients)
+    norm, ema = optax.global_norm(gradients), state["grad_norm_ema"]
     updates, optimizer_state = optimizer.update(gradients, state["optimizer"], state["params"])
-    fine = jnp.isfinite(norm) & jnp.isfinite(loss)
+    finite = jnp.isfinite(norm) & jnp.isfinite(loss)
+    good, capped = finite, norm
     if config.spike_factor:
-        spike = norm > config.spike_factor * state["grad_norm_ema"]
-        fine &= ~(spike & (state["step"] >= config.spike_after))
+        good &= ~((norm > config.spike_factor * ema) & (state["step"] >= config.spike_after))
+        # A spike raises the average by up to its factor: a lasting rise is learned, not skipped for ever.
+        capped = jnp.minimum(norm, config.spike_factor * ema)
+    new_ema = jnp.where(ema == 0, norm, _EMA_DECAY * ema + (1 - _EMA_DECAY) * capped)
 
-    def keep(new, old):
-        return jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, old)
+    def keep(new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
 
-    running = jnp.where(state["step"] == 0, norm, _NORM_MEMORY * state["grad_norm_ema"] + (1 - _NORM_MEMORY) * norm)
-    new = {"params": keep(optax.apply_updates(state["params"], updates), state["params"]),
-           "optimizer": keep(optimizer_state, state["optimizer"]), "step": state["step"] + 1,
-           "grad_norm_ema": keep(running, state["grad_norm_ema"]), "skipped": state["skipped"] + ~fine}
+    new: TrainState = {
+        "params": keep(optax.apply_updates(state["params"], updates), state["params"]),
+        "optimizer": keep(optimizer_state, state["optimizer"]), "step": state["step"] + 1,
+        "grad_norm_ema": jnp.where(finite, new_ema, ema), "skipped": state["skipped"] + ~good}
     return new, {"loss": loss, "grad_norm": norm, "skipped": new["skipped"]}
 
 
-def _gradients(params, batch, config: StepConfig, model: ModelConfig) -> tuple[Any, jax.Array, jax.Array]:
-    """Gradient of the mean objective over the whole batch, Σ nll and Σ weight.
+def _gradients(params: decoder.Params, batch: dict, config: StepConfig,
+               model: ModelConfig) -> tuple[Any, jax.Array, jax.Array]:
+    """Gradient of the mean objective over the whole batch, Σ nll and Σ loss mask.
 
     Sums and counts are carried through the parts: a mean of their means would weigh ragged parts wrongly.
     """
-    def part(params, batch):
+    def part(params: decoder.Params, batch: dict) -> tuple:
         return objective.sums(params, model, batch, config.z_loss, config.loss_chunk)
 
     differentiate = jax.value_and_grad(part, has_aux=True)
@@ -130,7 +146,7 @@ def _gradients(params, batch, config: StepConfig, model: ModelConfig) -> tuple[A
         # Each device's rows are dealt out to the parts, so that no row changes its device.
         parts = jax.tree.map(lambda x: x.reshape(-1, config.grad_accum_steps, *x.shape[1:]).swapaxes(0, 1), batch)
 
-        def add(total, batch):
+        def add(total: tuple, batch: dict) -> tuple:
             (_, sums), gradients = differentiate(params, batch)
             return jax.tree.map(jnp.add, total, (gradients, sums)), None
 
@@ -139,9 +155,9 @@ def _gradients(params, batch, config: StepConfig, model: ModelConfig) -> tuple[A
     return jax.tree.map(lambda g: g / jnp.maximum(weight, 1), gradients), nll, weight
 
 
-def evaluate(params, batch: dict, frozen: decoder.Params | None = None, *, config: StepConfig, model: ModelConfig,
-             adapt: LoraConfig = lora.NONE) -> tuple[jax.Array, jax.Array]:
-    """(Σ nll in nats, Σ weight) of a batch."""
+def evaluate(params: decoder.Params, batch: dict, frozen: decoder.Params | None = None, *, config: StepConfig,
+             model: ModelConfig, adapt: LoraConfig = lora.NONE) -> tuple[jax.Array, jax.Array]:
+    """(Σ nll in nats, Σ loss mask) of a batch."""
     whole = lora.merge(frozen, params, adapt) if adapt.rank else params
     _, sums = objective.sums(whole, model, batch, 0.0, config.loss_chunk)
     return sums

@@ -11,7 +11,7 @@ import pytest
 
 from slm.checkpoint import Checkpoints
 from slm.corpus.sources import CorpusConfig
-from slm.evaluation import candidates, compare, evaluate, leaderboard, published
+from slm.evaluation import candidates, compare, evaluate, leaderboard
 from slm.evaluation.answer_modes import Answer
 from slm.evaluation.compare import CompareConfig
 from slm.evaluation.evaluate import EvaluateConfig
@@ -19,10 +19,10 @@ from slm.evaluation.models import Checkpoint
 from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.sample import tasks as sample_tasks
-from slm.tasks import tables
+from slm.tasks import published, tables
+from slm.tasks.benchmark import Provenance
 from slm.tasks.jmed_llm import SOURCES
 from slm.tasks.tables import TableConfig
-from slm.tasks.trained import NOTHING_LEARNED
 from slm.text.normalize import normalize
 
 MODEL = dataclasses.replace(PRESETS["debug"], context=512)
@@ -154,11 +154,11 @@ def test_without_a_checkpoint_the_newest_fine_tuned_one_or_a_command_that_makes_
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps({"config": {"job": job, "seed": 0}}))
         (folder / "result.json").write_text(json.dumps({
-            "learned": NOTHING_LEARNED | {"protocol": "P2", "jmed_llm": ["crade"]},
+            "provenance": Provenance("P2", {"jmed_llm": ("crade",)}).to_json(),
             "runs": [{"seed": 3, "fold": None, "workdir": "x"}]}))
     found = candidates.find("checkpoint", "", "")
-    assert found.name == "runs/new" and found.protocol == "P2" and found.models == {(3, None): "runs/new/seed-3"}
-    assert found.learned == ("crade",)
+    assert found.name == "runs/new" and found.models == {(3, None): "runs/new/seed-3"}
+    assert found.provenance == Provenance("P2", {"jmed_llm": ("crade",)})
 
 
 @pytest.mark.parametrize("settings, words", [
@@ -166,7 +166,7 @@ def test_without_a_checkpoint_the_newest_fine_tuned_one_or_a_command_that_makes_
     ({"rows": "held_out"}, "held_out"),
     ({"benchmark": "tables"}, "no tables"),
     ({"backend": "openai"}, "base_url"),
-    ({"backend": "hugging_face", "model": "x"}, "fight"),
+    ({"backend": "hugging_face", "model": "x"}, "conflict"),
     ({"benchmark": "tables", "tables": (TableConfig("own", "missing.csv"),)}, "missing.csv"),
 ])
 def test_what_cannot_be_is_refused_in_a_sentence(trained, tmp_path, settings, words):

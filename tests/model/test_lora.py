@@ -209,7 +209,7 @@ def three_steps(shape, frozen, state):
     """(losses, adapters, the frozen parameters at the end) on a mesh."""
     mesh = sharding.make_mesh(shape, jax.devices()[:np.prod(shape)])
     with jax.set_mesh(mesh):
-        program = step.program(CONFIG, MODEL, PLAIN, mesh, ON_A_MESH)
+        program = step.compiled(CONFIG, MODEL, PLAIN, mesh, ON_A_MESH)
         base = jax.device_put(frozen, step.model_shardings(MODEL, mesh))
         state, losses = jax.device_put(state, jax.tree.map(lambda x: x.sharding, program.abstract)), []
         for number in range(3):

@@ -24,10 +24,10 @@ from slm.model import decoder, lora
 from slm.model.lora import LoraConfig
 from slm.model.presets import PRESETS
 from slm.sharding import MeshConfig
+from slm.tasks.benchmark import Provenance
 from slm.tasks.jmed_llm import JmedLlmConfig
-from slm.tasks.trained import NOTHING_LEARNED
 from slm.text.tokenizer import Tokenizer
-from slm.train import optimizer, sft, step
+from slm.train import loop, optimizer, sft, step
 from slm.train.loop import LoopConfig
 from slm.train.optimizer import OptimizerConfig
 from slm.train.sft import SftConfig
@@ -50,7 +50,7 @@ def compiled_once():
     with pytest.MonkeyPatch.context() as patch:
         six = functools.cache(functools.partial(build, steps=6))
         patch.setattr(optimizer, "build", lambda config, steps: six(config))
-        patch.setattr(step, "program", functools.cache(step.program))
+        patch.setattr(step, "compiled", functools.cache(step.compiled))
         patch.setattr(sharding, "make_mesh", functools.partial(sharding.make_mesh, devices=one))
         patch.setattr(jax, "device_count", lambda: 1)
         yield
@@ -91,14 +91,14 @@ def settings(base, **changes):
 def whole(base, tmp_path_factory):
     """(workdir, result) of two seeds that nothing interrupts."""
     workdir = tmp_path_factory.mktemp("whole")
-    return workdir, sft.run(settings(base, seeds=2), workdir, time.perf_counter())
+    return workdir, sft.run(settings(base, seeds=2), workdir)
 
 
 @pytest.fixture(scope="module")
 def adapted(base, tmp_path_factory):
     """The same of LoRA, one seed."""
     workdir = tmp_path_factory.mktemp("adapted")
-    return workdir, sft.run(settings(base, lora=LORA), workdir, time.perf_counter())
+    return workdir, sft.run(settings(base, lora=LORA), workdir)
 
 
 @contextlib.contextmanager
@@ -106,7 +106,7 @@ def counted():
     """How many steps a training took, and where it is to be killed."""
     class Steps:
         done, kill_before = 0, None
-    made = step.program
+    made = step.compiled
 
     def program(*arguments):
         own = made(*arguments)
@@ -118,7 +118,7 @@ def counted():
             return own.train(*arguments)
         return dataclasses.replace(own, train=train)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "program", program)
+        patch.setattr(step, "compiled", program)
         yield Steps
 
 
@@ -156,8 +156,8 @@ def differ(one, other):
 
 def test_each_seed_leaves_a_model_of_its_own(base, whole):
     workdir, result = whole
-    assert sorted(path.name for path in workdir.iterdir()) == ["seed-0", "seed-1"]
-    assert result["checkpoint"] == str(base) and result["learned"]["protocol"] == "P0"
+    assert sorted(path.name for path in workdir.iterdir()) == ["base.json", "seed-0", "seed-1"]
+    assert result["checkpoint"] == str(base) and result["provenance"]["protocol"] == "P0"
     for seed, own in enumerate(result["runs"]):
         folder = workdir / f"seed-{seed}"
         assert json.loads((folder / "result.json").read_text()) == own
@@ -169,7 +169,7 @@ def test_each_seed_leaves_a_model_of_its_own(base, whole):
         assert dataclasses.replace(model, remat=MODEL.remat, scan_layers=MODEL.scan_layers) == MODEL
         assert words.fingerprint == Tokenizer.load(base / "tokenizer").fingerprint
         about = checkpoint.read_about(folder)
-        assert about["base"] == str(base) and about["config"]["seed"] == seed
+        assert (about["base"]["path"], about["base"]["step"]) == (str(base), 3) and about["config"]["seed"] == seed
     assert result["validation_loss"] == pytest.approx(np.mean([own["validation_loss"] for own in result["runs"]]))
     assert differ(parameters(workdir / "seed-0"), parameters(workdir / "seed-1"))  # other batches
     assert not (set(path.name for path in workdir.rglob("*")) & {"result.writing"})
@@ -216,7 +216,7 @@ def test_lora_saves_the_base_with_its_adapters(base, rows, adapted):
 def test_of_cross_validation_each_fold_has_its_folder(base, tmp_path, monkeypatch):
     made = []
 
-    def train(config, source, model, rows, length, folder, seed, fold, learned, started):
+    def train(config, base, rows, seq_len, folder, seed, fold, provenance):
         made.append((str(folder.relative_to(tmp_path)), seed, fold))
         return {"validation_loss": float(fold), "train_seconds": 1.0}
     monkeypatch.setattr(sft, "_train", train)
@@ -228,7 +228,7 @@ def test_of_cross_validation_each_fold_has_its_folder(base, tmp_path, monkeypatc
 def test_epochs_count_weighted_rows(base, tmp_path, steps):
     own = sft.pack(settings(base), base, None, 64)["train"]["own"]
     sets = (SetConfig("own", "messages", str(base.parent / "talks.jsonl"), weight=3.0),)
-    result = sft.run(settings(base, sets=sets, epochs=0.5), tmp_path, time.perf_counter())
+    result = sft.run(settings(base, sets=sets, epochs=0.5), tmp_path)
     assert steps.done == result["runs"][0]["planned_steps"] == max(1, round(0.5 * 3 * len(own) / 8)) > 1
 
 
@@ -241,7 +241,7 @@ def test_what_cannot_be_trained_is_refused(base, tmp_path):
         sft.run(settings(base, mesh=MeshConfig(tensor=3)), tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere/checkpoints has no checkpoint"):
         sft.run(settings(base, checkpoint=str(tmp_path / "nowhere")), tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("seed-*"))
     for changes in (dict(seeds=0), dict(batch_size=0), dict(sets=()), dict(validation_share=1.0), dict(epochs=-1.0)):
         with pytest.raises(ValueError, match="|".join(changes)):
             settings(base, **changes)
@@ -259,7 +259,7 @@ def test_the_same_call_again_trains_nothing(base, whole, steps):
 
 def test_more_seeds_are_added_to_those_that_are_done(base, adapted, steps, tmp_path):
     shutil.copytree(adapted[0], tmp_path, dirs_exist_ok=True)
-    result = sft.run(settings(base, lora=LORA, seeds=2), tmp_path, time.perf_counter())
+    result = sft.run(settings(base, lora=LORA, seeds=2), tmp_path)
     assert steps.done == 6 and [own["seed"] for own in result["runs"]] == [0, 1]
     assert result["runs"][0] == adapted[1]["runs"][0]
 
@@ -270,11 +270,11 @@ def test_killed_and_started_again_equals_undisturbed(base, steps, tmp_path, whic
     undisturbed = request.getfixturevalue(which)[0] / "seed-0"
     steps.kill_before = moment
     with pytest.raises(Killed):
-        sft.run(settings(base, **changes), tmp_path, time.perf_counter())
+        sft.run(settings(base, **changes), tmp_path)
     assert not (tmp_path / "seed-0" / "result.json").exists()
     wait_for_checkpoint(tmp_path / "seed-0", (moment - 1) // 2 * 2)
     steps.done, steps.kill_before = 0, None
-    sft.run(settings(base, **changes), tmp_path, time.perf_counter())
+    sft.run(settings(base, **changes), tmp_path)
     assert steps.done == 6 - (moment - 1) // 2 * 2
     assert_same_models(tmp_path / "seed-0", undisturbed)
 
@@ -296,7 +296,7 @@ def remove(folder, names):
 def test_killed_after_the_last_step_trains_nothing_more(base, adapted, steps, tmp_path, lost):
     shutil.copytree(adapted[0], tmp_path, dirs_exist_ok=True)
     remove(tmp_path / "seed-0", lost)
-    result, = sft.run(settings(base, lora=LORA), tmp_path, time.perf_counter())["runs"]
+    result, = sft.run(settings(base, lora=LORA), tmp_path)["runs"]
     assert steps.done == 0
     assert_same_models(tmp_path / "seed-0", adapted[0] / "seed-0")
     assert result == adapted[1]["runs"][0] | {"workdir": str(tmp_path / "seed-0")}
@@ -306,13 +306,12 @@ def test_another_run_in_the_same_folder_is_refused(base, adapted, tmp_path):
     shutil.copytree(adapted[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / "seed-0" / "result.json").unlink()
     with pytest.raises(ValueError, match=r"run with config\.lora\.alpha=32\.0, this one has 16\.0"):
-        sft.run(settings(base, lora=LoraConfig(rank=4, alpha=16.0)), tmp_path, time.perf_counter())
+        sft.run(settings(base, lora=LoraConfig(rank=4, alpha=16.0)), tmp_path)
     talks = base.parent / "talks.jsonl"
     other = tmp_path / "other.jsonl"
     other.write_text("".join(talks.read_text().splitlines(keepends=True)[:100]))
     with pytest.raises(ValueError, match="was trained on stream"):
-        sft.run(settings(base, lora=LORA, sets=(SetConfig("own", "messages", str(other)),)), tmp_path,
-                time.perf_counter())
+        sft.run(settings(base, lora=LORA, sets=(SetConfig("own", "messages", str(other)),)), tmp_path)
 
 
 # Early stopping -----------------------------------------------------------------------------------------------
@@ -334,7 +333,7 @@ def scripted():
         loss = next(losses)
         return {"loss": loss, "bits_per_byte": loss / 2, "bits_per_byte_by_source": {"own": loss / 2}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sft.validation, "measure", measure)
+        patch.setattr(loop.validation, "measure", measure)
         yield
 
 
@@ -343,7 +342,7 @@ def ended(base, tmp_path_factory):
     """(workdir, result, steps) of a run that ended early."""
     workdir = tmp_path_factory.mktemp("ended")
     with counted() as steps, scripted():
-        result = sft.run(early(base), workdir, time.perf_counter())
+        result = sft.run(early(base), workdir)
     return workdir, result["runs"][0], steps.done
 
 
@@ -388,25 +387,27 @@ def test_the_best_is_known_and_kept_by_who_goes_on(tmp_path):
 def test_after_an_early_end_nothing_is_trained(base, ended, steps, tmp_path, lost):
     shutil.copytree(ended[0], tmp_path, dirs_exist_ok=True)
     remove(tmp_path / "seed-0", lost)
-    result, = sft.run(early(base), tmp_path, time.perf_counter())["runs"]
+    result, = sft.run(early(base), tmp_path)["runs"]
     assert steps.done == 0 and result | {"workdir": ended[1]["workdir"]} == ended[1]
     assert_same_models(tmp_path / "seed-0", ended[0] / "seed-0")
 
 
 def test_the_best_is_kept_where_it_is_not_a_step_that_is_saved(base, steps, tmp_path):
     with scripted():
-        result, = sft.run(early(base, save_every=4), tmp_path, time.perf_counter())["runs"]
+        result, = sft.run(early(base, save_every=4), tmp_path)["runs"]
     assert steps.done == 5
     assert (result["steps"], result["validation_loss"]) == (3, 3.0)
 
 
-def test_an_early_end_is_one_for_the_other_processes_too(base, ended, tmp_path, monkeypatch):
+def test_an_early_end_is_one_for_the_other_processes_too(base, ended, steps, tmp_path, monkeypatch):
     """Seen by a process that is not the first, when all start again after an early end."""
     shutil.copytree(ended[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / "seed-0" / "result.json").unlink()
-    monkeypatch.setattr(sft.distributed, "broadcast_from_first", lambda value: 2)  # what the first has counted
+    monkeypatch.setattr(sft.distributed, "broadcast_from_first", lambda value: 1)  # the first knows that it has ended
     monkeypatch.setattr(sft.distributed, "is_first", lambda: False)
-    sft.run(early(base), tmp_path, time.perf_counter())
+    sft.run(early(base), tmp_path)
+    assert steps.done == 0
+    assert_same_models(tmp_path / "seed-0", ended[0] / "seed-0")
 
 
 # Elsewhere ----------------------------------------------------------------------------------------------------
@@ -418,8 +419,7 @@ def test_eight_devices_equal_one(base, tmp_path, which, changes, request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "device_count", lambda: 8)
         patch.setattr(sharding, "make_mesh", sharding.make_mesh.func)
-        other = sft.run(settings(base, mesh=MeshConfig(data=2, fsdp=2, tensor=2), **changes), tmp_path,
-                        time.perf_counter())
+        other = sft.run(settings(base, mesh=MeshConfig(data=2, fsdp=2, tensor=2), **changes), tmp_path)
     np.testing.assert_allclose(*([line["loss"] for line in lines(folder / "seed-0")] for folder in (tmp_path, workdir)),
                                atol=1e-5)
     assert other["runs"][0]["validation_loss"] == pytest.approx(result["runs"][0]["validation_loss"], abs=1e-5)
@@ -464,24 +464,30 @@ def test_a_killed_process_goes_on(base, tmp_path, changes):
     (("P0", []), "P2", "P2"), (("P2", ["crade"]), "P2", "P2"), (("P2", ["crade"]), "P1", "P1"),
     (("P1", ["crade"]), "P2", None), (("P2", ["crade"]), "CV", None), (("CV", ["crade"]), "P2", None)])
 def test_what_the_base_model_learned_counts_too(tmp_path, monkeypatch, earlier, protocol, expected):
-    before = NOTHING_LEARNED | {"protocol": earlier[0], "jmed_llm": earlier[1], "igakuqa": ["2018"], "held_out": 0.02}
-    monkeypatch.setattr(sft.checkpoint, "read_about", lambda _: {"learned": before})
+    before = Provenance(earlier[0], {"jmed_llm": tuple(earlier[1]), "igakuqa": ("2018",)}, held_out=0.02)
+    monkeypatch.setattr(sft.checkpoint, "read_about", lambda *_: {"provenance": before.to_json()})
+    base = sft.Base(tmp_path, 3, "", MODEL, tmp_path / "base.json")
     config = SftConfig(protocol=protocol, sets=(SetConfig("rrtnm", "jmed_llm"), SetConfig("2019", "igakuqa")))
     if expected is None:
         with pytest.raises(ValueError, match=f"{earlier[0]}|fold of a cross-validation"):
-            sft._learned(config, tmp_path)
+            sft._provenance(config, base)
     else:
-        found = sft._learned(config, tmp_path)
-        assert found == {"protocol": expected, "jmed_llm": sorted({*earlier[1], "rrtnm"}), "igakuqa": ["2018", "2019"],
-                         "unchecked": False, "held_out": 0.02}
+        assert sft._provenance(config, base) == Provenance(
+            expected, {"jmed_llm": tuple(sorted({*earlier[1], "rrtnm"})), "igakuqa": ("2018", "2019")}, held_out=0.02)
+
+
+def test_a_checkpoint_written_before_provenance_had_its_name_is_not_taken_for_unseen():
+    record = {"protocol": "P2", "jmed_llm": ["crade"], "igakuqa": [], "unchecked": True, "held_out": 0.05}
+    assert Provenance.of_checkpoint({"learned": record}) == Provenance("P2", {"jmed_llm": ("crade",)}, True, 0.05)
+    assert Provenance.of_checkpoint({}) == Provenance()
 
 
 @pytest.mark.parametrize("settings, expected", [
     ({}, ("P0", True)), ({"jmed_llm": JmedLlmConfig("copy")}, ("P0", False)), ({"protocol": "P1"}, ("P1", False))])
-def test_text_that_no_copy_of_the_benchmark_was_compared_with_is_said_to_be_so(base, settings, expected):
+def test_text_that_no_copy_of_the_benchmark_was_compared_with_is_marked(base, settings, expected):
     config = SftConfig(sets=(SetConfig("own", "messages", "talks.jsonl"),), **settings)
-    found = sft._learned(config, base)
-    assert (found["protocol"], found["unchecked"]) == expected
+    provenance = sft._provenance(config, sft.Base(base, 3, "", MODEL, base / "base.json"))
+    assert (provenance.protocol, provenance.unchecked) == expected
 
 
 def test_a_model_that_is_done_is_not_kept_for_other_data(base, whole, tmp_path):
@@ -492,3 +498,57 @@ def test_a_model_that_is_done_is_not_kept_for_other_data(base, whole, tmp_path):
     talks.write_text("\n".join(lines[:-3]) + "\n")
     with pytest.raises(ValueError, match="seed-0 holds a model whose stream is"):
         sft.run(settings(base, seeds=2, sets=(SetConfig("own", "messages", str(talks)),)), tmp_path / "copy")
+
+
+# The base, and more steps -------------------------------------------------------------------------------------
+
+@pytest.fixture
+def trained_on(base, tmp_path):
+    """A copy of the base, and a function that trains it for another step."""
+    folder = tmp_path / "base"
+    shutil.copytree(base, folder)
+
+    def train(step, spread=0.05):
+        saved = Checkpoints(folder / "checkpoints")
+        saved.save(step, {"params": drawn(MODEL, spread)}, checkpoint.read_about(base) | {"step": step}, None)
+        saved.close()
+    return folder, train
+
+
+def test_an_interrupted_fine_tuning_keeps_its_base(base, trained_on, steps, tmp_path, adapted):
+    """Adapters of step 3 are not continued on, nor merged into, what the base has become since."""
+    folder, train = trained_on
+    config = dataclasses.replace(settings(base, lora=LORA), checkpoint=str(folder))
+    steps.kill_before = 4
+    with pytest.raises(Killed):
+        sft.run(config, tmp_path / "run")
+    wait_for_checkpoint(tmp_path / "run" / "seed-0", 2)
+    train(7)
+    steps.kill_before = None
+    sft.run(config, tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, parameters(tmp_path / "run" / "seed-0"),
+                 parameters(adapted[0] / "seed-0"))
+    about = checkpoint.read_about(tmp_path / "run" / "seed-0")
+    assert about["base"]["step"] == 3 and json.loads((tmp_path / "run" / "base.json").read_text()) == about["base"]
+
+
+def test_another_base_in_the_same_location_is_refused(base, trained_on, tmp_path):
+    folder, train = trained_on
+    config = dataclasses.replace(settings(base, lora=LORA), checkpoint=str(folder))
+    sft.run(config, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"begin with .*base, this run has checkpoint="):
+        sft.run(settings(base, lora=LORA), tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints")
+    train(3)
+    with pytest.raises(ValueError, match=r"begin with step 3 of .* as \w+, which is now \w+"):
+        sft.run(config, tmp_path / "run")
+
+
+def test_more_steps_train_a_finished_model_further_and_fewer_are_refused(base, steps, tmp_path):
+    sft.run(settings(base), tmp_path)
+    more = settings(base, train=dataclasses.replace(LOOP, steps=10))
+    result, = sft.run(more, tmp_path)["runs"]
+    assert steps.done == 10 and (result["steps"], result["planned_steps"]) == (10, 10)
+    assert checkpoint.read_about(tmp_path / "seed-0")["step"] == 10
+    with pytest.raises(ValueError, match=r"trained for 10 steps, more than the 6 asked for: raise train\.steps"):
+        sft.run(settings(base), tmp_path)

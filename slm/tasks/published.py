@@ -1,13 +1,13 @@
 """Published rows of JMED-LLM's leaderboard, for comparison.
 
-Source: the README of sociocom/JMED-LLM at 3774a34c. Zero-shot, read from free generation: P0, but for one thing. Its
-partial F1 is the reference's (see metrics.partial_f1_reference_rows), so of extraction the exact F1 is compared.
+Source: the README of sociocom/JMED-LLM at 3774a34c. Zero-shot, read from free generation (P0). Its partial F1
+is the reference's (metrics.partial_f1_reference_rows), so extraction is compared by exact F1.
 """
 
-from slm.tasks.jmed_llm import SOURCES
-
 PROTOCOL = "P0, published"
-_TASKS = ("jmmlu_med", "mrner_disease", "mrner_medicine", "nrner", "crade", "rrtnm", "smdis", "jcsts")
+_KAPPA, _LINEAR, _F1 = ("kappa", "accuracy"), ("linear_kappa", "accuracy"), ("partial_f1_reference", "exact_f1")
+_METRICS = {"jmmlu_med": _KAPPA, "mrner_disease": _F1, "mrner_medicine": _F1, "nrner": _F1, "crade": _LINEAR,
+            "rrtnm": _KAPPA, "smdis": _KAPPA, "jcsts": _LINEAR}
 
 # (headline, second) as printed there: kappa and accuracy, or partial F1 and exact F1.
 _ROWS = {
@@ -26,11 +26,5 @@ _ROWS = {
 
 def rows() -> dict[str, dict[str, dict[str, float]]]:
     """{model: {task: {metric: value}}}, by our names of the metrics."""
-    found = {}
-    for model, values in _ROWS.items():
-        found[model] = {}
-        for task, (first, second) in zip(_TASKS, values):
-            source = SOURCES[task]
-            names = (source.headline, "accuracy") if source.kind == "choice" else ("partial_f1_reference", "exact_f1")
-            found[model][task] = dict(zip(names, (first, second)))
-    return found
+    return {model: {task: dict(zip(metrics, pair)) for (task, metrics), pair in zip(_METRICS.items(), values)}
+            for model, values in _ROWS.items()}

@@ -1,10 +1,14 @@
 """Answer sheets of the national medical licensing exam: accuracy, points, and whether they pass."""
 
-import itertools
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from slm.tasks.igakuqa import SECTIONS, Question, is_right, read_answer
+from slm.files import markdown_table
+from slm.tasks.reading import is_right, read_exam_answer
+
+SECTIONS = "ABCDEF"
+YEAR_BEFORE_THE_FIRST = 1906  # exams are counted, one a year
 
 # On every table: others score otherwise.
 PROTOCOL = "IgakuQA: exact match of the letters; the prompt tells how many answers are right"
@@ -19,11 +23,48 @@ FORBIDDEN = 3  # forbidden choices (禁忌肢) that may be taken
 _PROBLEMS = 400  # of a whole exam
 
 
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What an exam knows of a problem, beside its text.
+
+    Attributes:
+      problem_id: exam, section and number, as 112A1.
+      answer: letters, or one number. 112B30 has "a or d".
+      points: for the right answer; 0 where the ministry took the problem out.
+      text_only: no picture belongs to it.
+      choices: their letters; empty: the answer is a number.
+      kinki: letters of the forbidden choices, as in the file, where some are full-width; None: unknown.
+      human_accuracy: % of the students; None: unknown.
+      category: the branch of medicine.
+    """
+    problem_id: str
+    answer: tuple[str, ...]
+    points: int
+    text_only: bool
+    choices: str = "abcde"
+    kinki: str | None = None
+    human_accuracy: float | None = None
+    category: str = ""
+
+    @property
+    def year(self) -> int:
+        return YEAR_BEFORE_THE_FIRST + int(self.problem_id[:3])
+
+    @property
+    def section(self) -> str:
+        """As its file is named: 112-A."""
+        return f"{self.problem_id[:3]}-{self.problem_id[3]}"
+
+    @property
+    def numeric(self) -> bool:
+        return not self.choices
+
+
 def score(questions: Mapping[str, Question], predictions: Mapping[str, str]) -> dict[str, Any]:
     """The report on an answer sheet.
 
     Args:
-      predictions: {problem: answer, as `igakuqa.read_answer` reads it}. What is missing is wrong.
+      predictions: {problem: answer, as `reading.read_exam_answer` reads it}. What is missing is wrong.
 
     Returns:
       all, text_only: {n, right, accuracy (None if n is 0), score and total in points}.
@@ -72,7 +113,7 @@ def _exam(year: int, questions: list[Question], predictions: Mapping[str, str], 
     required, general = (_tally((q for q in questions if (q.problem_id[3] in REQUIRED) == own), right)
                          for own in (True, False))
     marks = MARKS.get(year, (None, None))
-    taken, taken_read = _forbidden(questions, predictions, str), _forbidden(questions, predictions, read_answer)
+    taken, taken_read = _forbidden(questions, predictions, str), _forbidden(questions, predictions, read_exam_answer)
     result = {"required": required["score"], "required_total": required["total"], "required_mark": marks[0],
               "general": general["score"], "general_total": general["total"], "general_mark": marks[1],
               "kinki_selected": taken, "kinki_selected_full_width": taken_read}
@@ -111,31 +152,16 @@ def _forbidden(questions: list[Question], predictions: Mapping[str, str], read: 
                for question in questions)
 
 
-def guessing(questions: Mapping[str, Question]) -> float:
-    """The expected accuracy of drawing as many of the choices as are right. A number is never guessed."""
-    if not questions:
-        raise ValueError("there are no questions to guess: give at least one")
-    return sum(_chance(question) for question in questions.values()) / len(questions)
-
-
-def _chance(question: Question) -> float:
-    draws = list(itertools.combinations(question.choices, len(question.answer)))
-    return sum(is_right(question.problem_id, ",".join(draw), question.answer) for draw in draws) / max(len(draws), 1)
-
-
 def markdown(report: Mapping[str, Any]) -> str:
     """A report as tables: what was right, and each year's exam."""
     answers = {"1": "1 answer", "numeric": "a number"}
     parts = [("all", report["all"]), ("text only", report["text_only"]),
              *((answers.get(name, f"{name} answers"), tally) for name, tally in report["by_answers"].items()),
              *report["by_year"].items(), *report["by_section"].items()]
-    lines = [f"{report['protocol']}.", "", "| part | problems | right | accuracy | points |", "|---|--:|--:|--:|--:|"]
-    for name, tally in parts:
-        accuracy = "–" if tally["accuracy"] is None else f"{tally['accuracy']:.3f}"
-        points = f"{tally['score']:,}/{tally['total']:,}"
-        lines.append(f"| {name} | {tally['n']:,} | {tally['right']:,} | {accuracy} | {points} |")
-    lines += ["", f"| exam | required (mark) | general (mark) | forbidden (at most {FORBIDDEN}) | passed |",
-              "|---|--:|--:|--:|---|"]
+    tallies = [[name, f"{tally['n']:,}", f"{tally['right']:,}",
+                "–" if tally["accuracy"] is None else f"{tally['accuracy']:.3f}",
+                f"{tally['score']:,}/{tally['total']:,}"] for name, tally in parts]
+    exams = []
     for year, exam in report["exams"].items():
         points = [f"{exam[part]}/{exam[f'{part}_total']} ({_known(exam[f'{part}_mark'])})"
                   for part in ("required", "general")]
@@ -143,10 +169,13 @@ def markdown(report: Mapping[str, Any]) -> str:
         if exam["kinki_selected"] != exam["kinki_selected_full_width"]:
             taken += f" ({exam['kinki_selected']} by half-width letters)"
         passed = {True: "yes", False: "no", None: "unknown"}[exam["passed"]]
-        lines.append(f"| {year} | {' | '.join(points)} | {taken} | {passed}{exam['why'] and ': '}{exam['why']} |")
+        exams.append([year, *points, taken, f"{passed}{exam['why'] and ': '}{exam['why']}"])
+    text = f"{report['protocol']}.\n\n" + markdown_table(["part", "problems", "right", "accuracy", "points"], tallies)
+    text += "\n" + markdown_table(["exam", "required (mark)", "general (mark)", f"forbidden (at most {FORBIDDEN})",
+                                  "passed"], exams)
     if report["unanswered"]:
-        lines += ["", f"{report['unanswered']:,} problems have no answer: wrong."]
-    return "\n".join(lines) + "\n"
+        text += f"\n{report['unanswered']:,} problems have no answer: wrong.\n"
+    return text
 
 
 def _known(value: int | None) -> str:
