@@ -12,9 +12,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from slm.evaluation import exam
-from slm.tasks import igakuqa
-from slm.tasks.igakuqa import Question
+from slm.tasks import exam, igakuqa
+from slm.tasks.exam import Question
 
 
 def question_of(row: dict) -> Question:
@@ -87,7 +86,6 @@ def main():
     known = sum(case["gold"][0]["problem_id"] in loaded for case in golden["cases"])
     print(f"{len(golden['cases'])} cases, {known} of them with the files of their year; {len(golden['aggregate'])} "
           f"aggregates; {len(wrong)} disagreements")
-    print(f"guessing with the number of answers told: {exam.guessing(loaded):.4f} of {len(loaded):,} problems")
     print(*wrong[:50], sep="\n", end="\n" if wrong else "")
     sys.exit(bool(wrong))
 

@@ -165,7 +165,7 @@ def newest(runs: Path, fine_tuned: bool = False) -> Path:
 
 
 def content_hash(workdir: Path, step: int) -> str:
-    """Tells a saved checkpoint from another one of the same step, by Orbax's metadata and the manifest of its arrays."""
+    """Tells a checkpoint from another one of the same step, by Orbax's metadata and the manifest of its arrays."""
     folder = _folder(workdir) / str(_step(workdir, step))
     digest = hashlib.sha256()
     for path in sorted([*folder.iterdir(), *(folder / "state").iterdir(), *(folder / "about").iterdir()]):

@@ -10,10 +10,9 @@ import pytest
 
 from slm.data import sets
 from slm.data.conversations import is_held_out
-from slm.data.sets import Benchmarks, SetConfig
+from slm.data.sets import Access, SetConfig
 from slm.sample import tasks as sample_tasks
 from slm.tasks import jmed_llm, split
-from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import FOLDS, SOURCES, JmedLlmConfig
 from slm.train import sft
 from slm.train.sft import SftConfig
@@ -82,7 +81,7 @@ def jmed(tmp_path_factory):
 
 
 def benchmarks(folder="", protocol="P2", fold=None):
-    return Benchmarks(JmedLlmConfig(str(folder)), IgakuQAConfig(), protocol, fold)
+    return Access(jmed_llm=JmedLlmConfig(str(folder)), protocol=protocol, fold=fold)
 
 
 def config(folder="", *own, **settings):
@@ -105,7 +104,7 @@ def test_messages_and_alpaca(tmp_path):
     one, two = write(tmp_path / "1.jsonl", talks), write(tmp_path / "2.jsonl", talks[:1])
     read = sets.read(SetConfig("own", "messages", f"{one},{two}"), benchmarks(), 0)
     assert [entry.messages for entry in read] == [*talks, talks[0]]
-    assert [entry.place for entry in read] == [f"{one}, conversation 0", f"{one}, conversation 1",
+    assert [entry.location for entry in read] == [f"{one}, conversation 0", f"{one}, conversation 1",
                                                f"{two}, conversation 0"]
     assert [entry.group for entry in read] == ["熱は？", "咳は？\nでは？", "熱は？"]
     assert sets.read(SetConfig("own", "messages", f"{tmp_path}/*.jsonl"), benchmarks(), 0) == read
@@ -118,7 +117,7 @@ def test_messages_and_alpaca(tmp_path):
 def test_tables_of_ones_own(tmp_path):
     table(tmp_path / "choice.csv", "choice", [("熱は？", ""), ("咳は？\n「発熱 なし」", ""), ("熱は？\n「発熱なし」", "")])
     read = sets.read(SetConfig("own", "choice", f"{tmp_path}/choice.csv"), benchmarks(), 0)
-    assert [entry.place for entry in read] == ["choice:0", "choice:1", "choice:2"]
+    assert [entry.location for entry in read] == ["choice:0", "choice:1", "choice:2"]
     assert [entry.group for entry in read] == ["熱は?", "発熱なし", "発熱なし"]  # two questions about one text
     assert [turn["role"] for turn in read[0].messages] == ["system", "user", "assistant"]
     assert "熱は？" in read[0].messages[1]["content"] and "B. ない" in read[0].messages[1]["content"]
@@ -182,7 +181,7 @@ def in_full(task):
 @pytest.mark.parametrize("task", SOURCES)
 def test_p2_leaves_no_document_of_any_test(jmed, task):
     read = sets.read(SetConfig(task, "jmed_llm"), benchmarks(jmed), 0)
-    assert [in_full(task)[entry.place] for entry in read] == LEFT[task]
+    assert [in_full(task)[entry.location] for entry in read] == LEFT[task]
     text = json.dumps([entry.messages for entry in read], ensure_ascii=False)
     assert not any(test in text for test in TEST_DOCUMENTS)
     sets.refuse_leaks(read, benchmarks(jmed))
@@ -191,7 +190,7 @@ def test_p2_leaves_no_document_of_any_test(jmed, task):
 @pytest.mark.parametrize("task", SOURCES)
 def test_p1_leaves_out_the_test_rows_alone(jmed, task):
     read = sets.read(SetConfig(task, "jmed_llm"), benchmarks(jmed, "P1"), 0)
-    assert [entry.place for entry in read] == [place for place in in_full(task) if not place.endswith(":0")]
+    assert [entry.location for entry in read] == [place for place in in_full(task) if not place.endswith(":0")]
 
 
 def test_cross_validation_scores_each_row_once_by_a_model_that_has_not_seen_it(jmed):
@@ -219,7 +218,7 @@ def test_a_document_is_held_out_whole(jmed):
     places = collections.defaultdict(set)
     for task in ("crade", "mrner_disease", "mrner_medicine"):
         for entry in sets.read(SetConfig(task, "jmed_llm"), benchmarks(jmed, "P1"), 0):
-            places[in_full(task)[entry.place]].add(entry.group)
+            places[in_full(task)[entry.location]].add(entry.group)
     assert all(len(groups) == 1 for groups in places.values())  # questions differ, the document does not
     assert len(set.union(*places.values())) == len(places)
     share = next(share / 50 for share in range(1, 50) if is_held_out(next(iter(places["shared"])), share / 50))
@@ -250,7 +249,7 @@ def own(tmp_path):
 def test_a_planted_document_is_refused(jmed, products, own, planted):
     path = own(planted)
     message = (rf"training conversations hold test documents of JMED-LLM: {re.escape(str(path))}, conversation 20 holds "
-               r"the document of crade row 0.*Take them out, or set protocol=P1, which says so on every leaderboard")
+               r"the document of crade row 0.*Remove them, or set protocol=P1, which every leaderboard then shows")
     asked = SetConfig("own", "messages", str(path))
     with pytest.raises(ValueError, match=message):
         sets.refuse_leaks(sets.read(asked, benchmarks(jmed), 0), benchmarks(jmed))
@@ -263,7 +262,7 @@ def test_five_are_named_and_all_are_counted(jmed, own):
     with pytest.raises(ValueError, match=r"^\d+ training conversations") as caught:
         sets.refuse_leaks(sets.read(asked, benchmarks(jmed), 0), benchmarks(jmed))
     assert str(caught.value).startswith("7 training conversations") and str(caught.value).count("holds the document") == 5
-    assert " …. Take them out" in str(caught.value)
+    assert " …. Remove them" in str(caught.value)
 
 
 def test_under_p1_nothing_is_refused(jmed, products, own):

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from slm.evaluation import exam
-from slm.tasks.igakuqa import Question
+from slm.tasks import exam
+from slm.tasks.exam import Question
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/igakuqa.json").read_text(encoding="utf-8"))
 close = lambda value: pytest.approx(value, abs=1e-9, rel=0)
@@ -130,21 +130,6 @@ def test_sheets_that_are_refused():
         exam.score(some(), {"112A1": ["a"]})
     with pytest.raises(ValueError, match="no questions to score"):
         exam.score({}, {})
-    with pytest.raises(ValueError, match="no questions to guess"):
-        exam.guessing({})
-
-
-def test_guessing_by_hand():
-    # 1 of 5, 1 of 10 pairs, 1 of 5, never, 1 of 56 triples
-    assert exam.guessing(some()) == close((1 / 5 + 1 / 10 + 1 / 5 + 0 + 1 / 56) / 5)
-    special = [Question("112B30", ("a or d",), 1, True), Question("116A71", ("e",), 1, True)]
-    assert exam.guessing({question.problem_id: question for question in special}) == close((2 / 5 + 1) / 2)
-
-
-def test_guessing_of_three_years():
-    questions = {name: own for section, group in QUESTIONS.items() if section[:3] != "116" for name, own in group.items()}
-    assert len(questions) == 1200
-    assert round(exam.guessing(questions), 3) == 0.184
 
 
 def test_markdown():

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slm.tasks import igakuqa
-from slm.tasks.igakuqa import is_right, read_answer
+from slm.tasks.exam import Question
+from slm.tasks.reading import is_right, read_exam_answer
 
 CHOICES = ["架空熱", "仮想咳", "空想痛", "想定麻痺", "作り話疹"]
 
@@ -72,7 +73,7 @@ def test_facts_of_a_problem(checkout):
         problem("113B1", answer="h", choices="一二三四五六七八", points="3", text_only=False), problem("113B2")],
         [facts("113B2", human_accuracy=""), facts("113B1", kinki=["cde", "ａ"], human_accuracy="98.7")])
     task, questions = igakuqa.load(checkout, "2019")
-    assert questions["113B1"] == igakuqa.Question("113B1", ("h",), 3, False, "abcdefgh", "cdeａ", 98.7, "架空科")
+    assert questions["113B1"] == Question("113B1", ("h",), 3, False, "abcdefgh", "cdeａ", 98.7, "架空科")
     assert (questions["113B1"].year, questions["113B1"].section) == (2019, "113-B")
     assert questions["113B2"].human_accuracy is None
     assert [item.id for item in task.items] == list(questions) == ["113A1", "113B1", "113B2", "113C1", "113D1", "113E1", "113F1"]
@@ -187,13 +188,13 @@ def test_line_separators_inside_a_text_do_not_end_a_line(checkout):
 ])
 def test_answers_are_read_as_the_reference_does(output, answer):
     """Each pair is what mojimoji.zen_to_han(output).lower() gives."""
-    assert read_answer(output) == answer
+    assert read_exam_answer(output) == answer
 
 
 @given(st.text(st.characters()))
 def test_reading_twice_changes_nothing(output):
-    once = read_answer(output)
-    assert "．" not in once and read_answer(once) == once.lower()
+    once = read_exam_answer(output)
+    assert "．" not in once and read_exam_answer(once) == once.lower()
 
 
 @pytest.mark.parametrize("name, prediction, answer, right", [

@@ -57,5 +57,5 @@ def test_uniform_scores_cost_the_logarithm_of_the_vocabulary():
 
 
 def test_a_chunk_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="step.loss_chunk=5 does not divide the 32 tokens of a row"):
+    with pytest.raises(ValueError, match=r"step\.loss_chunk=5 does not divide the 32 tokens of a row"):
         objective.cross_entropy(*parts(), 0.0, 5)

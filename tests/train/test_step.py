@@ -84,11 +84,36 @@ def test_a_spike_is_skipped_once_the_norm_is_known():
     calm = {**state, "grad_norm_ema": metrics["grad_norm"] / 100}
     after, metrics = run(calm, transformation, config)
     assert int(metrics["skipped"]) == 1
-    jax.tree.map(np.testing.assert_array_equal, after["params"], calm["params"])
+    for name in ("params", "optimizer"):
+        jax.tree.map(np.testing.assert_array_equal, after[name], calm[name])
     _, metrics = run({**calm, "step": jnp.int32(1)}, transformation, config)
     assert int(metrics["skipped"]) == 0
     _, metrics = run(calm, transformation, dataclasses.replace(config, spike_factor=0))
     assert int(metrics["skipped"]) == 0
+
+
+def test_the_average_norm_remembers_and_a_spike_counts_up_to_its_factor():
+    state, transformation = start()
+    first, metrics = run(state, transformation)
+    assert float(first["grad_norm_ema"]) == float(metrics["grad_norm"])
+    second, metrics = run({**first, "grad_norm_ema": metrics["grad_norm"] * 2}, transformation)
+    expected = 0.98 * float(first["grad_norm_ema"]) * 2 + 0.02 * float(metrics["grad_norm"])
+    assert float(second["grad_norm_ema"]) == pytest.approx(expected, rel=1e-6)
+    low = metrics["grad_norm"] / 100
+    after, _ = run({**second, "grad_norm_ema": low}, transformation)
+    assert float(after["grad_norm_ema"]) == pytest.approx((0.98 + 0.02 * CONFIG.spike_factor) * float(low), rel=1e-6)
+
+
+def test_a_lasting_rise_of_the_norm_is_learned():
+    """The guard does not latch: a norm of a thousand times the average is skipped for a while, then trained on."""
+    state, transformation = start()
+    state, metrics = run(state, transformation)
+    state = {**state, "step": jnp.int32(100), "grad_norm_ema": metrics["grad_norm"] / 1000}
+    skipped = []
+    for _ in range(20):
+        state, metrics = run(state, transformation)
+        skipped.append(int(metrics["skipped"]))
+    assert 5 < skipped[-1] < 20 and skipped[-1] == skipped[-5]
 
 
 def test_evaluation_sums_the_targets_that_count():
@@ -111,6 +136,29 @@ def test_muon_moves_matrices_by_its_own_rate_and_adamw_the_rest():
     assert evenness[0] > 0.6 > 0.3 > evenness[1]  # orthogonalised, which the gradient is not
 
 
+def test_muon_decays_its_matrices_and_nothing_else():
+    state, transformation = start("muon", muon_learning_rate=0.1, weight_decay=0.5, warmup_share=0.0, clip_norm=0.0)
+    zeros = jax.tree.map(jnp.zeros_like, state["params"])
+    updates, _ = jax.jit(transformation.update)(zeros, state["optimizer"], state["params"])
+    for part in ("attention", "mlp"):
+        jax.tree.map(lambda update, matrix: np.testing.assert_allclose(update, -0.1 * 0.5 * matrix, rtol=1e-5),
+                     updates["blocks"][part], state["params"]["blocks"][part])
+    for name in ("embedding", "head", "final_norm"):
+        jax.tree.map(lambda update: np.testing.assert_array_equal(update, 0), updates[name])
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("clip_norm, seen", [(1.0, 1.0), (0.0, 30.0), (50.0, 30.0)])
+def test_gradients_are_clipped_by_their_global_norm(name, clip_norm, seen):
+    """Adam's first moment after a step is (1 - beta1) times the gradient that it was given."""
+    transformation = optimizer.build(OptimizerConfig(name=name, clip_norm=clip_norm, beta1=0.9), steps=10)
+    params = {"embedding": jnp.ones((2, 2)), "head": jnp.ones((2, 2))}
+    gradient = {"embedding": jnp.full((2, 2), 9.0), "head": jnp.full((2, 2), 12.0)}  # norms 18 and 24, together 30
+    _, state = transformation.update(gradient, transformation.init(params), params)
+    moments = [leaf for path, leaf in jax.tree.leaves_with_path(state) if ".mu" in jax.tree_util.keystr(path)]
+    assert float(optax.global_norm(moments)) == pytest.approx(0.1 * seen, rel=1e-5)
+
+
 def test_norms_are_not_decayed():
     state, transformation = start(learning_rate=1e-2, weight_decay=1.0, warmup_share=0.0)
     zeros = jax.tree.map(jnp.zeros_like, state["params"])
@@ -128,3 +176,5 @@ def test_schedules():
     stable = optimizer.schedule(OptimizerConfig(schedule="warmup_stable_decay", warmup_share=0.1, decay_share=0.2,
                                                 final_share=0.0), 100, 1.0)
     assert [float(stable(i)) for i in (4, 50, 80, 90, 100)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
+    ends = optimizer.schedule(OptimizerConfig(schedule="warmup_stable_decay", decay_share=0.2, final_share=0.3), 100, 2.0)
+    assert [float(ends(i)) for i in (90, 100, 200)] == pytest.approx([1.3, 0.6, 0.6])

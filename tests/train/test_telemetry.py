@@ -24,6 +24,21 @@ def test_every_step_is_a_line_and_the_console_shows_the_last(tmp_path, capsys):
     assert "step 3/3" in out and "MFU" in out and "tokens/s" in out and "bits per byte 1.5000" in out
 
 
+def test_speed_and_mfu_leave_out_the_first_step_and_count_all_devices(tmp_path, monkeypatch, capsys):
+    """Of a process, the first step compiles; of eight devices, the peak is eight times that of one."""
+    now = [0.0]
+    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(telemetry.jax, "device_count", lambda: 8)
+    run = Telemetry(tmp_path, 0, 3, 100, 1e10, peak_tflops=0.5, console_seconds=1000, tensorboard=False)
+    for step, moment in enumerate((60.0, 61.0, 62.0), 1):
+        now[0] = moment
+        run.step(step, 1.0, 1e-3, 0.5, 0)
+    run.close()
+    assert [line["tokens_per_second"] for line in lines(tmp_path / "metrics.jsonl")] == [None, 100.0, 100.0]
+    out = capsys.readouterr().out
+    assert "100 tokens/s" in out and "MFU 25.0%" in out  # 1e12 FLOPs a second of 8 × 0.5e12
+
+
 def test_an_old_file_is_cut_back_and_a_half_line_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(1, 6)) + '{"step": 6, "lo')
