@@ -5,14 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slm.generate import Sampler, generate
+from slm.inference.engine import Engine, draw
+from slm.inference.sampling import GREEDY, Sampler
 from slm.model import decoder
 from slm.model.presets import PRESETS
 
 CONFIG = dataclasses.replace(PRESETS["debug"], vocabulary_size=97)
 # Larger than at the start of a training, so that the likeliest token is clearly so.
 PARAMS = jax.tree.map(lambda x: x * 5, decoder.initialize(CONFIG, jax.random.key(0)))
-GREEDY = Sampler(temperature=0.0)
+ENGINE = Engine(PARAMS, CONFIG)
 PROMPTS = [[2, 5, 6, 7], [2], [2, 9, 9, 1, 4, 8, 3]]
 
 
@@ -37,29 +38,31 @@ def by_hand(prompt, new_tokens, end):
 
 def test_ragged_batches_equal_each_prompt_alone_without_a_cache():
     expected = [by_hand(prompt, 12, end=2) for prompt in PROMPTS]
-    assert generate(PARAMS, CONFIG, PROMPTS, 12, GREEDY, 0, end=2) == expected
+    assert ENGINE.generate(PROMPTS, 12, GREEDY, end=2) == expected
     for prompt, one in zip(PROMPTS, expected):
-        assert generate(PARAMS, CONFIG, [prompt], 12, GREEDY, 0, end=2) == [one]
+        assert ENGINE.generate([prompt], 12, GREEDY, end=2) == [one]
 
 
 def test_a_row_ends_with_its_end_token():
     first = by_hand(PROMPTS[0], 12, end=-1)
     end = next(token for token in first[3:] if token not in first[:3])
-    made = generate(PARAMS, CONFIG, PROMPTS, 12, GREEDY, 0, end=end)
+    made = ENGINE.generate(PROMPTS, 12, GREEDY, end=end)
     assert made[0] == first[:first.index(end)]
     assert made == [by_hand(prompt, 12, end=end) for prompt in PROMPTS]
 
 
 def test_sampling_repeats_with_its_seed():
     sampler = Sampler(temperature=1.0, top_k=50)
-    one, two, other = (generate(PARAMS, CONFIG, PROMPTS, 20, sampler, seed, end=2) for seed in (1, 1, 2))
+    one, two, other = (ENGINE.generate(PROMPTS, 20, sampler, end=2, seed=seed) for seed in (1, 1, 2))
     assert one == two != other
 
 
 def draws(sampler, scores, seen=None, number=2000):
     scores = jnp.broadcast_to(jnp.asarray(scores, jnp.float32), (number, len(scores)))
     seen = jnp.broadcast_to(jnp.zeros(scores.shape[1], bool) if seen is None else jnp.asarray(seen), scores.shape)
-    return np.bincount(sampler.draw(scores, seen, jax.random.key(0)), minlength=scores.shape[1]) / number
+    tokens = draw(scores, seen, jax.random.key(0), sampler.top_k, sampler.temperature, sampler.top_p,
+                  sampler.repetition_penalty)
+    return np.bincount(tokens, minlength=scores.shape[1]) / number
 
 
 def test_samplers_keep_what_they_say():
@@ -80,7 +83,7 @@ def test_samplers_keep_what_they_say():
                                                    ([[2] * 120], 20, "more than the model's context of 128")])
 def test_impossible_requests_are_refused(prompts, new, message):
     with pytest.raises(ValueError, match=message):
-        generate(PARAMS, CONFIG, prompts, new, GREEDY, 0, end=2)
+        ENGINE.generate(prompts, new, GREEDY, end=2)
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}, {"repetition_penalty": 0.0}])

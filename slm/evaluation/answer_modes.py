@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from slm.evaluation.models import Checkpoint, Model
-from slm.evaluation.spans import OneOf, Pieces, SpanList
+from slm.inference.constraints import OneOf, Pieces, SpanList
 from slm.tasks import igakuqa, reading, tables
 from slm.tasks.task import Item, Task
 
@@ -97,7 +97,7 @@ def _constrained(model: Checkpoint, task: Task, items: Sequence[Item]) -> list[A
     pieces = Pieces(model.tokenizer)
     allowed = [OneOf(pieces, [",".join(own) for own in itertools.combinations(task.letters(item), _wanted(task, item))])
                for item in items]
-    written = model.generate_within([task.prompt(item) for item in items], allowed, _MOST_TOKENS[task.kind])
+    written = model.generate_constrained([task.prompt(item) for item in items], allowed, _MOST_TOKENS[task.kind])
     texts = [model.tokenizer.decode(ids) for ids in written]
     return [Answer(item.id, text, text) for item, text in zip(items, texts)]
 
@@ -110,7 +110,7 @@ def _wanted(task: Task, item: Item) -> int:
 def _spans(model: Checkpoint, task: Task, items: Sequence[Item]) -> list[Answer]:
     pieces = Pieces(model.tokenizer)
     allowed = [SpanList(pieces, tables.text_of(item.question)) for item in items]
-    written = model.generate_within([task.prompt(item) for item in items], allowed, _MOST_TOKENS[task.kind])
+    written = model.generate_constrained([task.prompt(item) for item in items], allowed, _MOST_TOKENS[task.kind])
     return [Answer(item.id, model.tokenizer.decode(ids), own.spans())
             for item, ids, own in zip(items, written, allowed)]
 

@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from slm import checkpoint, files, generate
+from slm import checkpoint, files
 from slm.corpus import sources
 from slm.corpus.sources import CorpusConfig
 from slm.export import gguf, hugging_face, mecab_free_tokenizer, proof
@@ -58,7 +58,7 @@ class ExportConfig:
 def run(config: ExportConfig, workdir: Path) -> dict:
     """Writes the export into the workdir; returns what `result.json` holds."""
     source, step = checkpoint.resolve(config.checkpoint)
-    params, model, tokenizer = generate.read(source, step)
+    params, model, tokenizer = checkpoint.read(source, step)
     # In the dtype of the training nothing could be compared.
     model = dataclasses.replace(model, compute_dtype="float32")
     texts, documents = _texts(config, tokenizer, model.context)

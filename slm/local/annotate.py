@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from slm import process
+from slm.inference.sampling import Settings
 from slm.local import instructions, runtime
 from slm.local.instructions import Form, Instruction
 from slm.local.records import Record, read_records
-from slm.local.runtime import LlamaCpp, RuntimeConfig, Settings
+from slm.local.runtime import LlamaCpp, RuntimeConfig
 from slm.progress import Progress
 from slm.text import chat
 from slm.text.normalize import normalize

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from slm.inference.sampling import Settings
 from slm.local import annotate, instructions
 from slm.local.annotate import AnnotateConfig
 from slm.local.instructions import Form, Instruction, locate
-from slm.local.runtime import RuntimeConfig, Settings
+from slm.local.runtime import RuntimeConfig
 from slm.text.normalize import normalize
 
 EXTRACT = Instruction("extract", "", "抜き出す。\n「{text}」")
