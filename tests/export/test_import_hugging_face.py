@@ -501,7 +501,7 @@ def test_an_imported_model_is_fine_tuned(talking, tmp_path):
     config = sft.SftConfig(checkpoint=str(talking[0]), sets=(SetConfig("own", "messages", str(tmp_path / "talks.jsonl")),),
                            validation_share=0.2, batch_size=8, epochs=0.0, seq_len=64,
                            train=LoopConfig(steps=2, evaluate_every=2, save_every=2, tensorboard=False))
-    result = sft.run(config, tmp_path / "tuned", time.perf_counter())
+    result = sft.run(config, tmp_path / "tuned")
     assert np.isfinite(result["validation_loss"]) and result["learned"]["unchecked"]
     before, after = (checkpoint.read(place)[0]["embedding"] for place in (talking[0], tmp_path / "tuned" / "seed-0"))
     assert not np.array_equal(before, after)
