@@ -22,6 +22,7 @@ from typing import Any
 from slm import process
 from slm.inference.sampling import Settings
 from slm.local import instructions, runtime
+from slm.local.gguf_metadata import read_gguf_metadata
 from slm.local.instructions import Form, Instruction
 from slm.local.records import Record, read_records
 from slm.local.runtime import LlamaCpp, RuntimeConfig

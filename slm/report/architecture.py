@@ -44,7 +44,8 @@ def figure(model_config: ModelConfig) -> Any:
     bottoms = _column(axes, 1.45, 0.25, 2.5, [
         ("plain", 0.5, "Token ids"),
         ("table", 0.85, f"Embedding\n{c.vocabulary_size:,} × {c.width:,}\n{_share(counts['embedding'], total)}"),
-        ("block", 1.15, f"{c.layers} × block\neach {_short(in_blocks // c.layers)}\ntogether {_share(in_blocks, total)}"),
+        ("block", 1.15,
+         f"{c.layers} × block\neach {_short(in_blocks // c.layers)}\ntogether {_share(in_blocks, total)}"),
         ("norm", 0.5, f"RMSNorm, {c.width:,}"),
         ("table", 0.85, f"Head, not tied\n{c.width:,} × {c.vocabulary_size:,}\n{_share(counts['head'], total)}"),
         ("plain", 0.5, "Logits of the next token")])

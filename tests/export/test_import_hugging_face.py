@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import json
 import shutil
-import time
 
 import jax
 import numpy as np
