@@ -1,14 +1,21 @@
+"""Generation and its samplers."""
+
 import dataclasses
+import json
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from slm import checkpoint, generate
+from slm.inference import engine
 from slm.inference.engine import Engine, draw
 from slm.inference.sampling import GREEDY, Sampler
 from slm.model import decoder
 from slm.model.presets import PRESETS
+from slm.text import chat
 
 CONFIG = dataclasses.replace(PRESETS["debug"], vocabulary_size=97)
 # Larger than at the start of a training, so that the likeliest token is clearly so.
@@ -90,3 +97,36 @@ def test_impossible_requests_are_refused(prompts, new, message):
 def test_impossible_samplers_are_refused(wrong):
     with pytest.raises(ValueError, match="top_p is in"):
         Sampler(**wrong)
+
+
+def test_settings_of_a_sampler_do_not_compile_again():
+    ENGINE.generate(PROMPTS[:2], 3, GREEDY, end=2)
+    compiled = engine._decode._cache_size()
+    for sampler in (Sampler(0.7), Sampler(1.3, top_p=0.5), Sampler(0.7, repetition_penalty=1.2)):
+        for new_tokens in (3, 20):
+            ENGINE.generate(PROMPTS[:2], new_tokens, sampler, end=2)
+    assert engine._decode._cache_size() == compiled
+
+
+def test_small_batches_give_the_same_as_one():
+    small = Engine(PARAMS, CONFIG, batch_tokens=64)
+    assert small.generate(PROMPTS, 12, GREEDY, end=2) == ENGINE.generate(PROMPTS, 12, GREEDY, end=2)
+
+
+@pytest.mark.parametrize("name", ["tuned", "tuned/seed-0", "tuned/seed-0/checkpoints/3"])
+def test_a_fine_tuned_model_answers_by_the_name_of_its_fine_tuning(name, products, words, tmp_path):
+    folder = tmp_path / "tuned" / "seed-0"
+    model = dataclasses.replace(PRESETS["debug"], vocabulary_size=len(words))
+    params = decoder.initialize(model, jax.random.key(0))
+    saved = checkpoint.Checkpoints(folder / "checkpoints", keep=1)
+    saved.save(3, {"params": params}, {"config": {"job": "sft", "model": dataclasses.asdict(model)}}, None)
+    saved.close()
+    shutil.copytree(products / "tokenizer", folder / "tokenizer")
+    config = generate.GenerateConfig(checkpoint=str(tmp_path / name), prompts="発熱は？|咳は？", new_tokens=5, sampler=GREEDY)
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    assert generate.run(config, out) == {"checkpoint": str(folder), "samples": str(out / "samples.jsonl"), "prompts": 2}
+    prompts = [chat.encode(words, [{"role": "user", "content": text}], reply=True).ids for text in ("発熱は？", "咳は？")]
+    answers = Engine(params, model).generate(prompts, 5, GREEDY, words.special("<|end|>"))
+    lines = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert lines == [{"prompt": prompt, "text": words.decode(ids)} for prompt, ids in zip(("発熱は？", "咳は？"), answers)]
