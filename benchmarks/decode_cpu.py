@@ -6,7 +6,7 @@
 Each candidate runs in a process of its own, one after the other, so that its peak of memory (ru_maxrss) is its own:
 
 - llama.cpp, `slm.local.runtime.LlamaCpp` on the files of `slm.export.gguf.write`;
-- ours, `slm.generate.generate` in float32 with unrolled layers, as it decodes for users;
+- ours, `slm.inference.engine.Engine` in float32 with unrolled layers, as it decodes for users;
 - transformers in float32, on the folder of `slm.export.hugging_face`, with its own attention (sdpa) and KV cache.
 
 Decoding is greedy and counted after the first new token; prefill is the time to that token. Each number is the median
@@ -129,7 +129,8 @@ def prompt_of(options) -> list[int]:
 def llama_cpp(options, kind: str) -> Measured:
     import gguf
 
-    from slm.local.runtime import LlamaCpp, Settings
+    from slm.inference.sampling import Settings
+    from slm.local.runtime import LlamaCpp
     path = Path(options.folder) / f"{kind}.gguf"
     bytes_read = sum(int(tensor.n_bytes) for tensor in gguf.GGUFReader(path).tensors if len(tensor.shape) == 2
                      and tensor.name != "token_embd.weight" and not is_zero(tensor.name, options))
@@ -161,18 +162,19 @@ def ours(options) -> Measured:
     import jax.numpy as jnp
     import numpy as np
 
-    from slm import generate
+    from slm.inference.engine import Engine
+    from slm.inference.sampling import GREEDY
     from slm.model import decoder
     model = dataclasses.replace(PRESETS[options.preset], compute_dtype="float32", scan_layers=False, remat="none")
     shapes = jax.eval_shape(functools.partial(decoder.initialize, model), jax.random.key(0))
     stored = [np.load(Path(options.folder) / f"{index}.npy", mmap_mode="r")
               for index in range(len(jax.tree.leaves(shapes)))]
     params = jax.tree.map(jnp.asarray, decoder.unrolled(jax.tree.unflatten(jax.tree.structure(shapes), stored)))
-    prompt, greedy = prompt_of(options), generate.Sampler(temperature=0.0)
+    prompt, engine = prompt_of(options), Engine(params, model)
 
     def decode(new_tokens: int):
         start = time.perf_counter()
-        tokens, = generate.generate(params, model, [prompt], new_tokens, greedy, 0, -1)  # no token ends it
+        tokens, = engine.generate([prompt], new_tokens, GREEDY, end=-1)  # no token ends it
         return tokens, time.perf_counter() - start
 
     def once():

@@ -5,9 +5,10 @@
 """
 
 from slm import config
-from slm.generate import GenerateConfig, Sampler
+from slm.generate import GenerateConfig
+from slm.inference.sampling import GREEDY
 
-VARIANTS = {"sample": GenerateConfig(), "greedy": GenerateConfig(sampler=Sampler(temperature=0.0))}
+VARIANTS = {"sample": GenerateConfig(), "greedy": GenerateConfig(sampler=GREEDY)}
 
 
 def get_config(argument=None):

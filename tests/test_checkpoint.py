@@ -1,4 +1,7 @@
+import os
+import shutil
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -61,3 +64,21 @@ def test_a_missing_checkpoint_is_named_with_the_command_that_makes_one(workdir):
     with pytest.raises(FileNotFoundError, match=r"no checkpoint under"):
         checkpoint.newest(workdir / "nowhere")
     assert checkpoint.newest(workdir.parent) == workdir
+
+
+def test_a_checkpoint_is_named_by_workdir_step_fine_tuning_or_not_at_all(workdir, monkeypatch):
+    runs = workdir.parent / "runs"
+    (runs / "base").parent.mkdir()
+    workdir.rename(runs / "base")
+    for seed in (0, 1):
+        shutil.copytree(runs / "base" / "checkpoints", runs / "tuned" / f"seed-{seed}" / "checkpoints")
+    (runs / "cv" / "fold-0" / "seed-0" / "checkpoints").mkdir(parents=True)
+    assert checkpoint.resolve(str(runs / "base")) == (runs / "base", None)
+    assert checkpoint.resolve(str(runs / "base" / "checkpoints" / "20")) == (runs / "base", 20)
+    assert checkpoint.resolve(str(runs / "tuned")) == (runs / "tuned" / "seed-0", None)
+    assert checkpoint.resolve(str(runs / "tuned" / "seed-1")) == (runs / "tuned" / "seed-1", None)
+    with pytest.raises(FileNotFoundError, match=r"cross-validation of 1 folds: name one, for example .*fold-0"):
+        checkpoint.resolve(str(runs / "cv"))
+    monkeypatch.chdir(runs.parent)
+    os.utime(runs / "tuned" / "seed-1" / "checkpoints" / "50" / "_CHECKPOINT_METADATA", (2**31, 2**31))
+    assert checkpoint.resolve("") == (Path("runs") / "tuned" / "seed-1", None)

@@ -2,8 +2,7 @@
 
 import re
 
-from slm import figures
-from slm.corpus import data_card
+from slm.corpus import data_card, proportions
 from slm.corpus.sources import CorpusConfig, SourceConfig
 
 REPORT = {
@@ -33,7 +32,7 @@ def test_tables_are_regular():
 
 
 def test_figure_is_written(tmp_path):
-    figures.proportions(tmp_path, {"百科事典": 400, "notes": 300}, {f"reason_{i}": i for i in range(20)}, 500)
+    proportions.draw(tmp_path, {"百科事典": 400, "notes": 300}, {f"reason_{i}": i for i in range(20)}, 500)
     assert (tmp_path / "proportions.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "proportions.svg").read_text(encoding="utf-8")
-    assert figures._largest({"a": 1, "b": 5, "c": 3}, most=2) == {"b": 5, "other": 4}
+    assert proportions._largest({"a": 1, "b": 5, "c": 3}, most=2) == {"b": 5, "other": 4}

@@ -99,7 +99,7 @@ def test_all_figures_are_drawn_and_what_is_not_there_is_told(runs, capsys):
     check(result["corpus"], "1  看護記録  90.0%", "Corpus: 1,000 characters", "短い")
     check(result["architecture"], f"debug: {parameter_count(MODEL):,} parameters")
     check(result["training"], "百科事典", "Tokens (thousands)", "Bits per byte", "seed 2", "問診")
-    check(result["leaderboard"], "smdis", "模型, P1", "gpt-4o-2024-08-06 (P0, published)", "baseline: a cheap baseline")
+    check(result["leaderboard"], "smdis", "模型, P1", "gpt-4o-2024-08-06 (P0, published)", "baseline, same rows")
     check(result["reliability"], "20 answers, ECE 0.019", "Probability of the chosen letter")
     assert set(result["skipped"]) == {"embedding"}  # no checkpoint yet
     assert "embedding is left out" in capsys.readouterr().err
@@ -222,7 +222,7 @@ def test_few_words_lower_the_perplexity_and_no_umap_is_told(capsys, monkeypatch)
     monkeypatch.setitem(__import__("sys").modules, "umap", None)
     assert embedding_space._umap(points, 0) == {}
     said = capsys.readouterr().err
-    assert "20 words are few" in said and "pip install 'slm[figures]'" in said
+    assert "for only 20 words the perplexity is 6.3 instead of 15" in said and "pip install 'slm[figures]'" in said
 
 
 def test_an_evaluation_without_probabilities_has_no_reliability(runs):

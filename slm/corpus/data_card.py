@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from slm import figures
+from slm.corpus import proportions
 from slm.corpus.sources import CorpusConfig
 from slm.files import markdown_table, write_text
 
@@ -11,7 +11,7 @@ from slm.files import markdown_table, write_text
 def write(folder: Path, report: dict, config: CorpusConfig) -> None:
     """`README.md`, the card, and the figure of proportions, from what the pipeline recorded."""
     characters = {name: source["characters_out"] for name, source in report["by_source"].items()}
-    figures.proportions(folder, characters, report["dropped"], report["documents_in"])
+    proportions.draw(folder, characters, report["dropped"], report["documents_in"])
     write_text(folder / "README.md", card(report, config))
 
 

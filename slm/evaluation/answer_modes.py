@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slm.evaluation.models import Checkpoint, Model
-from slm.evaluation.spans import OneOf, Pieces, SpanList
+from slm.inference.constraints import OneOf, Pieces, SpanList
 from slm.tasks import reading, tables
 from slm.tasks.kinds import KINDS, AnswerMode, Kind
 from slm.tasks.task import Item, Task
@@ -95,7 +95,7 @@ def _constrained(model: Checkpoint, task: Task, items: Sequence[Item]) -> list[A
     kind, pieces = KINDS[task.kind], Pieces(model.tokenizer)
     constraints = [OneOf(pieces, [",".join(letters) for letters in itertools.combinations(
         task.letters(item), kind.letters_wanted(item))]) for item in items]
-    ids = model.generate_within([task.prompt(item) for item in items], constraints, kind.max_tokens)
+    ids = model.generate_constrained([task.prompt(item) for item in items], constraints, kind.max_tokens)
     texts = [model.tokenizer.decode(of_item) for of_item in ids]
     return [Answer(item.id, text, text) for item, text in zip(items, texts)]
 
@@ -103,7 +103,7 @@ def _constrained(model: Checkpoint, task: Task, items: Sequence[Item]) -> list[A
 def _spans(model: Checkpoint, task: Task, items: Sequence[Item]) -> list[Answer]:
     pieces = Pieces(model.tokenizer)
     constraints = [SpanList(pieces, tables.text_of(item.question)) for item in items]
-    ids = model.generate_within([task.prompt(item) for item in items], constraints, KINDS[task.kind].max_tokens)
+    ids = model.generate_constrained([task.prompt(item) for item in items], constraints, KINDS[task.kind].max_tokens)
     return [Answer(item.id, model.tokenizer.decode(of_item), constraint.spans())
             for item, of_item, constraint in zip(items, ids, constraints)]
 

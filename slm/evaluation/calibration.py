@@ -1,4 +1,4 @@
-"""Does a model know what it knows: how its probabilities agree with how often it is right."""
+"""Calibration: how a model's probabilities agree with how often it is right."""
 
 import dataclasses
 import itertools
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slm import figures
 from slm.evaluation import answer_modes
 from slm.evaluation.answer_modes import Answer
 from slm.tasks.task import Task
@@ -28,19 +29,19 @@ def brier(probabilities: Sequence[np.ndarray], right: Sequence[int]) -> float:
 
     Args:
       probabilities: [items][options], each item's adding up to 1; the number of options may differ.
-      right: [items], the place of the right option.
+      right: [items], the index of the right option.
     """
     if len(probabilities) != len(right) or not len(right):
         raise ValueError(f"probabilities of {len(probabilities)} items, right options of {len(right)}: give both for "
                          "each, at least one")
     scores = []
-    for item, (options, place) in enumerate(zip(probabilities, right)):
+    for item, (options, index) in enumerate(zip(probabilities, right)):
         options = np.asarray(options, float)
         if not (np.all(options >= 0) and abs(options.sum() - 1) < 1e-3):
             raise ValueError(f"the probabilities of item {item} are {options}: they must be at least 0 and add up to 1")
-        if not 0 <= place < len(options):
-            raise ValueError(f"the right option of item {item} is {place}, it has {len(options)}: count from 0")
-        scores.append(np.square(options - (np.arange(len(options)) == place)).sum())
+        if not 0 <= index < len(options):
+            raise ValueError(f"the right option of item {item} is {index}, it has {len(options)}: count from 0")
+        scores.append(np.square(options - (np.arange(len(options)) == index)).sum())
     return float(np.mean(scores))
 
 
@@ -60,49 +61,41 @@ def reliability(confidence: Sequence[float], correct: Sequence[bool], bins: int 
         item = int(np.argmax(outside))
         raise ValueError(f"the confidence of item {item} is {confidence[item]}: give probabilities from 0 to 1")
     edges = np.linspace(0, 1, bins + 1)
-    place = np.searchsorted(edges[1:-1], confidence)
-    found = []
+    bin_of_item = np.searchsorted(edges[1:-1], confidence)
+    result = []
     for index, (low, high) in enumerate(itertools.pairwise(edges)):
-        here = place == index
-        means = (confidence[here].mean(), correct[here].mean()) if here.any() else (math.nan, math.nan)
-        found.append(Bin(float(low), float(high), int(here.sum()), *map(float, means)))
-    return found
+        inside = bin_of_item == index
+        means = (confidence[inside].mean(), correct[inside].mean()) if inside.any() else (math.nan, math.nan)
+        result.append(Bin(float(low), float(high), int(inside.sum()), *map(float, means)))
+    return result
 
 
 def ece(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) -> float:
     """Expected calibration error: |accuracy − mean confidence| of each bin, weighted by its count (Naeini et al. 2015;
-    Guo et al. 2017). At most 1; 0 is best. Small samples show more than there is."""
-    found = [some for some in reliability(confidence, correct, bins) if some.count]
-    return sum(some.count * abs(some.accuracy - some.confidence) for some in found) / sum(some.count for some in found)
+    Guo et al. 2017). At most 1; 0 is best. Biased upward for small samples."""
+    filled = [bin for bin in reliability(confidence, correct, bins) if bin.count]
+    return sum(bin.count * abs(bin.accuracy - bin.confidence) for bin in filled) / sum(bin.count for bin in filled)
 
 
 def figure(bins: Sequence[Bin], path: Path, title: str) -> None:
     """The reliability diagram, as `path`.png and `path`.svg."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import matplotlib_fontja  # noqa: F401  makes IPAexGothic the font
-    shown = [some for some in bins if some.count]
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(4.2, 5), height_ratios=(3, 1), sharex=True,
-                                          layout="constrained")
-    upper.plot([0, 1], [0, 1], color="#bbbbbb", linestyle="--", linewidth=1)
-    upper.bar([some.low for some in shown], [some.accuracy for some in shown],
-              [some.high - some.low for some in shown], align="edge", color="#66ccee", edgecolor="white")
-    upper.plot([some.confidence for some in shown], [some.accuracy for some in shown], "o-", color="#4477aa",
+    filled = [bin for bin in bins if bin.count]
+    canvas = figures.blank(4.2, 5)
+    upper, lower = canvas.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    upper.plot([0, 1], [0, 1], color=figures.COLOURS[6], linestyle="--", linewidth=1)
+    for axes, heights, colour in ((upper, [bin.accuracy for bin in filled], figures.COLOURS[1]),
+                                  (lower, [bin.count for bin in filled], figures.COLOURS[0])):
+        axes.bar([bin.low for bin in filled], heights, [bin.high - bin.low for bin in filled], align="edge",
+                 color=colour, edgecolor="white")
+        figures.plain(axes)
+    upper.plot([bin.confidence for bin in filled], [bin.accuracy for bin in filled], "o-", color=figures.COLOURS[0],
                markersize=4)
     upper.set(xlim=(0, 1), ylim=(0, 1))
-    upper.set_ylabel("Share right", fontsize=9)
+    upper.set_ylabel("Accuracy", fontsize=9)
     upper.set_title(title, fontsize=10)
-    lower.bar([some.low for some in bins], [some.count for some in bins], [some.high - some.low for some in bins],
-              align="edge", color="#4477aa", edgecolor="white")
     lower.set_xlabel("Probability of the chosen option", fontsize=9)
     lower.set_ylabel("Answers", fontsize=9)
-    for axes in (upper, lower):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-    for suffix in ("png", "svg"):
-        figure.savefig(path.with_name(f"{path.name}.{suffix}"), dpi=160)
-    plt.close(figure)
+    figures.save(canvas, path)
 
 
 def report(task: Task, by_seed: Sequence[Sequence[Answer]], path: Path) -> dict:

@@ -5,7 +5,6 @@ encoded alone, as text/chat.py does, and so is a continuation that would change 
 """
 
 import dataclasses
-import functools
 import json
 import logging
 import math
@@ -17,17 +16,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from slm import benchmarks
 from slm.benchmarks import REGISTRY
-from slm.evaluation import candidates, harness_tasks, models
+from slm.evaluation import candidates, harness_tasks
 from slm.evaluation.models import Checkpoint
-from slm.generate import Sampler, generate
-from slm.model import decoder
-from slm.model.presets import ModelConfig
+from slm.inference import fit
+from slm.inference.sampling import GREEDY, Sampler
 from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.task import Message
 from slm.text import chat
@@ -69,20 +63,20 @@ class Requests:
     def __init__(self, model: Checkpoint):
         super().__init__()
         self.model, self.cut = model, set[str]()
-        self._words = model.tokenizer
+        self._tokenizer = model.tokenizer
 
     @property
     def eot_token_id(self) -> int:
         """What comes before every document, and after it."""
-        return self._words.end_of_document
+        return self._tokenizer.end_of_document
 
     @property
     def max_length(self) -> int:
-        return self.model.model.context
+        return self.model.engine.model_config.context
 
     @property
     def tokenizer_name(self) -> str:
-        return f"slm-{self._words.fingerprint}"
+        return f"slm-{self._tokenizer.fingerprint}"
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         return CHAT_TEMPLATE if chat_template else None
@@ -91,15 +85,15 @@ class Requests:
         return Chat.of(chat_history, add_generation_prompt)
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_) -> list[int]:
-        return self._words.encode(string)
+        return self._tokenizer.encode(string)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        own = self._words.encode(continuation)
+        ids = self._tokenizer.encode(continuation)
         if not isinstance(context, Chat):
-            before, both = self._words.encode(context), self._words.encode(context + continuation)
+            before, both = self._tokenizer.encode(context), self._tokenizer.encode(context + continuation)
             if len(both) > len(before) and both[:len(before)] == before:
-                own = both[len(before):]
-        return self._context(context, len(own)), own
+                ids = both[len(before):]
+        return self._context(context, len(ids)), ids
 
     def _context(self, context: str, room: int) -> list[int]:
         """Its ids, cut where they leave no room for what follows."""
@@ -107,65 +101,60 @@ class Requests:
         if limit < 1:
             raise ValueError(f"a task asks for {room} tokens after its context, and the model's context is "
                              f"{self.max_length}: set --config.gen_kwargs=max_gen_toks=NUMBER, or leave the task out")
-        if isinstance(context, Chat):
-            encoded = chat.encode(self._words, context.messages, limit + context.begun, context.asks)
-            ids, cut = encoded.ids[:len(encoded.ids) - context.begun], encoded.cut
+        if not isinstance(context, Chat):
+            ids, cut = fit.end_of_text(self._tokenizer, context, limit)
+        elif context.begun:
+            ids, cut = fit.open_answer(self._tokenizer, context.messages, limit)
         else:
-            ids = [self.eot_token_id, *self._words.encode(context)]
-            cut = max(0, len(ids) - limit)
-            ids = ids[cut:]
+            encoded = chat.encode(self._tokenizer, context.messages, limit, context.asks)
+            ids, cut = encoded.ids, encoded.cut
         if cut:
             self.cut.add(context)
         return ids
 
     def _loglikelihood_tokens(self, requests, **_) -> list[tuple[float, bool]]:
-        return log_likelihoods(self.model, [(context, own) for _, context, own in requests])
+        return self.model.engine.score([(context, continuation) for _, context, continuation in requests])
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
         """log P of whole texts, in windows of the model's context."""
         from lm_eval import utils
         pairs, rows = [], []
         for row, request in enumerate(requests):
-            ids = self._words.encode(request.args[0])
+            ids = self._tokenizer.encode(request.args[0])
             for window in utils.get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, 1):
                 pairs.append(utils.make_disjoint_window(window))
                 rows.append(row)
-        found = [0.0] * len(requests)
-        for row, (value, _) in zip(rows, log_likelihoods(self.model, pairs)):
-            found[row] += value
-        return found
+        totals = [0.0] * len(requests)
+        for row, (value, _) in zip(rows, self.model.engine.score(pairs)):
+            totals[row] += value
+        return totals
 
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
         """Answers up to the end of the turn (of a plain context: of the document), or a string that ends them."""
         from lm_eval.models.utils import normalize_gen_kwargs
         alike: dict[tuple, list[tuple[int, list[int], list[str]]]] = defaultdict(list)
         unknown: set[str] = set()
-        for place, request in enumerate(requests):
-            context, asked = request.args
-            wanted = normalize_gen_kwargs(asked)
+        for index, request in enumerate(requests):
+            context, settings = request.args
+            wanted = normalize_gen_kwargs(settings)
             unknown |= set(wanted) - {*_SAMPLING, "until", "max_gen_toks", "do_sample"}
-            sampler = Sampler(0.0)
+            sampler = GREEDY
             if wanted["do_sample"] and wanted.get("temperature", 1.0) > 0:
                 sampler = Sampler(**{"temperature": 1.0, "top_p": 1.0} | {
                     name: wanted[name] for name in _SAMPLING if name in wanted})
-            end = self._words.special(END_OF_TURN) if isinstance(context, Chat) else self.eot_token_id
+            end = self._tokenizer.special(END_OF_TURN) if isinstance(context, Chat) else self.eot_token_id
             alike[wanted["max_gen_toks"], sampler, end].append(
-                (place, self._context(context, wanted["max_gen_toks"]), wanted["until"]))
+                (index, self._context(context, wanted["max_gen_toks"]), wanted["until"]))
         if unknown:
             print(f"left out of what tasks ask of a generation: {', '.join(sorted(unknown))}", file=sys.stderr)
-        found = [""] * len(requests)
-        for (new_tokens, sampler, end), own in alike.items():
-            for seed, rows in enumerate(models.batches(
-                    [len(ids) for _, ids, _ in own], self.model.batch_tokens, "generate")):
-                made = generate(self.model.params, self.model.model, [own[row][1] for row in rows], new_tokens, sampler,
-                                seed, end)
-                for row, ids in zip(rows, made):
-                    place, _, until = own[row]
-                    text = self._words.decode(ids)
-                    for stop in filter(None, until):
-                        text = text.partition(stop)[0]
-                    found[place] = text
-        return found
+        answers = [""] * len(requests)
+        for (new_tokens, sampler, end), group in alike.items():
+            continuations = self.model.engine.generate([prompt for _, prompt, _ in group], new_tokens, sampler, end)
+            for (index, _, until), ids in zip(group, continuations):
+                answers[index] = self._tokenizer.decode(ids)
+                for stop in filter(None, until):
+                    answers[index] = answers[index].partition(stop)[0]
+        return answers
 
 
 def adapt(model: Checkpoint):
@@ -173,55 +162,6 @@ def adapt(model: Checkpoint):
     _refuse_missing()
     from lm_eval.api.model import TemplateLM
     return type("Checkpoint", (Requests, TemplateLM), {})(model)
-
-
-def log_likelihoods(model: Checkpoint, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
-                    ) -> list[tuple[float, bool]]:
-    """For ids (context, continuation): log P in nats of the continuation, and whether each of its tokens is the
-    likeliest. Continuations of one context, which is the longer part, compute it once."""
-    shared: dict[tuple, list[int]] = defaultdict(list)
-    found = [(0.0, True)] * len(pairs)
-    for place, (context, own) in enumerate(pairs):
-        if len(context) + len(own) > model.model.context + 1:
-            raise ValueError(f"{len(context)} tokens and {len(own)} that continue them are more than the model's "
-                             f"context of {model.model.context}: leave the task out")
-        if own:
-            shared[tuple(context) if len(context) > len(own) else (place, None)].append(place)
-    groups = list(shared.values())
-    # A token that is scored costs more than one of the context: its scores are of the whole vocabulary.
-    sizes = [len(pairs[own[0]][0]) + 4 * max(len(pairs[place][1]) for place in own) for own in groups]
-    for rows in models.batches(sizes, model.batch_tokens, "score"):
-        own = [groups[row] for row in rows]
-        tokens, lengths = model._padded([pairs[places[0]][0] for places in own])
-        longest = max(len(pairs[place][1]) for places in own for place in places)
-        room = 1 << (longest - 1).bit_length()  # few shapes, so few compiles
-        scores, cache = models._prefill(model.params, model.model, tokens, lengths, room)
-        first, likeliest = np.asarray(jax.nn.log_softmax(scores)), np.asarray(scores).argmax(1)
-        for option in range(max(map(len, own))):  # one continuation of each context at a time, on one cache
-            going = [(row, places[option]) for row, places in enumerate(own) if option < len(places)]
-            ids = np.zeros((len(lengths), max(2, room)), np.int32)
-            weights = np.zeros(ids.shape, np.float32)
-            for row, place in going:
-                ids[row, :len(pairs[place][1])], weights[row, :len(pairs[place][1])] = pairs[place][1], 1
-            more, greedy = np.zeros(len(ids)), np.full(len(ids), True)
-            if room > 1:
-                positions = lengths[:, None] + np.arange(room)
-                more, greedy = map(np.asarray, _after_first(model.params, model.model, ids, positions, weights, cache))
-            for row, place in going:
-                found[place] = (float(first[row, ids[row, 0]] + more[row]),
-                                bool(greedy[row] and likeliest[row] == ids[row, 0]))
-    return found
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _after_first(params, model: ModelConfig, tokens_BT, positions_BT, weights_BT, cache):
-    """Of the tokens after each row's first: Σ log P, and whether each is the likeliest. The cache is left as it was."""
-    hidden, _ = decoder.hidden_states(params, model, tokens_BT[:, :-1], jnp.ones_like(tokens_BT[:, :-1]),
-                                      positions_BT[:, :-1], cache)
-    scores = decoder.logits(params, hidden)
-    wanted, weights = tokens_BT[:, 1:], weights_BT[:, 1:]
-    own = jnp.take_along_axis(jax.nn.log_softmax(scores), wanted[..., None], axis=-1)[..., 0]
-    return jnp.sum(own * weights, axis=1), jnp.all((jnp.argmax(scores, axis=-1) == wanted) | (weights == 0), axis=1)
 
 
 # The job ------------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """A causal model in the format of Hugging Face transformers, for the leaderboard."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from slm.inference import fit
 from slm.tasks.task import Message, without_system
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -128,7 +129,7 @@ class HuggingFace:
 
     def _fitting(self, conversation: list[Message], reserved: int) -> list[Message]:
         room = self.context - reserved
-        result = cut(conversation, lambda messages: len(self._encode(messages)) <= room)
+        result = fit.shorten(conversation, lambda messages: len(self._encode(messages)) <= room)
         if result is None:
             raise ValueError(f"a prompt does not fit in {self.name}: its context of {self.context} tokens leaves "
                              f"{room} beside {reserved} for the reply; ask for fewer, or give fewer examples")
@@ -162,26 +163,3 @@ class HuggingFace:
             ids[i, where] = torch.tensor(row, dtype=torch.long)
             mask[i, where] = 1
         return ids.to(self._device), mask.to(self._device)
-
-
-def cut(conversation: list[Message], fits: Callable[[list[Message]], bool]) -> list[Message] | None:
-    """The conversation itself where it fits; else without as few characters as need be from the middle of its longest
-    user turn; None where even that is not enough."""
-    if fits(conversation):
-        return conversation
-    users = [i for i, message in enumerate(conversation) if message["role"] == "user"]
-    turn = max(users, key=lambda i: len(conversation[i]["content"]))
-    text = conversation[turn]["content"]
-
-    def without(count: int) -> list[Message]:
-        first = (len(text) - count) // 2
-        shorter = {"role": "user", "content": text[:first] + text[first + count:]}
-        return [*conversation[:turn], shorter, *conversation[turn + 1:]]
-
-    if not fits(without(len(text))):
-        return None
-    low, high = 0, len(text)  # does not fit, fits
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fits(without(middle)) else (middle, high)
-    return without(high)

@@ -43,7 +43,7 @@ class _Text:
 
 
 def _sums(model: Checkpoint, batch: Batch) -> tuple:
-    return _of_batch(model.params, batch, model=model.model)
+    return _of_batch(model.engine.params, batch, model=model.engine.model_config)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -68,7 +68,7 @@ def run(candidate: Candidate, config: CorpusConfig, workdir: Path, batch_tokens:
             ids = [*model.tokenize(text), model.tokenizer.end_of_document]
             texts.setdefault(document.source, _Text()).add(ids, len(text.encode()))
             number[document.source] = number.get(document.source, 0) + 1
-        context = model.model.context
+        context = model.engine.model_config.context
         rows = {name: Rows(own.whole(), context, model.tokenizer.end_of_document) for name, own in texts.items()}
         measured = validation.measure(
             functools.partial(_sums, model), rows, {name: own.bytes / len(own) for name, own in texts.items()},

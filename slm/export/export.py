@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from slm import checkpoint, files, generate
+from slm import checkpoint, files
 from slm.corpus import sources
 from slm.corpus.sources import CorpusConfig
 from slm.export import gguf, hugging_face, mecab_free_tokenizer, proof
@@ -58,7 +58,7 @@ class ExportConfig:
 def run(config: ExportConfig, workdir: Path) -> dict:
     """Writes the export into the workdir; returns what `result.json` holds."""
     source, step = checkpoint.resolve(config.checkpoint)
-    params, model, tokenizer = generate.read(source, step)
+    params, model, tokenizer = checkpoint.read(source, step)
     # In the dtype of the training nothing could be compared.
     model = dataclasses.replace(model, compute_dtype="float32")
     texts, documents = _texts(config, tokenizer, model.context)
@@ -134,7 +134,7 @@ def _gguf(config: ExportConfig, workdir: Path, source: Path, name: str, params, 
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     if config.prove:
-        print(table(result["kinds"], result["bits_per_byte"]))
+        print(model_card.quantization_table(result["kinds"], result["bits_per_byte"]))
     return result
 
 
@@ -218,14 +218,3 @@ def _print_rates(result: dict) -> None:
     print(f"without MeCab {result['tokens_cut_otherwise_without_mecab']:.2%} of the tokens are cut otherwise; "
           f"{result['characters_without_a_piece']:.2%} of the characters have no piece, which plain llama.cpp reads as "
           "unknown")
-
-
-def table(kinds: dict[str, dict], ours: float) -> str:
-    """What each type costs, as Markdown."""
-    lines = ["| type | MB | bits per byte | more than ours | largest logit difference | greedy agreement |",
-             "|---|---|---|---|---|---|"]
-    for kind, own in kinds.items():
-        size = f"{own['bytes'] / 1e6:,.1f}" if "bytes" in own else "not kept"
-        lines.append(f"| {kind} | {size} | {own['bits_per_byte']:.4f} | {own['bits_per_byte'] / ours - 1:+.2%} | "
-                     f"{own['max_logit_difference']:.2g} | {own['greedy_agreement']:.0%} |")
-    return "\n".join(lines)

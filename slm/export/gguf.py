@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from slm.export import charsmap
-from slm.local.runtime import FINGERPRINT
+from slm.local.gguf_metadata import FINGERPRINT
 from slm.model.decoder import Params
 from slm.model.presets import ModelConfig
 from slm.text.tokenizer import CHAT_TEMPLATE, END_OF_TURN, WHITE_SPACE_SYMBOLS, Tokenizer

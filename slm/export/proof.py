@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from slm import generate
+from slm.inference.engine import Engine
+from slm.inference.sampling import GREEDY
 from slm.model import decoder
 from slm.model.presets import ModelConfig
 from slm.text.tokenizer import Tokenizer
@@ -46,30 +45,17 @@ class Proof:
 def compare(params: decoder.Params, model: ModelConfig, runtime: Runtime, prompts: Sequence[Sequence[int]],
             new_tokens: int = 12) -> Proof:
     """Ours (float32) against a runtime, over prompts of any lengths."""
-    exact = dataclasses.replace(model, compute_dtype="float32", scan_layers=False, remat="none")
+    engine = _exact(params, model)
     worst, same = 0.0, 0
     # No token ends the continuation, so that as many are compared of each prompt.
-    continued = generate.generate(params, exact, prompts, new_tokens, generate.Sampler(temperature=0.0), 0, -1)
+    continued = engine.generate(prompts, new_tokens, GREEDY, end=-1)
     for prompt, ours in zip(prompts, continued):
         theirs = runtime.log_probabilities(prompt)
         # np.maximum keeps a NaN, which no tolerance then accepts.
-        worst = float(np.maximum(worst, np.abs(theirs - _log_probabilities(params, exact, prompt)).max()))
+        worst = float(np.maximum(worst, np.abs(theirs - engine.log_probabilities(prompt)).max()))
         same += sum(a == b for a, b in zip(ours, runtime.greedy(prompt, new_tokens)))
     compared = len(prompts) * new_tokens
     return Proof(worst, same / compared, compared, sum(map(len, prompts)))
-
-
-def _log_probabilities(params: decoder.Params, model: ModelConfig, ids: Sequence[int]) -> np.ndarray:
-    tokens = np.zeros((1, -(-len(ids) // 64) * 64), np.int32)  # few shapes, so few compiles
-    tokens[0, :len(ids)] = ids
-    return np.asarray(_scores(params, model, tokens))[:len(ids)]
-
-
-@jax.jit(static_argnums=1)
-def _scores(params, model: ModelConfig, tokens_BT) -> jax.Array:
-    positions = jnp.arange(tokens_BT.shape[1])[None]
-    hidden, _ = decoder.hidden_states(params, model, tokens_BT, jnp.ones_like(tokens_BT), positions)
-    return jax.nn.log_softmax(decoder.logits(params, hidden[0]))
 
 
 class Transformers:
@@ -162,9 +148,9 @@ def bits_per_byte(runtime: LlamaCpp, documents: Sequence[Sequence[int]], size: i
 def ours_bits_per_byte(params: decoder.Params, model: ModelConfig, documents: Sequence[Sequence[int]],
                        size: int) -> float:
     """The same by our decoder in float32."""
-    exact = dataclasses.replace(model, compute_dtype="float32", scan_layers=False, remat="none")
-    total = 0.0
-    for ids in documents:
-        scores = _log_probabilities(params, exact, ids)
-        total += float(scores[np.arange(len(ids) - 1), list(ids[1:])].sum())
-    return -total / math.log(2) / size
+    scores = _exact(params, model).score([(ids[:1], ids[1:]) for ids in documents])
+    return -sum(log_probability for log_probability, _ in scores) / math.log(2) / size
+
+
+def _exact(params: decoder.Params, model: ModelConfig) -> Engine:
+    return Engine(params, dataclasses.replace(model, compute_dtype="float32", scan_layers=False, remat="none"))

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from slm import process
+from slm.inference.sampling import Settings
 from slm.local import instructions, runtime
+from slm.local.gguf_metadata import read_gguf_metadata
 from slm.local.instructions import Form, Instruction
 from slm.local.records import Record, read_records
-from slm.local.runtime import LlamaCpp, RuntimeConfig, Settings
+from slm.local.runtime import LlamaCpp, RuntimeConfig
 from slm.progress import Progress
 from slm.text import chat
 from slm.text.normalize import normalize
@@ -150,7 +152,7 @@ def _find_gguf(config: RuntimeConfig) -> Path:
 
 def _refuse_without_room(config: AnnotateConfig, form: Form, gguf: Path) -> None:
     """Raises a `ValueError` where the instruction and the longest answer leave no room for a record."""
-    context = config.runtime.context or runtime.stated(gguf)["context_length"]
+    context = config.runtime.context or read_gguf_metadata(gguf)["context_length"]
     limit = context - config.settings.max_tokens
     bare = chat.encode(Tokenizer.load(gguf.parent / runtime.TOKENIZER_FOLDER), form.messages(""), reply=True).ids
     if len(bare) >= limit:

@@ -6,8 +6,10 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 
+from slm.inference import fit
+from slm.inference.sampling import Settings
 from slm.local import runtime
-from slm.local.runtime import Runtime, RuntimeConfig, Settings
+from slm.local.runtime import Runtime, RuntimeConfig
 from slm.text import chat
 
 _HELP = """/new            begin a new conversation
@@ -109,17 +111,13 @@ class ChatSession:
         return "".join(pieces)
 
     def _prompt(self, messages: list[chat.Message]) -> list[int]:
-        system = messages[:1] if messages[0]["role"] == "system" else []
-        turns = messages[len(system):]
-        room = self.model.context - min(self.settings.max_tokens, self.model.context // 4)
-        while True:
-            ids = chat.encode(self.model.tokenizer, [*system, *turns], reply=True).ids
-            if len(ids) <= room:
-                return ids
-            if len(turns) == 1:
-                raise ValueError(f"the question has {len(ids)} tokens, the model's context is {self.model.context} and "
-                                 "a part of it is the answer's: shorten the question")
-            turns = turns[2:]
+        context = self.model.context
+        limit = context - min(self.settings.max_tokens, context // 4)
+        ids = fit.latest_turns(self.model.tokenizer, messages, limit)
+        if ids is None:
+            raise ValueError(f"the question does not fit in {limit} tokens, for the model's context is {context} and a "
+                             "part of it is the answer's: shorten the question")
+        return ids
 
     def undo(self) -> str | None:
         """Takes back the last question and its answer; returns the question."""

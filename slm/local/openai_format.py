@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from slm.local.runtime import LlamaCpp, Settings
+from slm.inference.sampling import Settings
+from slm.local.runtime import LlamaCpp
 from slm.text import chat
 
 _MOST_STOPS, _LONGEST_STOP = 4, 200

@@ -1,7 +1,7 @@
-"""The local runtimes: llama.cpp in this process where there is a GGUF file, the JAX decoder where there is none.
+"""The local runtimes: llama.cpp in this process if there is a GGUF file, otherwise the JAX decoder.
 
-Both are given ids of our tokenizer, and tell text piece by piece. llama.cpp comes with a server of its own, which
-always listens; here it listens on a socket file in a folder that only this user can enter, never on a port.
+Both take ids of our tokenizer and stream text. llama.cpp's server always listens; here it listens on a socket file in a
+folder that only this user can enter, never on a port.
 """
 
 import atexit
@@ -9,34 +9,18 @@ import dataclasses
 import os
 import queue
 import shutil
-import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from slm.inference.sampling import Settings
+from slm.local.gguf_metadata import read_gguf_metadata
 from slm.text.tokenizer import END_OF_TURN, Tokenizer
+from slm.workdir import RUNS
 
 TOKENIZER_FOLDER = "tokenizer"
-FINGERPRINT = "slm.tokenizer"  # in a GGUF file: of the tokenizer that the model learned with
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How an answer is drawn. Temperature 0 takes the likeliest token."""
-    max_tokens: int = 512
-    temperature: float = 0.7
-    top_k: int = 0  # keeps the k likeliest; 0: all
-    top_p: float = 0.95  # keeps the likeliest whose probabilities reach p
-    repetition_penalty: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self):
-        if (self.max_tokens < 1 or self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1
-                or self.repetition_penalty <= 0 or not 0 <= self.seed < 2**32 - 1):
-            raise ValueError(f"{self}: max_tokens is at least 1, temperature and top_k at least 0, top_p in (0, 1], "
-                             "repetition_penalty above 0, seed from 0 to 4294967294")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +32,7 @@ class RuntimeConfig:
 
 
 class Runtime(Protocol):
-    """What a chat needs of a model."""
+    """What a chat needs from a model."""
     name: str
     tokenizer: Tokenizer
     context: int
@@ -79,7 +63,7 @@ class LlamaCpp:
         except ImportError:
             raise RuntimeError(f"running {path} needs llama.cpp: pip install 'slm[local]'") from None
         self.name, self.tokenizer = path.stem, tokenizer
-        self.context = context or stated(path)["context_length"]
+        self.context = context or read_gguf_metadata(path)["context_length"]
         folder = tempfile.mkdtemp(prefix="slm-")  # mode 0700
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         params = xllamacpp.CommonParams()
@@ -89,7 +73,7 @@ class LlamaCpp:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or os.cpu_count() or 1
         params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = params.ui = False
         params.offline, params.warmup, params.verbosity = True, False, -1
-        params.cache_ram_mib = 0  # no prompts of earlier requests kept aside
+        params.cache_ram_mib = 0  # keeps no prompts of earlier requests
         if exact:
             params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
             params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -98,20 +82,20 @@ class LlamaCpp:
         except RuntimeError:
             raise RuntimeError(f"llama.cpp could not load {path}: the file may be cut short (export it again), or the "
                                f"memory too small for it and a context of {self.context} tokens") from None
-        # Closed before its loop has begun it waits for ever; after a request it has begun.
+        # Closing the server before its loop has begun would hang; after a request it has begun.
         self.complete({"prompt": [0], "max_tokens": 1}, lambda chunk: True)
 
     def request(self, prompt: Sequence[int], settings: Settings) -> dict[str, Any]:
-        """A completion in llama.cpp's words, for `complete`; its other samplers are off."""
+        """A request for `complete`; llama.cpp's other samplers are off."""
         return {"prompt": [int(index) for index in prompt], "max_tokens": settings.max_tokens, "min_p": 0.0,
                 "temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p,
                 "repeat_penalty": settings.repetition_penalty, "repeat_last_n": self.context, "seed": settings.seed}
 
     def complete(self, request: dict[str, Any], on_chunk: Callable[[dict], bool]) -> None:
-        """Runs a request in the words of llama.cpp's completions, its prompt as ids; blocks until it is done.
+        """Runs a request in llama.cpp's completion format, its prompt as ids; blocks until it is done.
 
         Args:
-          on_chunk: is given each chunk of the stream, `{"error": …}` among them; True stops the computation.
+          on_chunk: called with each chunk of the stream, `{"error": …}` among them; returns True to stop.
         """
         self._server.handle_completions(request | {"stream": True}, on_chunk)
 
@@ -126,7 +110,7 @@ class LlamaCpp:
         def run() -> None:
             try:
                 self.complete(self.request(prompt, settings), take)
-            except Exception as error:  # told where the answer is read; its message may hold text
+            except Exception as error:  # raised where the answer is read; its own message may hold text
                 take({"error": {"message": f"the computation failed ({type(error).__name__})"}})
             finally:
                 chunks.put(None)
@@ -144,35 +128,34 @@ class LlamaCpp:
 
 
 class Jax:
-    """A training checkpoint on the JAX decoder: the reference, slower, and told whole when it is done."""
+    """A training checkpoint on the JAX decoder: the reference; slower, and the answer comes all at once."""
 
-    def __init__(self, place: str, context: int = 0):
-        from slm import checkpoint, generate
-        workdir, step = checkpoint.resolve(place)
-        self._params, self._model, self.tokenizer = generate.load(workdir, step)
-        self.name, self.context = str(workdir), min(context or self._model.context, self._model.context)
+    def __init__(self, name: str, context: int = 0):
+        from slm import checkpoint
+        from slm.inference.engine import Engine
+        workdir, step = checkpoint.resolve(name)
+        self._engine, self.tokenizer = Engine.load(workdir, step)
+        model_context = self._engine.model_config.context
+        self.name, self.context = str(workdir), min(context or model_context, model_context)
 
     def stream(self, prompt: Sequence[int], settings: Settings) -> Iterator[str]:
-        from slm import generate
-        sampler = generate.Sampler(settings.temperature, settings.top_k, settings.top_p, settings.repetition_penalty)
         room = min(settings.max_tokens, self.context - len(prompt))
         if room < 1:
             raise ValueError(f"the conversation has {len(prompt)} tokens, the model's context is {self.context}: begin "
                              "a new one")
-        ids, = generate.generate(self._params, self._model, [list(prompt)], room, sampler, settings.seed,
-                                 self.tokenizer.special(END_OF_TURN))
+        ids, = self._engine.generate([prompt], room, settings, self.tokenizer.special(END_OF_TURN), settings.seed)
         yield self.tokenizer.decode(ids)
 
 
 def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:
-    """The runtime of a model: llama.cpp where there is a GGUF file, else JAX.
+    """The runtime of a model: llama.cpp if there is a GGUF file, otherwise JAX.
 
     Raises:
       FileNotFoundError: no such model.
     """
     if gguf := find(config.model):
         tokenizer = Tokenizer.load(gguf.parent / TOKENIZER_FOLDER)
-        made_with = stated(gguf).get("tokenizer", tokenizer.fingerprint)
+        made_with = read_gguf_metadata(gguf).get("tokenizer", tokenizer.fingerprint)
         if made_with != tokenizer.fingerprint:
             raise ValueError(f"{gguf} was exported with the tokenizer {made_with}, beside it is "
                              f"{tokenizer.fingerprint}: export the model again")
@@ -180,45 +163,14 @@ def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:
     return Jax(config.model, config.context)
 
 
-def find(place: str) -> Path | None:
-    """The GGUF file that a path is, or that a folder holds: of several the smallest, which decodes fastest.
+def find(name: str) -> Path | None:
+    """The GGUF file that a setting names, itself or by its folder: of several the smallest, which decodes fastest.
 
     Args:
-      place: empty for the one under runs/ that was written last.
+      name: empty for the one under runs/ that was written last.
     """
-    if not place:
-        return max(Path("runs").glob("*/*.gguf"), key=lambda path: path.stat().st_mtime, default=None)
-    if Path(place).is_file():
-        return Path(place)
-    return min(Path(place).glob("*.gguf"), key=lambda path: path.stat().st_size, default=None)
-
-
-# Bytes of a value in a GGUF file, by its type; a text is 8, an array 9.
-_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-
-
-def stated(path: Path) -> dict[str, int | str]:
-    """`context_length` and, of our own files, the fingerprint `tokenizer`, which a GGUF file states among its first
-    values; the gguf package takes seconds to read all."""
-    found: dict[str, int | str] = {}
-    with open(path, "rb") as file:
-        def number(layout: str) -> int:
-            return struct.unpack(f"<{layout}", file.read(struct.calcsize(layout)))[0]
-        try:
-            if file.read(4) == b"GGUF":
-                number("I"), number("Q")
-                for _ in range(number("Q")):
-                    key, kind = file.read(number("Q")).decode(), number("I")
-                    if kind not in (8, *_SIZES):  # an array: the vocabulary has begun
-                        break
-                    value = file.read(number("Q") if kind == 8 else _SIZES[kind])
-                    if key.endswith(".context_length"):
-                        found["context_length"] = int.from_bytes(value, "little")
-                    elif key == FINGERPRINT:
-                        found["tokenizer"] = value.decode()
-        except (struct.error, UnicodeDecodeError, OverflowError, MemoryError):
-            pass
-    if not found.get("context_length"):
-        raise ValueError(f"{path} is no GGUF file that states its context, or is cut short: export it again with "
-                         "python -m slm.main --config=configs/export.py:gguf")
-    return found
+    if not name:
+        return max(RUNS.glob("*/*.gguf"), key=lambda path: path.stat().st_mtime, default=None)
+    if Path(name).is_file():
+        return Path(name)
+    return min(Path(name).glob("*.gguf"), key=lambda path: path.stat().st_size, default=None)

@@ -16,9 +16,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from slm.inference.sampling import Settings
 from slm.local import runtime
 from slm.local.openai_format import Request, ResponseBuilder, read_chat, read_completion
-from slm.local.runtime import LlamaCpp, RuntimeConfig, Settings
+from slm.local.runtime import LlamaCpp, RuntimeConfig
 
 _HERE = ("127.0.0.1", "localhost")
 _SHORTEST_TOKEN = 16

@@ -20,7 +20,6 @@ import numpy as np
 import optax
 
 from slm import checkpoint as checkpoints
-from slm import generate
 from slm.config import freeze
 from slm.model import decoder
 from slm.model.presets import PRESETS, ModelConfig
@@ -88,10 +87,10 @@ def _start(checkpoint: str, tokenizer: str, preset: str, seed: int):
         raise ValueError(f"checkpoint={checkpoint!r} and tokenizer={tokenizer!r}: give the workdir of a pretraining as "
                          "checkpoint, or, to begin with random weights, a tokenizer folder and a preset")
     if checkpoint:
-        params, _, words = generate.read(Path(checkpoint))
+        workdir, step = checkpoints.resolve(checkpoint)
+        params, _, words = checkpoints.read(workdir, step)
         # Scanned and rematerialised as in its pretraining, not as `generate` runs it.
-        model = freeze(ModelConfig, checkpoints.read_about(Path(checkpoint))["config"]["model"])
-        return params, model, words, Path(checkpoint) / "tokenizer"
+        return params, checkpoints.read_model(workdir), words, workdir / "tokenizer"
     if preset not in PRESETS:
         raise ValueError(f"preset={preset!r}: choose one of {', '.join(PRESETS)}")
     words = Tokenizer.load(Path(tokenizer))

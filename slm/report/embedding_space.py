@@ -1,13 +1,11 @@
-"""The space of token embeddings: words of five kinds, by t-SNE and by UMAP, and how far neighbours are of a kind.
+"""Token embeddings of words of five kinds, by t-SNE and UMAP, and how often neighbours are of the same kind.
 
-Rows of the embedding table are brought to length 1, so that the Euclidean distance orders words as the cosine does.
+Rows of the embedding table are normalised to length 1, so that Euclidean distance orders words as the cosine does.
 """
 
 import csv
 import functools
 import glob
-import json
-import os
 import random
 import re
 import sys
@@ -19,33 +17,35 @@ import numpy as np
 
 from slm import checkpoint, figures, sample
 from slm.corpus import lexicon
+from slm.files import written_aside
 from slm.text.normalize import normalize
 from slm.text.tokenizer import Tokenizer
+from slm.workdir import read_config
 
 KINDS = ("disease", "drug", "examination", "body part", "other")
 PERPLEXITY, UMAP_NEIGHBOURS = 15, 15
-NEIGHBOURS = 10  # of the number that is told, in the space itself
+NEIGHBOURS = 10  # of the reported share, in the embedding space itself
 _COLOURS = dict(zip(KINDS, ("#ee6677", "#4477aa", "#228833", "#aa3377", "#aaaaaa")))
 _MARKERS = dict(zip(KINDS, ("o", "s", "^", "D", "X")))
 
 
-def draw(path: Path, place: str, lexicons: str, most: int, labels: int, seed: int) -> dict:
-    """Writes `path`.png, .svg and .csv (token, word, kind, coordinates); returns and prints what they tell.
+def draw(path: Path, name: str, lexicons: str, most: int, labels: int, seed: int) -> dict:
+    """Writes `path`.png, .svg and .csv (token, word, kind, coordinates); returns and prints the shares of `same_kind`.
 
     Args:
-      place: a training's workdir, as `checkpoint.resolve` takes it.
-      lexicons: lists whose words are told apart, as `lexicon.load` reads them; empty: those of the tokenizer's
+      name: a checkpoint, as `checkpoint.resolve` takes it.
+      lexicons: where the words' kinds come from, as `lexicon.load` reads them; empty: those of the tokenizer's
         training, as far as they are on this machine.
-      most: words of a kind.
-      labels: words that are written beside their points in each panel; as many as fit.
+      most: words per kind.
+      labels: words written beside their points in each panel; as many as fit.
     """
-    workdir, step = checkpoint.resolve(place)
+    workdir, step = checkpoint.resolve(name)
     table = embedding(workdir, step)
     tokenizer = Tokenizer.load(workdir / "tokenizer")
     words = choose(tokenizer, lexicons or _lexicons(workdir), most, seed)
     if len(words) < 2 * len(KINDS):
-        raise figures.NothingToPlot(f"only {len(words)} words of the lists are tokens of {workdir}: name other lists "
-                                    "with --config.lexicons=FILE[,FILE]")
+        raise figures.NothingToPlot(f"only {len(words)} words of the lexicons are tokens of {workdir}: name other "
+                                    "lexicons with --config.lexicons=FILE[,FILE]")
     kinds = [kind for _, _, kind in words]
     points = unit_rows(table[[index for index, _, _ in words]])
     shares = same_kind(points, kinds)
@@ -53,15 +53,15 @@ def draw(path: Path, place: str, lexicons: str, most: int, labels: int, seed: in
     files = _figure(path, workdir, words, panels, shares, labels)
     print(f"embedding: {shares['same_kind']:.1%} of the {shares['neighbours']} nearest words are of the same kind, "
           f"{shares['chance']:.1%} by chance; " + ", ".join(
-              f"{kind} {own['same_kind']:.1%} ({own['words']} words, chance {own['chance']:.1%})"
-              for kind, own in shares["by_kind"].items()))
+              f"{kind} {share['same_kind']:.1%} ({share['words']} words, chance {share['chance']:.1%})"
+              for kind, share in shares["by_kind"].items()))
     return {"files": [*files, _table(path, words, panels)], "workdir": str(workdir), **shares,
             "panels": list(panels), "seed": seed}
 
 
 def choose(tokenizer: Tokenizer, lexicons: str, most: int, seed: int) -> list[tuple[int, str, str]]:
-    """(token, word, kind) of words that are one token: the project's own first, then those of the lists in their
-    order, so the commonest; of "other", its symptoms and a sample of Japanese words that are on no list."""
+    """(token, word, kind) of words that are a single token: first the project's own terms, then those of the lexicons
+    in their order, so the most common; as "other", its symptoms and a sample of Japanese words in no lexicon."""
     ids = {word: index for index in range(len(tokenizer)) if not tokenizer.is_special(index)
            and not tokenizer.is_byte(index) and (word := tokenizer.decode([index]))}
     known: dict[str, str] = {}
@@ -74,23 +74,22 @@ def choose(tokenizer: Tokenizer, lexicons: str, most: int, seed: int) -> list[tu
     rest = [word for word in ids if re.fullmatch(r"[一-龠々ァ-ヴー]{2,}", word) and word not in listed]
     random.Random(seed).shuffle(rest)
     known |= dict.fromkeys(rest, "other")
-    found: dict[str, list[tuple[int, str, str]]] = {kind: [] for kind in KINDS}
+    chosen: dict[str, list[tuple[int, str, str]]] = {kind: [] for kind in KINDS}
     for word, kind in known.items():
-        if word in ids and len(found[kind]) < most and tokenizer.encode(word) == [ids[word]]:
-            found[kind].append((ids[word], word, kind))
-    return [one for own in found.values() for one in own]
+        if word in ids and len(chosen[kind]) < most and tokenizer.encode(word) == [ids[word]]:
+            chosen[kind].append((ids[word], word, kind))
+    return [word for words in chosen.values() for word in words]
 
 
 def _lexicons(workdir: Path) -> str:
-    """The lists that the tokenizer was trained with, where the workdir tells of them and they are here."""
-    path = workdir / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))["config"] if path.exists() else {}
-    names = config.get("tokenizer", {}).get("lexicons", "")
+    """The lexicons that the tokenizer was trained with, if the workdir records them and they still exist."""
+    names = read_config(workdir).get("tokenizer", {}).get("lexicons", "")
     if names in ("", "none"):
         return ""
     missing = [name for name in names.split(",") if not glob.glob(name.partition("@")[0])]
     if missing:
-        print(f"embedding: {', '.join(missing)} is no longer here; name the lists with --config.lexicons=FILE[,FILE]",
+        print(f"embedding: {', '.join(missing)} no longer exists; name the lexicons with "
+              "--config.lexicons=FILE[,FILE]",
               file=sys.stderr)
     return ",".join(name for name in names.split(",") if name not in missing)
 
@@ -111,7 +110,7 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def same_kind(points: np.ndarray, kinds: Sequence[str], neighbours: int = NEIGHBOURS) -> dict:
-    """How many of each word's nearest others are of its kind, against what chance would give.
+    """The share of each word's nearest neighbours that are of its kind, against chance.
 
     Args:
       points: [words, D], rows of length 1.
@@ -127,9 +126,9 @@ def same_kind(points: np.ndarray, kinds: Sequence[str], neighbours: int = NEIGHB
     shares = (names[nearest] == names[:, None]).mean(axis=1)
     chances = np.array([(names == name).sum() - 1 for name in names]) / (len(names) - 1)
     return {"neighbours": neighbours, "same_kind": float(shares.mean()), "chance": float(chances.mean()),
-            "by_kind": {kind: {"words": int(here.sum()), "same_kind": float(shares[here].mean()),
-                               "chance": float(chances[here].mean())}
-                        for kind in KINDS if (here := names == kind).any()}}
+            "by_kind": {kind: {"words": int(of_kind.sum()), "same_kind": float(shares[of_kind].mean()),
+                               "chance": float(chances[of_kind].mean())}
+                        for kind in KINDS if (of_kind := names == kind).any()}}
 
 
 def _tsne(points: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -142,9 +141,9 @@ def _tsne(points: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     perplexity = PERPLEXITY
     if len(points) <= 3 * PERPLEXITY:
         perplexity = (len(points) - 1) / 3
-        print(f"embedding: {len(points)} words are few, so the perplexity is {perplexity:.1f} and not {PERPLEXITY}",
+        print(f"embedding: for only {len(points)} words the perplexity is {perplexity:.1f} instead of {PERPLEXITY}",
               file=sys.stderr)
-    with threadpool_limits(1):  # sums of several threads come in any order
+    with threadpool_limits(1):  # several threads would sum in any order
         flat = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(points)
     return {f"t-SNE, perplexity {perplexity:.3g}": flat}
 
@@ -153,10 +152,10 @@ def _umap(points: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     try:
         import umap
     except ImportError:
-        print("embedding: UMAP is left out, as umap-learn is not here: pip install 'slm[figures]'", file=sys.stderr)
+        print("embedding: UMAP is left out, for umap-learn is missing: pip install 'slm[figures]'", file=sys.stderr)
         return {}
     neighbours = min(UMAP_NEIGHBOURS, len(points) - 1)
-    mapper = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)  # a seed means one thread
+    mapper = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)  # a seed forces one thread anyway
     return {f"UMAP, {neighbours} neighbours": mapper.fit_transform(points)}
 
 
@@ -167,12 +166,12 @@ def _figure(path: Path, workdir: Path, words: Sequence[tuple[int, str, str]], pa
     kinds = np.array([kind for _, _, kind in words])
     for axes, (title, flat) in zip(all_axes, panels.items()):
         name = title.partition(",")[0]
-        for kind in reversed(KINDS):  # "other" lies below
-            here = kinds == kind
-            axes.scatter(*flat[here].T, s=16, marker=_MARKERS[kind], color=_COLOURS[kind], linewidth=0.3,
-                         edgecolor="white", label=f"{kind} ({here.sum()})", alpha=0.5 if kind == "other" else 0.9)
+        for kind in reversed(KINDS):  # "other" at the bottom
+            of_kind = kinds == kind
+            axes.scatter(*flat[of_kind].T, s=16, marker=_MARKERS[kind], color=_COLOURS[kind], linewidth=0.3,
+                         edgecolor="white", label=f"{kind} ({of_kind.sum()})", alpha=0.5 if kind == "other" else 0.9)
         axes.set_title(title, fontsize=10)
-        axes.set(xticks=[], yticks=[])  # the axes of either have no unit
+        axes.set(xticks=[], yticks=[])  # neither method has units
         axes.set_xlabel(f"{name} 1 (no unit)", fontsize=8)
         axes.set_ylabel(f"{name} 2 (no unit)", fontsize=8)
     handles, names = all_axes[0].get_legend_handles_labels()
@@ -180,7 +179,7 @@ def _figure(path: Path, workdir: Path, words: Sequence[tuple[int, str, str]], pa
                   markerscale=1.6)
     figure.suptitle(f"Token embeddings of {workdir.name}: {shares['same_kind']:.0%} of the {shares['neighbours']} "
                     f"nearest are of the same kind, {shares['chance']:.0%} by chance", fontsize=11)
-    figure.draw_without_rendering()  # so that the places of the labels are known
+    figure.draw_without_rendering()  # so that the positions of the labels are known
     for axes, flat in zip(all_axes, panels.values()):
         _write_labels(figure, axes, words, flat, labels)
     return figures.save(figure, path)
@@ -188,7 +187,7 @@ def _figure(path: Path, workdir: Path, words: Sequence[tuple[int, str, str]], pa
 
 def _write_labels(figure: Any, axes: Any, words: Sequence[tuple[int, str, str]], flat: np.ndarray,
                   labels: int) -> None:
-    """Words beside points that lie far from each other, each kind in its turn, where they cover no other label."""
+    """Writes words beside points that are far apart, the kinds in turn, where they cover no other label."""
     from matplotlib import colors
     renderer = figure.canvas.get_renderer()
     frame = axes.get_window_extent(renderer)
@@ -200,7 +199,7 @@ def _write_labels(figure: Any, axes: Any, words: Sequence[tuple[int, str, str]],
         if len(taken) == labels:
             break
         _, word, kind = words[index]
-        places = []
+        options = []
         for x, y, side, rise in ((4, 0, "left", "center"), (-4, 0, "right", "center"), (0, 4, "center", "bottom"),
                                  (0, -4, "center", "top")):
             note = axes.annotate(word, flat[index], (x, y), textcoords="offset points", ha=side, va=rise, fontsize=7,
@@ -209,19 +208,19 @@ def _write_labels(figure: Any, axes: Any, words: Sequence[tuple[int, str, str]],
             box = note.get_window_extent(renderer).padded(1.5)
             inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
             if inside and not any(box.overlaps(other) for other in taken):
-                places.append((box.count_contains(points), len(places), note, box))
+                options.append((box.count_contains(points), len(options), note, box))
             else:
                 note.remove()
-        if places:  # where it covers the fewest points
-            _, _, kept, box = min(places, key=lambda own: own[:2])
+        if options:  # the one that covers the fewest points
+            _, _, kept, box = min(options, key=lambda option: option[:2])
             taken.append(box)
-            for _, _, note, _ in places:
+            for _, _, note, _ in options:
                 if note is not kept:
                     note.remove()
 
 
 def spread(flat: np.ndarray, candidates: Sequence[int]) -> list[int]:
-    """The candidates, the first in front, then always the one that is farthest from all before it."""
+    """The candidates: the first, then always the one that is farthest from all before it."""
     if not candidates:
         return []
     order, distance = [candidates[0]], np.full(len(candidates), np.inf)
@@ -232,12 +231,11 @@ def spread(flat: np.ndarray, candidates: Sequence[int]) -> list[int]:
 
 
 def _table(path: Path, words: Sequence[tuple[int, str, str]], panels: dict[str, np.ndarray]) -> str:
-    target, aside = path.with_name(f"{path.name}.csv"), path.with_name(f"{path.name}.csv.writing")
+    target = path.with_name(f"{path.name}.csv")
     names = [title.partition(",")[0].lower().replace("-", "") for title in panels]
-    with open(aside, "w", encoding="utf-8", newline="") as file:
+    with written_aside(target) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["token", "word", "kind", *(f"{name}_{axis}" for name in names for axis in "xy")])
         for index, word in enumerate(words):
             writer.writerow([*word, *(f"{value:.4f}" for flat in panels.values() for value in flat[index])])
-    os.replace(aside, target)
     return str(target)

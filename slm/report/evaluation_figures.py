@@ -1,4 +1,4 @@
-"""An evaluation as figures: the leaderboard with its intervals, and the reliability of the letters' probabilities."""
+"""Figures of an evaluation: the leaderboard with its intervals, and the reliability diagrams."""
 
 import json
 import math
@@ -6,45 +6,47 @@ from pathlib import Path
 from typing import Any
 
 from slm import figures
+from slm.files import read_json
+from slm.workdir import read_config, read_result
 
 _COLUMNS = 3  # panels of the reliability figure beside each other
 
 
 def leaderboard(path: Path, workdir: Path) -> dict:
-    """Each task's headline metric with its 95% interval, its baseline, its majority, and published models; writes
+    """Each task's headline metric with its 95% interval, baseline, majority class and published models; writes
     `path`.png and .svg."""
     from slm.evaluation import published
-    lines, report, config = (_json(workdir / name) for name in ("result.json", "report.json", "config.json"))
-    tasks = {name: own for name, own in report["tasks"].items() if lines.get(name)}
+    lines, report = read_result(workdir) or {}, read_json(workdir / "report.json")
+    tasks = {name: task for name, task in report["tasks"].items() if lines.get(name)}
     if not tasks:
-        raise figures.NothingToPlot(f"{workdir} holds no task's line: evaluate again")
-    others = published.rows() if config["config"].get("benchmark") == "jmed_llm" else {}
-    others = {model: {name: own[name][line["headline"]] for name, line in tasks.items()
-                      if line["headline"] in own.get(name, {})} for model, own in others.items()}
+        raise figures.NothingToPlot(f"{workdir} holds no results of tasks: evaluate again")
+    others = published.rows() if read_config(workdir).get("benchmark") == "jmed_llm" else {}
+    others = {model: {name: metrics[name][task["headline"]] for name, task in tasks.items()
+                      if task["headline"] in metrics.get(name, {})} for model, metrics in others.items()}
     figure = figures.blank(9.2, 1.5 + 0.66 * len(tasks))
     axes = figure.add_subplot()
     labels = []
-    for place, (name, told) in enumerate(reversed(tasks.items())):
-        own, headline = lines[name], told["headline"]
-        value = own["metrics"][headline]
-        if place % 2:
-            axes.axhspan(place - 0.5, place + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
-        for index, (_, given) in enumerate(others.items()):
-            if name in given:
-                axes.plot(given[name], place - 0.25, figures.MARKERS[index + 1], color=figures.GREY, markersize=5.5,
+    for y, (name, task) in enumerate(reversed(tasks.items())):
+        line, headline = lines[name], task["headline"]
+        value = line["metrics"][headline]
+        if y % 2:
+            axes.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+        for index, metrics in enumerate(others.values()):
+            if name in metrics:
+                axes.plot(metrics[name], y - 0.25, figures.MARKERS[index + 1], color=figures.GREY, markersize=5.5,
                           markerfacecolor="white", zorder=2)
-        for kind, shape, colour in (("baseline", "|", figures.COLOURS[4]), ("majority", "x", figures.COLOURS[2])):
-            if own[kind].get(headline) is not None:
-                axes.plot(own[kind][headline], place, shape, color=colour, markersize=9 if shape == "|" else 6,
+        for method, shape, colour in (("baseline", "|", figures.COLOURS[4]), ("majority", "x", figures.COLOURS[2])):
+            if line[method].get(headline) is not None:
+                axes.plot(line[method][headline], y, shape, color=colour, markersize=9 if shape == "|" else 6,
                           markeredgewidth=2, zorder=3)
         if value["low"] is not None:
-            axes.plot([value["low"], value["high"]], [place + 0.25] * 2, color=figures.COLOURS[0], linewidth=2.4,
+            axes.plot([value["low"], value["high"]], [y + 0.25] * 2, color=figures.COLOURS[0], linewidth=2.4,
                       solid_capstyle="butt", zorder=4)
         if value["value"] is not None:
-            axes.plot(value["value"], place + 0.25, "o", color=figures.COLOURS[0], markersize=7,
-                      markeredgecolor="white", zorder=5)
-        models = f" × {own['seeds']} models" if own["seeds"] > 1 else ""
-        labels.append(f"{name}\n{headline}, {own['n']} rows{models}")
+            axes.plot(value["value"], y + 0.25, "o", color=figures.COLOURS[0], markersize=7, markeredgecolor="white",
+                      zorder=5)
+        models = f" × {line['seeds']} models" if line["seeds"] > 1 else ""
+        labels.append(f"{name}\n{headline}, {line['n']} rows{models}")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(-0.5, len(labels) - 0.5)
     axes.axvline(0, color=figures.GREY, linewidth=0.8, zorder=1)
@@ -52,9 +54,9 @@ def leaderboard(path: Path, workdir: Path) -> dict:
     axes.set_title(f"{report['model']}, {report['protocol']}", fontsize=10)
     figures.plain(axes)
     _leaderboard_legend(axes, any(lines[name]["baseline"] for name in tasks),
-                        [model for model, given in others.items() if given])
+                        [model for model, metrics in others.items() if metrics])
     return {"files": figures.save(figure, path), "workdir": str(workdir), "model": report["model"],
-            "tasks": {name: lines[name]["metrics"][line["headline"]] for name, line in tasks.items()}}
+            "tasks": {name: lines[name]["metrics"][task["headline"]] for name, task in tasks.items()}}
 
 
 def _leaderboard_legend(axes: Any, baseline: bool, others: list[str]) -> None:
@@ -64,55 +66,55 @@ def _leaderboard_legend(axes: Any, baseline: bool, others: list[str]) -> None:
         return Line2D([], [], marker=shape, color=colour, label=label, markersize=6, **more)
     entries = [entry("o", figures.COLOURS[0], "this model, 95% interval", linewidth=2.4),
                *[entry("|", figures.COLOURS[4], "baseline, same rows", linewidth=0, markeredgewidth=2)] * baseline,
-               entry("x", figures.COLOURS[2], "majority: the commonest answer", linewidth=0, markeredgewidth=2)]
+               entry("x", figures.COLOURS[2], "majority: the most common answer", linewidth=0, markeredgewidth=2)]
     entries += [entry(figures.MARKERS[index + 1], figures.GREY, f"{model} (P0, published)", linewidth=0,
                       markerfacecolor="white") for index, model in enumerate(others)]
     axes.legend(handles=entries, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
 
 
 def reliability(path: Path, workdir: Path) -> dict:
-    """A small panel a task: how often the chosen letter is right, over its probability; writes `path`.png and .svg."""
+    """A panel per task: accuracy of the chosen letter over its probability; writes `path`.png and .svg."""
     from slm.evaluation import calibration
-    report = _json(workdir / "report.json")
-    found = {name: own for name in report["tasks"] if (own := _chosen(workdir, name))}
-    if not found:
+    report = read_json(workdir / "report.json")
+    answers = {name: pairs for name in report["tasks"] if (pairs := _chosen(workdir, name))}
+    if not answers:
         raise figures.NothingToPlot(f"{workdir} holds no probabilities of letters: evaluate with "
                                     "--config.choice=likelihood")
-    columns = min(_COLUMNS, len(found))
-    rows = -(-len(found) // columns)
+    columns = min(_COLUMNS, len(answers))
+    rows = -(-len(answers) // columns)
     figure = figures.blank(3.3 * columns, 3.1 * rows + 0.5)
     figure.get_layout_engine().set(wspace=0.08)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    told = {}
-    for index, (axes, (name, pairs)) in enumerate(zip(panels.flat, found.items(), strict=False)):
+    tasks = {}
+    for index, (axes, (name, pairs)) in enumerate(zip(panels.flat, answers.items(), strict=False)):
         confidence, correct = zip(*pairs)
-        bins = [own for own in calibration.reliability(confidence, correct) if own.count]
-        axes.bar([own.low for own in bins], [own.count / len(pairs) for own in bins],
-                 [own.high - own.low for own in bins], align="edge", color="#dddddd", edgecolor="white",
+        bins = [bin for bin in calibration.reliability(confidence, correct) if bin.count]
+        axes.bar([bin.low for bin in bins], [bin.count / len(pairs) for bin in bins],
+                 [bin.high - bin.low for bin in bins], align="edge", color="#dddddd", edgecolor="white",
                  label="share of the answers")
-        axes.plot([0, 1], [0, 1], "--", color=figures.GREY, linewidth=1, label="right as often as sure")
-        axes.plot([own.confidence for own in bins], [own.accuracy for own in bins], "o-", color=figures.COLOURS[0],
-                  markersize=5, markeredgecolor="white", label="share right")
-        told[name] = {"answers": len(pairs), "ece": calibration.ece(confidence, correct)}
-        axes.set_title(f"{name}\n{len(pairs):,} answers, ECE {told[name]['ece']:.3f}", fontsize=9)
+        axes.plot([0, 1], [0, 1], "--", color=figures.GREY, linewidth=1, label="perfect calibration")
+        axes.plot([bin.confidence for bin in bins], [bin.accuracy for bin in bins], "o-", color=figures.COLOURS[0],
+                  markersize=5, markeredgecolor="white", label="accuracy")
+        tasks[name] = {"answers": len(pairs), "ece": calibration.ece(confidence, correct)}
+        axes.set_title(f"{name}\n{len(pairs):,} answers, ECE {tasks[name]['ece']:.3f}", fontsize=9)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         figures.plain(axes)
-        axes.tick_params(labelbottom=index + columns >= len(found))
-    for axes in panels.flat[len(found):]:
+        axes.tick_params(labelbottom=index + columns >= len(answers))
+    for axes in panels.flat[len(answers):]:
         axes.axis("off")
     figure.suptitle(f"Reliability: {report['model']}, {report['protocol']}", fontsize=10)
     figure.supxlabel("Probability of the chosen letter", fontsize=9)
     figure.supylabel("Share", fontsize=9)
     handles, labels = panels.flat[0].get_legend_handles_labels()
-    if len(found) < panels.size:
+    if len(answers) < panels.size:
         panels.flat[-1].legend(handles, labels, frameon=False, fontsize=8, loc="center")
     else:
         panels.flat[0].legend(handles, labels, frameon=False, fontsize=7, loc="upper left")
-    return {"files": figures.save(figure, path), "workdir": str(workdir), "tasks": told}
+    return {"files": figures.save(figure, path), "workdir": str(workdir), "tasks": tasks}
 
 
 def _chosen(workdir: Path, task: str) -> list[tuple[float, bool]]:
-    """(probability of the likeliest letter, whether it is right) of every seed's answers that want one letter."""
+    """(probability of the most likely letter, whether it is right) of every seed's single-letter answers."""
     pairs = []
     for path in sorted((workdir / "answers").glob(f"{task}-seed-*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines()[1:]:
@@ -123,7 +125,3 @@ def _chosen(workdir: Path, task: str) -> list[tuple[float, bool]]:
                 confidence = 1 / sum(math.exp(value - scores[best]) for value in scores.values())
                 pairs.append((confidence, best == gold[0]))
     return pairs
-
-
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))

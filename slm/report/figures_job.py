@@ -1,21 +1,24 @@
-"""The figures of a project, from what its runs left: PNG and SVG, and of the embedding space a table too."""
+"""The figures job: draws from what earlier runs left, as PNG and SVG; for the embedding space also a CSV table."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from slm import figures
+from slm import workdir as workdirs
+from slm.files import read_json
 from slm.model.presets import PRESETS, ModelConfig
 
 FIGURES = ("corpus", "architecture", "training", "embedding", "leaderboard", "reliability")
+# What a run of a job leaves once it can be drawn.
+_WRITTEN = {"pretrain": "metrics.jsonl", "sft": "**/training/metrics.jsonl", "evaluate": "report.json"}
 
 
 @dataclasses.dataclass(frozen=True)
 class FiguresConfig:
-    """Which figures, and the workdirs they are drawn from; one that is empty is the newest of its kind under runs/."""
+    """Which figures, and the workdirs to draw from; an empty one means the job's newest run under runs/."""
     job: str = "figures"
     variant: str = "all"
     figure: Literal["all", "corpus", "architecture", "training", "embedding", "leaderboard", "reliability"] = "all"
@@ -25,28 +28,27 @@ class FiguresConfig:
     corpus: str = ""  # a corpus job's workdir or the corpus itself; empty: that of the pretraining, else the newest
     preset: str = ""  # of the architecture; empty: the model of the pretraining, else ncvc_slm_1
     # Of the embedding space.
-    lexicons: str = ""  # PATH[,PATH…] whose words are told apart by kind; empty: those of the tokenizer's training
-    words: int = 200  # of a kind, at most
+    lexicons: str = ""  # PATH[,PATH…]: their kinds colour the words; empty: the lexicons of the tokenizer's training
+    words: int = 200  # per kind, at most
     labels: int = 40  # words written beside their points, as many as fit
     seed: int = 0
 
     def __post_init__(self):
         if self.preset and self.preset not in PRESETS:
-            raise ValueError(f"preset={self.preset!r} is none: choose one of {', '.join(PRESETS)}")
+            raise ValueError(f"preset={self.preset!r} is not a preset: choose one of {', '.join(PRESETS)}")
         if self.words < 2 or self.labels < 0 or not 0 <= self.seed < 2**32:
             raise ValueError(f"words={self.words}, labels={self.labels}, seed={self.seed}: give at least 2 and 0, and "
                              "a seed from 0 to 4294967295")
 
 
 def run(config: FiguresConfig, workdir: Path) -> dict:
-    """Draws into `workdir`; returns {figure: what it was drawn from, its files and numbers, skipped: {figure: why}}.
+    """Draws into `workdir`; returns {figure: its source, files and numbers, skipped: {figure: reason}}.
 
-    Of `figure="all"`, those with nothing to be drawn from are skipped, and it is said why.
+    With `figure="all"`, figures without a source are skipped, and the reason is printed.
 
     Raises:
-      FileNotFoundError: what was named, or the one figure asked for needs, is not there.
+      FileNotFoundError: a named source, or the source of the only figure asked for, is missing.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
     drawn, skipped = {}, {}
     for name in FIGURES if config.figure == "all" else (config.figure,):
         draw, sources = _DRAWERS[name]
@@ -64,36 +66,36 @@ def run(config: FiguresConfig, workdir: Path) -> dict:
 
 
 def _corpus(config: FiguresConfig, path: Path) -> dict:
+    from slm.corpus import proportions
     folder = _corpus_folder(config)
-    report = _json(folder / "report.json")
-    sources = report["by_source"]
+    report = read_json(folder / "report.json")
+    sources = report["by_source"].items()
     # A corpus that was only normalised counts no characters by source.
-    unit = "characters" if all("characters_out" in own for own in sources.values()) else "documents"
-    amounts = {name: own[f"{unit}_out"] for name, own in sources.items()}
-    files = figures.proportions(path.parent, amounts, report["dropped"], report["documents_in"], unit)
+    unit = "characters" if all("characters_out" in counts for _, counts in sources) else "documents"
+    amounts = {name: counts[f"{unit}_out"] for name, counts in sources}
+    files = proportions.draw(path.parent, amounts, report["dropped"], report["documents_in"], unit)
     return {"files": files, "corpus": str(folder), "unit": unit, "by_source": amounts}
 
 
 def _corpus_folder(config: FiguresConfig) -> Path:
     """A named corpus, else that of the pretraining, else the newest."""
     if config.corpus:
-        place = Path(config.corpus)
-        if not (place / "report.json").exists() and (place / "result.json").exists():
-            place = Path(_json(place / "result.json").get("corpus", place))
-        if not (place / "report.json").exists():
-            raise FileNotFoundError(f"{place} holds no report.json: name a corpus, or the workdir of "
+        folder = Path(config.corpus)
+        if not (folder / "report.json").exists():
+            folder = Path((workdirs.read_result(folder) or {}).get("corpus", folder))
+        if not (folder / "report.json").exists():
+            raise FileNotFoundError(f"{folder} holds no report.json: name a corpus, or the workdir of "
                                     "configs/corpus.py, with --config.corpus=FOLDER")
-        return place
-    pretraining = _newest("pretrain", config.pretrain)
-    if pretraining and (pretraining / "result.json").exists():
-        place = Path(_json(pretraining / "result.json").get("corpus", ""))
-        if (place / "report.json").exists():
-            return place
-    found = sorted(Path("runs", "products").glob("corpus-*/report.json"), key=lambda own: own.stat().st_mtime)
-    found = [own for own in found if not own.parent.suffix]  # those that are being made
-    if not found:
+        return folder
+    if pretraining := _workdir("pretrain", config.pretrain):
+        folder = Path((workdirs.read_result(pretraining) or {}).get("corpus", ""))
+        if (folder / "report.json").exists():
+            return folder
+    reports = [path for path in workdirs.RUNS.glob("products/corpus-*/report.json")
+               if not path.parent.suffix]  # not those being built
+    if not reports:
         raise FileNotFoundError(_missing("corpus"))
-    return found[-1].parent
+    return max(reports, key=lambda path: path.stat().st_mtime).parent
 
 
 def _architecture(config: FiguresConfig, path: Path) -> dict:
@@ -102,7 +104,7 @@ def _architecture(config: FiguresConfig, path: Path) -> dict:
 
 
 def _model(config: FiguresConfig) -> ModelConfig:
-    pretraining = _newest("pretrain", config.pretrain)
+    pretraining = _workdir("pretrain", config.pretrain)
     if not pretraining:
         return PRESETS["ncvc_slm_1"]
     from slm import checkpoint
@@ -111,77 +113,62 @@ def _model(config: FiguresConfig) -> ModelConfig:
 
 def _training(config: FiguresConfig, path: Path) -> dict:
     from slm.report import training_curves
-    found = {kind: _newest(kind, getattr(config, kind)) for kind in ("pretrain", "sft")}
-    if not any(found.values()):
+    folders = {job: _workdir(job, getattr(config, job)) for job in ("pretrain", "sft")}
+    if not any(folders.values()):
         raise FileNotFoundError(_missing("pretrain"))
-    for kind, workdir in found.items():
-        if not workdir:
-            print(f"training is drawn in part: {_missing(kind)}", file=sys.stderr)
-        elif not list(workdir.glob(_PROOFS[kind])):
-            raise FileNotFoundError(f"{workdir} holds no {_PROOFS[kind]}: name the workdir of a run of "
-                                    f"configs/{kind}.py with --config.{kind}=WORKDIR")
-    return training_curves.draw(path, found["pretrain"], found["sft"])
+    for job, folder in folders.items():
+        if not folder:
+            print(f"training is drawn in part: {_missing(job)}", file=sys.stderr)
+        elif not list(folder.glob(_WRITTEN[job])):
+            raise FileNotFoundError(f"{folder} holds no {_WRITTEN[job]}: name the workdir of a run of "
+                                    f"configs/{job}.py with --config.{job}=WORKDIR")
+    return training_curves.draw(path, folders["pretrain"], folders["sft"])
 
 
 def _embedding(config: FiguresConfig, path: Path) -> dict:
     from slm.report import embedding_space
-    return embedding_space.draw(path, str(_needed(config, "pretrain")), config.lexicons, config.words, config.labels,
+    return embedding_space.draw(path, str(_required(config, "pretrain")), config.lexicons, config.words, config.labels,
                                 config.seed)
 
 
-def _board(config: FiguresConfig, path: Path) -> dict:
+def _leaderboard(config: FiguresConfig, path: Path) -> dict:
     from slm.report import evaluation_figures
-    return evaluation_figures.board(path, _needed(config, "evaluate"))
+    return evaluation_figures.leaderboard(path, _required(config, "evaluate"))
 
 
 def _reliability(config: FiguresConfig, path: Path) -> dict:
     from slm.report import evaluation_figures
-    return evaluation_figures.reliability(path, _needed(config, "evaluate"))
+    return evaluation_figures.reliability(path, _required(config, "evaluate"))
 
 
-# Each figure and the settings that name what it is drawn from.
+# Each figure and the settings that name its sources.
 _DRAWERS: dict[str, tuple[Callable[[FiguresConfig, Path], dict], tuple[str, ...]]] = {
     "corpus": (_corpus, ("corpus", "pretrain")), "architecture": (_architecture, ("pretrain",)),
     "training": (_training, ("pretrain", "sft")), "embedding": (_embedding, ("pretrain",)),
-    "leaderboard": (_board, ("evaluate",)), "reliability": (_reliability, ("evaluate",))}
-
-# What a run of a job leaves once it can be drawn.
-_PROOFS = {"pretrain": "metrics.jsonl", "sft": "**/training/metrics.jsonl", "evaluate": "report.json"}
+    "leaderboard": (_leaderboard, ("evaluate",)), "reliability": (_reliability, ("evaluate",))}
 
 
-def _needed(config: FiguresConfig, kind: str) -> Path:
-    named = getattr(config, kind)
-    found = _newest(kind, named)
-    if not found:
-        raise FileNotFoundError(_missing(kind))
-    if kind == "evaluate" and not (found / "report.json").exists():
-        raise FileNotFoundError(f"{found} holds no report.json: name the workdir of a leaderboard with "
+def _required(config: FiguresConfig, job: str) -> Path:
+    folder = _workdir(job, getattr(config, job))
+    if not folder:
+        raise FileNotFoundError(_missing(job))
+    if job == "evaluate" and not (folder / "report.json").exists():
+        raise FileNotFoundError(f"{folder} holds no report.json: name the workdir of a leaderboard with "
                                 "--config.evaluate=WORKDIR")
-    return found
+    return folder
 
 
-def _newest(kind: str, named: str) -> Path | None:
-    """The workdir that is named, else that of a job's run under runs/ that wrote last; None without any.
+def _workdir(job: str, name: str) -> Path | None:
+    """The named workdir, else that of the job's newest run under runs/; None without any.
 
     Raises:
-      FileNotFoundError: the named one is no folder.
+      FileNotFoundError: the named one is not a folder.
     """
-    if named:
-        if not Path(named).is_dir():
-            raise FileNotFoundError(f"{named} is missing: name the workdir of a run with --config.{kind}=WORKDIR")
-        return Path(named)
-    written = {}
-    for path in Path("runs").glob("*/config.json"):
-        proofs = list(path.parent.glob(_PROOFS[kind]))
-        if proofs and _json(path)["config"].get("job") == kind:
-            written[path.parent] = max(proof.stat().st_mtime for proof in proofs)
-    return max(written, key=written.get, default=None)
+    if name and not Path(name).is_dir():
+        raise FileNotFoundError(f"{name} is missing: name the workdir of a run with --config.{job}=WORKDIR")
+    return Path(name) if name else workdirs.newest(job, _WRITTEN[job])
 
 
-def _missing(kind: str) -> str:
-    return (f"no workdir of configs/{kind}.py under runs/: make one with python -m slm.main "
-            f"--config=configs/{kind}.py, or name one with --config.{kind}=WORKDIR")
-
-
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _missing(job: str) -> str:
+    return (f"no workdir of configs/{job}.py under runs/: make one with python -m slm.main "
+            f"--config=configs/{job}.py, or name one with --config.{job}=WORKDIR")

@@ -83,10 +83,20 @@ def _proof(export: dict[str, Any]) -> str:
             f"{export['max_logit_difference']:.2g} over {export['positions_compared']} positions, and "
             f"{export['greedy_agreement']:.0%} of {export['tokens_compared']} greedy tokens agree.")
     if "kinds" in export:
-        from slm.export.export import table as kinds
-        text += (f" On that text the checkpoint takes {export['bits_per_byte']:.4f} bits a byte; part of it may have "
-                 "been trained on, so only the difference tells.\n\n" + kinds(export["kinds"], export["bits_per_byte"]))
-    return text
+        text += (f" On that text the checkpoint takes {export['bits_per_byte']:.4f} bits per byte; part of it may have "
+                 "been trained on, so only the difference is meaningful.\n\n"
+                 + quantization_table(export["kinds"], export["bits_per_byte"]))
+    return text.rstrip()
+
+
+def quantization_table(types: dict[str, dict], checkpoint_bits_per_byte: float) -> str:
+    """What each quantization type of an export costs, as Markdown."""
+    return markdown_table(
+        ["type", "MB", "bits per byte", "over the checkpoint", "largest logit difference", "greedy agreement"],
+        [[name, f"{measured['bytes'] / 1e6:,.1f}" if "bytes" in measured else "not kept",
+          f"{measured['bits_per_byte']:.4f}", f"{measured['bits_per_byte'] / checkpoint_bits_per_byte - 1:+.2%}",
+          f"{measured['max_logit_difference']:.2g}", f"{measured['greedy_agreement']:.0%}"]
+         for name, measured in types.items()])
 
 
 def _history(source: Path, about: dict[str, Any]) -> list[str]:

@@ -1,6 +1,5 @@
-"""Loss and bits per byte while a model is trained: pretraining over tokens, fine-tuning over steps, seed by seed."""
+"""Loss and bits per byte during training: pretraining over tokens, fine-tuning over steps, each seed."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,56 +7,58 @@ from typing import Any
 import numpy as np
 
 from slm import figures
+from slm import workdir as workdirs
+from slm.files import read_whole_json_lines
 
 METRICS_FILE, VALIDATION_FILE = "metrics.jsonl", "validation.jsonl"
 _LINES = ("-", "--", "-.", ":")
-_SHOWN = 10  # sources of a panel; more are no longer told apart
+_SHOWN = 10  # sources in a panel; more could not be distinguished
 
 
 def draw(path: Path, pretrain: Path | None, sft: Path | None) -> dict:
-    """Writes `path`.png and .svg of one training or of both; returns what of them is worth telling.
+    """Writes `path`.png and .svg; returns their paths and the last numbers of each training.
 
     Args:
-      pretrain, sft: their workdirs; a row of two panels each.
+      pretrain, sft: workdirs; each gets a row of two panels. At least one is not None.
     """
-    given = {"pretrain": (_pretraining, pretrain), "sft": (_fine_tuning, sft)}
-    given = {name: own for name, own in given.items() if own[1]}
-    figure = figures.blank(10.5, 3.9 * len(given))
-    told = {}
-    # A figure each, so that one row's legend takes no room from the other.
-    for row, (name, (tell, workdir)) in zip(figure.subfigures(len(given), 1, squeeze=False)[:, 0], given.items()):
-        told[name] = tell(row.subplots(1, 2), workdir)
-    return {"files": figures.save(figure, path), **told}
+    rows = [(name, draw_row, workdir) for name, draw_row, workdir in (
+        ("pretrain", _pretraining, pretrain), ("sft", _fine_tuning, sft)) if workdir]
+    figure = figures.blank(10.5, 3.9 * len(rows))
+    # Subfigures, so that one row's legend takes no space from the other.
+    subfigures = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    numbers = {name: draw_row(subfigure.subplots(1, 2), workdir)
+               for subfigure, (name, draw_row, workdir) in zip(subfigures, rows)}
+    return {"files": figures.save(figure, path), **numbers}
 
 
 def _pretraining(panels: Sequence[Any], workdir: Path) -> dict:
     left, right = panels
-    rows = json.loads((workdir / "config.json").read_text(encoding="utf-8"))["config"]["rows"]
-    tokens_a_step = rows["batch_size"] * rows["seq_len"]
-    steps, validations = _metrics(workdir / METRICS_FILE), lines(workdir / VALIDATION_FILE)
-    unit, letter = _unit(steps[-1]["step"] * tokens_a_step)
+    rows = workdirs.read_config(workdir)["rows"]
+    tokens_per_step = rows["batch_size"] * rows["seq_len"]
+    steps, validations = _metrics(workdir / METRICS_FILE), read_whole_json_lines(workdir / VALIDATION_FILE)
+    unit, unit_name = _unit(steps[-1]["step"] * tokens_per_step)
 
-    def tokens(own: Sequence[dict]) -> np.ndarray:
-        return np.array([line["step"] for line in own]) * tokens_a_step / unit
+    def tokens(lines: Sequence[dict]) -> np.ndarray:
+        return np.array([line["step"] for line in lines]) * tokens_per_step / unit
     _loss(left, tokens(steps), steps, figures.COLOURS[0], "training")
     if validations:
         left.plot(tokens(validations), [line["loss"] for line in validations], figures.MARKERS[3], markersize=5,
                   color=figures.COLOURS[4], label="validation")
     _limit(left, [line["loss"] for line in steps])
-    _label(left, f"Pretraining: {workdir.name}", f"Tokens ({letter})", "Loss (nats a token)")
+    _label(left, f"Pretraining: {workdir.name}", f"Tokens ({unit_name})", "Loss (nats per token)")
     by_source = _by_source(validations)
     for (source, values), style in zip(by_source.items(), _styles(), strict=False):
         right.plot(tokens(validations), values, label=source, **style)
     if validations:
         right.plot(tokens(validations), [line["bits_per_byte"] for line in validations], color="black", linewidth=2.2,
                    marker=".", label="all")
-    _label(right, "Validation, by source", f"Tokens ({letter})", "Bits per byte")
+    _label(right, "Validation, by source", f"Tokens ({unit_name})", "Bits per byte")
     right.set_ylim(bottom=0)
     right.set_xlim(left=0)
     if validations:
         right.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.01, 0.5))
     last = validations[-1] if validations else {}
-    return {"workdir": str(workdir), "tokens": steps[-1]["step"] * tokens_a_step,
+    return {"workdir": str(workdir), "tokens": steps[-1]["step"] * tokens_per_step,
             "bits_per_byte": last.get("bits_per_byte")}
 
 
@@ -68,7 +69,7 @@ def _fine_tuning(panels: Sequence[Any], workdir: Path) -> dict:
     last: dict[str, list[float]] = {}
     losses = []
     for index, (folder, name) in enumerate(zip(folders, names)):
-        steps, validations = _metrics(folder / METRICS_FILE), lines(folder / VALIDATION_FILE)
+        steps, validations = _metrics(folder / METRICS_FILE), read_whole_json_lines(folder / VALIDATION_FILE)
         colour = figures.COLOURS[index % 6]
         losses += [line["loss"] for line in steps]
         _loss(left, [line["step"] for line in steps], steps, colour, name, _LINES[index % len(_LINES)])
@@ -78,11 +79,11 @@ def _fine_tuning(panels: Sequence[Any], workdir: Path) -> dict:
             last.setdefault(source, []).append(values[-1])
     left.plot([], [], figures.MARKERS[0], color=figures.GREY, label="validation")
     _limit(left, losses)
-    _label(left, f"Fine-tuning: {workdir.name}", "Steps", "Loss (nats a token)")
-    for place, values in enumerate(reversed(last.values())):
-        right.plot([min(values), max(values)], [place, place], color=figures.GREY, linewidth=2.5, zorder=1)
-        right.plot(values, [place] * len(values), "o", color=figures.COLOURS[0], markersize=4, alpha=0.7)
-        right.plot(np.mean(values), place, figures.MARKERS[3], color=figures.COLOURS[4], markersize=7,
+    _label(left, f"Fine-tuning: {workdir.name}", "Steps", "Loss (nats per token)")
+    for y, values in enumerate(reversed(last.values())):
+        right.plot([min(values), max(values)], [y, y], color=figures.GREY, linewidth=2.5, zorder=1)
+        right.plot(values, [y] * len(values), "o", color=figures.COLOURS[0], markersize=4, alpha=0.7)
+        right.plot(np.mean(values), y, figures.MARKERS[3], color=figures.COLOURS[4], markersize=7,
                    markeredgecolor="white")
     right.set_yticks(range(len(last)), list(reversed(last)))
     right.set_ylim(-0.6, len(last) - 0.4)
@@ -94,14 +95,14 @@ def _fine_tuning(panels: Sequence[Any], workdir: Path) -> dict:
             "bits_per_byte_by_source": {source: float(np.mean(values)) for source, values in last.items()}}
 
 
-def _loss(axes: Any, x: Sequence[float], steps: Sequence[dict], colour: str, name: str, line: str = "-") -> None:
-    values = np.array([own["loss"] for own in steps], float)
+def _loss(axes: Any, x: Sequence[float], steps: Sequence[dict], colour: str, name: str, style: str = "-") -> None:
+    values = np.array([line["loss"] for line in steps], float)
     axes.plot(x, values, color=colour, alpha=0.18, linewidth=0.7)
-    axes.plot(x, smooth(values), line, color=colour, linewidth=1.6, label=name)
+    axes.plot(x, smooth(values), style, color=colour, linewidth=1.6, label=name)
 
 
 def _limit(axes: Any, losses: Sequence[float]) -> None:
-    """Leaves the highest losses out of sight: those of the first steps would flatten all that follows."""
+    """Cuts off the highest losses: those of the first steps would flatten the rest of the curve."""
     finite = np.array([loss for loss in losses if np.isfinite(loss)])
     if len(finite):
         axes.set_ylim(0, float(np.quantile(finite, 0.995)) * 1.05)
@@ -109,31 +110,20 @@ def _limit(axes: Any, losses: Sequence[float]) -> None:
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """Means over a window of a fiftieth of the steps around each; what is not finite is left out."""
+    """Moving average over a fiftieth of the steps around each; values that are not finite are left out."""
     half = max(1, len(values) // 100)
     finite = np.isfinite(values)
     window = np.ones(2 * half + 1)
-    total, count = (np.convolve(own, window)[half:half + len(values)]
-                    for own in (np.where(finite, values, 0.0), finite.astype(float)))
+    total, count = (np.convolve(summands, window)[half:half + len(values)]
+                    for summands in (np.where(finite, values, 0.0), finite.astype(float)))
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _metrics(path: Path) -> list[dict]:
-    found = lines(path)
-    if not found:
-        raise figures.NothingToPlot(f"{path} holds no step: train on, then draw again")
-    return found
-
-
-def lines(path: Path) -> list[dict]:
-    """The lines of a JSON Lines file as far as they are whole: a run may be writing; none where there is no file."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return found
+    steps = read_whole_json_lines(path)
+    if not steps:
+        raise figures.NothingToPlot(f"{path} holds no step: train longer, then draw again")
+    return steps
 
 
 def _by_source(validations: Sequence[dict]) -> dict[str, list[float]]:

@@ -40,7 +40,7 @@ class SftConfig(benchmarks.Settings):
     """All that a fine-tuning runs with."""
     job: str = "sft"
     variant: str = "sample"
-    checkpoint: str = ""  # a training, as every job takes it; empty: the newest under runs/
+    checkpoint: str = ""  # a training, as every job takes it; empty: the newest base model under runs/
     seed: int = 0
     seeds: int = 1  # models to make: of seed, seed + 1, …
     sets: tuple[SetConfig, ...] = (SetConfig("sample", "sample"),)
@@ -131,7 +131,8 @@ def _find_base(config: SftConfig, pin_file: Path) -> Base:
       ValueError: the workdir's models begin with another base, or theirs is gone.
     """
     pinned, folder = files.read_json(pin_file) if pin_file.exists() else None, pin_file.parent
-    source, number = checkpoint.resolve(config.checkpoint or (pinned or {}).get("path", ""))
+    named = config.checkpoint or (pinned["path"] if pinned else str(checkpoint.newest(workdirs.RUNS)))
+    source, number = checkpoint.resolve(named)
     if pinned and pinned["path"] != str(source):
         raise ValueError(f"{folder} holds models that begin with {pinned['path']}, this run has checkpoint={source}: "
                          "give another --workdir, or the old checkpoint to resume")

@@ -16,6 +16,7 @@ from slm.evaluation.candidates import Candidate
 from slm.evaluation.harness import Chat, HarnessConfig, Requests
 from slm.evaluation.metrics import METRICS
 from slm.evaluation.models import Checkpoint
+from slm.inference.engine import Engine
 from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.sample import tasks as sample_tasks
@@ -35,7 +36,7 @@ TEXTS = ["患者は65歳男性。胸痛を主訴に来院した。", "Ca 8.5 mg/
 def model(words):
     params = jax.jit(functools.partial(decoder.initialize, MODEL))(jax.random.key(0))
     params = jax.tree.map(lambda x: x * 4 if x.ndim > 1 else x, params)  # so that it has opinions
-    return Checkpoint(params, MODEL, words, "random", batch_tokens=2048)
+    return Checkpoint(Engine(params, MODEL, batch_tokens=2048), words, "random")
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,9 @@ def scores(model):
     @jax.jit
     def forward(tokens):
         shape = tokens[None].shape
-        hidden, _ = decoder.hidden_states(model.params, model.model, tokens[None], np.ones(shape, np.int32),
+        hidden, _ = decoder.hidden_states(model.engine.params, MODEL, tokens[None], np.ones(shape, np.int32),
                                           np.arange(len(tokens))[None])
-        return jax.nn.log_softmax(decoder.logits(model.params, hidden))[0]
+        return jax.nn.log_softmax(decoder.logits(model.engine.params, hidden))[0]
     return lambda ids: np.asarray(forward(np.array([*ids, *[0] * (256 - len(ids))], np.int32)))[:len(ids)]
 
 
@@ -117,7 +118,7 @@ def test_what_does_not_fit_is_cut_and_counted(model, words):
     with pytest.raises(ValueError, match="asks for 1024 tokens after its context, and the model's context is 1024"):
         requests._context("短い", 1024)
     with pytest.raises(ValueError, match="1000 tokens and 26 that continue them"):
-        harness.log_likelihoods(model, [([5] * 1000, [5] * 26)])
+        model.engine.score([([5] * 1000, [5] * 26)])
 
 
 # Scores -------------------------------------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ def test_log_likelihoods_equal_one_whole_forward_pass(model, words, scores):
     then = int(scores([*contexts[1], greedy])[-1].argmax())
     pairs = [(context, words.encode(own)) for context in contexts for own in ("A", "はい、そうです。", TEXTS[2])]
     pairs += [(contexts[1], [greedy, then]), (contexts[1], [greedy]), (contexts[1], [greedy, then + 1]), (contexts[2], [])]
-    found = harness.log_likelihoods(model, pairs)
+    found = model.engine.score(pairs)
     for (context, own), (value, likeliest) in zip(pairs, found):
         right, is_greedy = expected(scores, context, own)
         assert value == pytest.approx(right, abs=1e-3)
@@ -139,9 +140,9 @@ def test_log_likelihoods_equal_one_whole_forward_pass(model, words, scores):
 
 def test_one_by_one_is_the_same_as_together(model, words):
     pairs = [([words.end_of_document, *words.encode(text)], words.encode(own)) for text in TEXTS for own in ("A", "胸痛")]
-    together = harness.log_likelihoods(model, pairs)
+    together = model.engine.score(pairs)
     for pair, (value, likeliest) in zip(pairs, together):
-        [(alone, also)] = harness.log_likelihoods(model, [pair])
+        [(alone, also)] = model.engine.score([pair])
         assert alone == pytest.approx(value, abs=1e-4) and also == likeliest
 
 
@@ -149,7 +150,7 @@ def test_letters_have_the_likelihoods_of_our_own_readout(model):
     requests = Requests(model)
     prompts = [[MESSAGES[0], {"role": "user", "content": text}] for text in TEXTS]
     pairs = [requests._encode_pair(Chat.of(prompt), letter) for prompt in prompts for letter in "ABCD"]
-    found = np.array(harness.log_likelihoods(model, pairs))[:, 0].reshape(-1, 4)
+    found = np.array(model.engine.score(pairs))[:, 0].reshape(-1, 4)
     np.testing.assert_allclose(found, model.log_likelihoods([(prompt, "ABCD") for prompt in prompts]), atol=1e-4)
 
 
@@ -171,7 +172,7 @@ def test_without_the_harness_the_error_names_the_extra(monkeypatch):
 
 def test_texts_longer_than_the_context_are_measured_in_windows(lm_eval, model, words, scores):
     short = dataclasses.replace(MODEL, context=32)
-    adapted = harness.adapt(Checkpoint(model.params, short, words, "random"))
+    adapted = harness.adapt(Checkpoint(Engine(model.engine.params, short), words, "random"))
     text = "".join(TEXTS)
     ids, total, start = words.encode(text), 0.0, 0
     assert len(ids) > 64
@@ -300,7 +301,7 @@ class Listing(Tokenizer):
 @pytest.fixture
 def answering(model, words, monkeypatch):
     """(our model, where the job loads it)"""
-    model = Checkpoint(model.params, MODEL, Listing(words), "random", batch_tokens=2048)
+    model = Checkpoint(model.engine, Listing(words), "random")
     monkeypatch.setattr(candidates, "find", lambda *_: Candidate("somewhere", "P0", {(0, None): "somewhere"}))
     monkeypatch.setattr(Checkpoint, "load", lambda *_: model)
     return model

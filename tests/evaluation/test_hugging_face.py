@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from slm.evaluation import hugging_face
 from slm.evaluation.hugging_face import HuggingFace
+from slm.inference import fit
 
 TEMPLATE = ("{% for m in messages %}<{{ m['role'][0] }}>{{ m['content'] }}</s>{% endfor %}"
             "{% if add_generation_prompt %}<a>{% endif %}")
@@ -38,14 +38,14 @@ def test_the_middle_of_the_longest_user_turn_is_cut():
         return lambda messages: sum(len(message["content"]) for message in messages) <= room
 
     size = sum(len(message["content"]) for message in conversation)
-    assert hugging_face.cut(conversation, fits_in(size)) is conversation
+    assert fit.shorten(conversation, fits_in(size)) is conversation
     for less in range(1, 13):
-        shorter = hugging_face.cut(conversation, fits_in(size - less))
+        shorter = fit.shorten(conversation, fits_in(size - less))
         assert sum(len(message["content"]) for message in shorter) == size - less
         assert shorter[:3] == conversation[:3]
         content = shorter[3]["content"]
         assert less > 10 or (content[0] == "頭" and content[-1] == "尾")
-    assert hugging_face.cut(conversation, fits_in(size - 13)) is None
+    assert fit.shorten(conversation, fits_in(size - 13)) is None
 
 
 # With a tiny random Llama -------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from slm.evaluation.models import Checkpoint
-from slm.evaluation.spans import OneOf, Pieces
+from slm.inference.constraints import OneOf, Pieces
+from slm.inference.engine import Engine
 from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.text import chat
@@ -27,7 +28,7 @@ PROMPTS = [asked("発熱はあるか。"), asked("患者は65歳男性。胸痛�
 def model(words):
     params = jax.jit(functools.partial(decoder.initialize, MODEL))(jax.random.key(0))
     params = jax.tree.map(lambda x: x * 4 if x.ndim > 1 else x, params)  # so that it has opinions
-    return Checkpoint(params, MODEL, words, "random", batch_tokens=1024)
+    return Checkpoint(Engine(params, MODEL, batch_tokens=1024), words, "random")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,9 @@ def scores(model):
     @jax.jit
     def forward(tokens):
         shape = tokens[None].shape
-        hidden, _ = decoder.hidden_states(model.params, MODEL, tokens[None], np.ones(shape, np.int32),
+        hidden, _ = decoder.hidden_states(model.engine.params, MODEL, tokens[None], np.ones(shape, np.int32),
                                           np.arange(len(tokens))[None])
-        return jax.nn.log_softmax(decoder.logits(model.params, hidden))[0]
+        return jax.nn.log_softmax(decoder.logits(model.engine.params, hidden))[0]
 
     def padded(ids):  # one shape, one compile; what comes later is not seen
         return np.asarray(forward(np.array(ids + [0] * (MODEL.context - len(ids)), np.int32)))[:len(ids)]
@@ -70,7 +71,7 @@ def test_greedy_answers_are_the_likeliest_tokens_one_by_one(model, words, scores
 def test_constrained_letters_are_the_likeliest_by_log_likelihood(model, words):
     letters = ("A", "B", "C", "D")
     pieces = Pieces(words)
-    written = model.generate_within(PROMPTS, [OneOf(pieces, letters) for _ in PROMPTS], 4)
+    written = model.generate_constrained(PROMPTS, [OneOf(pieces, letters) for _ in PROMPTS], 4)
     by_likelihood = model.log_likelihoods([(prompt, letters) for prompt in PROMPTS])
     assert [words.decode(ids) for ids in written] == [letters[int(np.argmax(own))] for own in by_likelihood]
 

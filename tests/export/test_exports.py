@@ -14,6 +14,8 @@ import pytest
 
 from slm.export import charsmap, export, gguf, hugging_face, mecab_free_tokenizer, proof
 from slm.export.export import ExportConfig
+from slm.inference.engine import Engine
+from slm.inference.sampling import GREEDY
 from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.text import chat
@@ -217,9 +219,8 @@ class Fixed:
 
 
 def test_no_number_is_no_proof():
-    from slm import generate
     params = weights(SILU)
-    made = generate.generate(params, SILU, PROMPTS, 12, generate.Sampler(temperature=0.0), 0, -1)
+    made = Engine(params, SILU).generate(PROMPTS, 12, GREEDY, end=-1)
     found = proof.compare(params, SILU, Fixed(dict(zip(map(tuple, PROMPTS), made))), PROMPTS)
     assert found.greedy_agreement == 1 and np.isnan(found.max_logit_difference)
     with pytest.raises(ValueError, match="it was not kept"):

@@ -5,18 +5,18 @@ import dataclasses
 import functools
 import json
 import shutil
-import time
 
 import jax
 import numpy as np
 import pytest
 
-from slm import checkpoint, generate
+from slm import checkpoint
 from slm.evaluation import candidates
 from slm.evaluation.models import Checkpoint
-from slm.evaluation.spans import OneOf, Pieces
 from slm.export import hugging_face, import_hugging_face
 from slm.export.import_hugging_face import ImportConfig
+from slm.inference.constraints import OneOf, Pieces
+from slm.inference.sampling import GREEDY
 from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.text import chat
@@ -247,7 +247,7 @@ def test_the_result_and_what_lies_beside_the_parameters(folder, talking):
 
 def test_bare_parameters_are_those_of_the_file(folder, bare):
     workdir, result = bare
-    params, model, words = generate.read(workdir)
+    params, model, words = checkpoint.read(workdir)
     assert result["added_symbols"] == [] and len(words) == model.vocabulary_size == len(params["embedding"])
     expected, _ = hugging_face.read(folder)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((np.asarray(a) == b).all()), params, expected))
@@ -256,8 +256,8 @@ def test_bare_parameters_are_those_of_the_file(folder, bare):
 
 
 def test_symbols_leave_the_logits_of_all_other_tokens_as_they_were(bare, talking):
-    params, model, words = generate.read(bare[0])
-    wide, wider, more = generate.read(talking[0])
+    params, model, words = checkpoint.read(bare[0])
+    wide, wider, more = checkpoint.read(talking[0])
     ids = words.encode(TEXTS[0])
     assert more.encode(TEXTS[0]) == ids and more.pieces(range(len(words))) == words.pieces(range(len(words)))
     before, after = scores(params, model, ids), scores(wide, wider, ids)
@@ -274,10 +274,9 @@ def test_a_model_with_symbols_talks_and_is_evaluated(talking):
         "</s>", "<|user|>", "<|end|>", "<|assistant|>"]
     assert ids.count(words.special("<|end|>")) == 1
     text, = model.generate([conversation], 4)
-    greedy = generate.Sampler(temperature=0.0)
-    assert text == words.decode(generate.generate(model.params, model.model, [ids], 4, greedy, 0, ids[-2])[0])
+    assert text == words.decode(model.engine.generate([ids], 4, GREEDY, end=ids[-2])[0])
     letters = ("A", "B", "C", "D")
-    written, = model.generate_within([conversation], [OneOf(Pieces(words), letters)], 2)
+    written, = model.generate_constrained([conversation], [OneOf(Pieces(words), letters)], 2)
     likelihoods, = model.log_likelihoods([(conversation, letters)])
     assert words.decode(written) == letters[int(np.argmax(likelihoods))]
 
@@ -285,7 +284,7 @@ def test_a_model_with_symbols_talks_and_is_evaluated(talking):
 def test_tied_embeddings_become_a_head(tmp_path):
     source = llama(tmp_path / "tied", of_bytes(), tie_word_embeddings=True)
     imported(source, tmp_path / "out")
-    params, *_ = generate.read(tmp_path / "out")
+    params, *_ = checkpoint.read(tmp_path / "out")
     np.testing.assert_array_equal(np.asarray(params["head"]).T, params["embedding"])
 
 
@@ -295,12 +294,12 @@ def test_rows_that_a_model_leaves_unused_are_kept_or_taken_first(tmp_path):
     source = llama(tmp_path / "padded", own, vocab_size=size + 2)
     theirs, _ = hugging_face.read(source)
     assert imported(source, tmp_path / "kept", chat_symbols=False)["vocabulary_size"] == size + 2
-    params, _, words = generate.read(tmp_path / "kept")
+    params, _, words = checkpoint.read(tmp_path / "kept")
     np.testing.assert_array_equal(params["embedding"], theirs["embedding"])
     assert len(words) == size
     result = imported(source, tmp_path / "taken")
     assert result["vocabulary_size"] == size + 4 and len(result["added_symbols"]) == 4
-    params, _, words = generate.read(tmp_path / "taken")
+    params, _, words = checkpoint.read(tmp_path / "taken")
     assert words.special("<|system|>") == size
     np.testing.assert_allclose(np.asarray(params["embedding"])[size:], np.repeat(
         theirs["embedding"][:size].mean(0, keepdims=True), 4, 0), atol=1e-6)
@@ -396,7 +395,7 @@ def ours(products, tmp_path_factory):
 def test_our_own_export_comes_back_bit_by_bit(ours, words, tmp_path):
     params, model, place = ours
     result = imported(place, tmp_path / "out")
-    back, own, tokenizer = generate.read(tmp_path / "out")
+    back, own, tokenizer = checkpoint.read(tmp_path / "out")
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((np.asarray(a) == b).all()), back, params))
     assert dataclasses.replace(own, preset=model.preset, scan_layers=model.scan_layers) == model
     assert tokenizer.fingerprint == words.fingerprint and result["added_symbols"] == []
@@ -432,7 +431,7 @@ def test_there_and_back_no_bit_changes(of_transformers, tmp_path):
         shutil.copytree(place, source)
         copy.deepcopy(theirs).to(getattr(torch, dtype)).save_pretrained(source)
         imported(source, ours, chat_symbols=False)
-        params, model, words = generate.read(ours)
+        params, model, words = checkpoint.read(ours)
         hugging_face.write(back, params, model, ours / "tokenizer", dtype)
         before, after = (safetensors.load_file(folder / "model.safetensors") for folder in (source, back))
         assert before.keys() == after.keys()
@@ -457,7 +456,7 @@ def test_logits_are_those_of_transformers(of_transformers, tmp_path, tied):
     theirs.eval().save_pretrained(source)
     assert ("lm_head.weight" not in safetensors.load_file(source / "model.safetensors")) == tied
     imported(source, tmp_path / "out", chat_symbols=False)
-    params, model, words = generate.read(tmp_path / "out")
+    params, model, words = checkpoint.read(tmp_path / "out")
     rng = np.random.default_rng(0)
     for size in (1, 2, 7, 40, 101):
         ids = rng.integers(0, len(words), size).tolist()
@@ -501,9 +500,9 @@ def test_an_imported_model_is_fine_tuned(talking, tmp_path):
     config = sft.SftConfig(checkpoint=str(talking[0]), sets=(SetConfig("own", "messages", str(tmp_path / "talks.jsonl")),),
                            validation_share=0.2, batch_size=8, epochs=0.0, seq_len=64,
                            train=LoopConfig(steps=2, evaluate_every=2, save_every=2, tensorboard=False))
-    result = sft.run(config, tmp_path / "tuned", time.perf_counter())
+    result = sft.run(config, tmp_path / "tuned")
     assert np.isfinite(result["validation_loss"]) and result["learned"]["unchecked"]
-    before, after = (generate.read(place)[0]["embedding"] for place in (talking[0], tmp_path / "tuned" / "seed-0"))
+    before, after = (checkpoint.read(place)[0]["embedding"] for place in (talking[0], tmp_path / "tuned" / "seed-0"))
     assert not np.array_equal(before, after)
     tuned = Checkpoint.load(tmp_path / "tuned" / "seed-0")
     assert len(tuned.log_likelihoods([([{"role": "user", "content": "熱は？"}], ["A", "B"])])[0]) == 2

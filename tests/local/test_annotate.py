@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from slm.inference.sampling import Settings
 from slm.local import annotate, instructions
 from slm.local.annotate import AnnotateConfig
 from slm.local.instructions import Form, Instruction, locate
-from slm.local.runtime import RuntimeConfig, Settings
+from slm.local.runtime import RuntimeConfig
 from slm.text.normalize import normalize
 
 EXTRACT = Instruction("extract", "", "抜き出す。\n「{text}」")
@@ -39,7 +40,7 @@ def write_lines(path: Path, texts) -> Path:
 
 
 def run(own: AnnotateConfig, workdir: Path) -> tuple[dict, list[dict]]:
-    result = annotate.run(own, workdir, time.perf_counter())
+    result = annotate.run(own, workdir)
     return result, [json.loads(line) for line in (workdir / "annotations.jsonl").read_text("utf-8").splitlines()]
 
 
@@ -109,7 +110,7 @@ from pathlib import Path
 from slm import config
 from slm.local import annotate
 own = config.freeze(annotate.AnnotateConfig, json.loads(sys.argv[1]))
-print(json.dumps(annotate.run(own, Path(sys.argv[2]), time.perf_counter())))
+print(json.dumps(annotate.run(own, Path(sys.argv[2]))))
 """
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from slm import generate
+from slm.inference.engine import Engine
+from slm.inference.sampling import GREEDY, Settings
 from slm.local.openai_format import read_chat, read_completion
-from slm.local.runtime import RuntimeConfig, Settings
+from slm.local.runtime import RuntimeConfig
 from slm.local.serve import ServeConfig
 from slm.text import chat
 from slm.text.tokenizer import END_OF_TURN
@@ -103,8 +104,7 @@ def client(server):
 
 
 def ours(params, words, prompt, count):
-    ids, = generate.generate(params, MODEL, [prompt], count, generate.Sampler(temperature=0.0), 0,
-                             words.special(END_OF_TURN))
+    ids, = Engine(params, MODEL).generate([prompt], count, GREEDY, words.special(END_OF_TURN))
     return words.decode(ids).rstrip("\ufffd")  # llama.cpp holds back what is only the beginning of a character
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from slm import generate
+from slm.inference.engine import Engine
+from slm.inference.sampling import Settings
 from slm.local import chat as terminal
 from slm.local import runtime
-from slm.local.runtime import Jax, LlamaCpp, RuntimeConfig, Settings
+from slm.local.runtime import Jax, LlamaCpp, RuntimeConfig
 from slm.text import chat
 from slm.text.tokenizer import END_OF_TURN
 from tests.local.conftest import MODEL
@@ -41,8 +42,7 @@ class Echo:
 
 def test_pieces_of_a_stream_are_the_answer_of_ours(llama, params, words):
     prompt = chat.encode(words, QUESTION, reply=True).ids
-    ids, = generate.generate(params, MODEL, [prompt], 10, generate.Sampler(temperature=0.0), 0,
-                             words.special(END_OF_TURN))
+    ids, = Engine(params, MODEL).generate([prompt], 10, GREEDY, words.special(END_OF_TURN))
     pieces = list(llama.stream(prompt, GREEDY))
     assert "".join(pieces) == words.decode(ids).rstrip("\ufffd") and len(pieces) > 3
 
@@ -154,11 +154,10 @@ def test_one_question_on_llama_cpp_without_jax(exported, tmp_path):
 
 
 def test_the_jax_decoder_where_there_is_no_gguf(monkeypatch, params, words):
-    monkeypatch.setattr(generate, "load", lambda workdir, step: (params, MODEL, words))
+    monkeypatch.setattr(Engine, "load", lambda workdir, step: (Engine(params, MODEL), words))
     model = Jax("somewhere")
     prompt = chat.encode(words, QUESTION, reply=True).ids
-    ids, = generate.generate(params, MODEL, [prompt], 10, generate.Sampler(temperature=0.0), 0,
-                             words.special(END_OF_TURN))
+    ids, = Engine(params, MODEL).generate([prompt], 10, GREEDY, words.special(END_OF_TURN))
     assert "".join(model.stream(prompt, GREEDY)) == words.decode(ids)
     with pytest.raises(ValueError, match="begin a new one"):
         list(model.stream(prompt * 100, GREEDY))

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from slm import checkpoint, generate, sharding
+from slm import checkpoint, sharding
 from slm.checkpoint import Checkpoints
 from slm.data import loader
 from slm.data.sets import SetConfig
@@ -141,7 +141,7 @@ def assert_same_models(one, other):
 
 
 def parameters(folder):
-    return jax.device_get(generate.read(folder)[0])
+    return jax.device_get(checkpoint.read(folder)[0])
 
 
 def saved_at(folder, number, like):
@@ -165,7 +165,7 @@ def test_each_seed_leaves_a_model_of_its_own(base, whole):
         assert own["workdir"] == str(folder)
         assert own["validation_loss"] < own["first_validation_loss"] < np.log(3072) + 0.3
         assert own["conversations"] == {"own": 120 - held_out(base)} and own["cut_conversations"] == {}
-        _, model, words = generate.load(folder)
+        _, model, words = checkpoint.read(folder)
         assert dataclasses.replace(model, remat=MODEL.remat, scan_layers=MODEL.scan_layers) == MODEL
         assert words.fingerprint == Tokenizer.load(base / "tokenizer").fingerprint
         about = checkpoint.read_about(folder)

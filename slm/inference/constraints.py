@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,16 @@ from slm.text.tokenizer import Tokenizer
 
 _LONGEST_SPAN = 180  # bytes
 _NEVER = set(b"'\n")  # in a span
+
+
+class Constraint(Protocol):
+    """Which answers are valid, token by token."""
+
+    def allowed(self) -> np.ndarray:
+        """The ids that may come next; none: the answer is complete."""
+
+    def advance(self, token: int) -> None:
+        """Takes one of them."""
 
 
 class Pieces:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from slm.evaluation.spans import OneOf, Pieces, SpanList
+from slm.inference.constraints import OneOf, Pieces, SpanList
 
 
 @pytest.fixture(scope="module")
