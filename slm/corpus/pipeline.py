@@ -28,7 +28,7 @@ from slm.text.morphology import Morphology
 from slm.text.normalize import VERSION as NORMALIZER_VERSION
 from slm.text.normalize import normalize
 
-VERSION = 1  # raise it when the same sources and settings make another corpus
+VERSION = 2  # raise it when the same sources and settings make another corpus
 _PART_BYTES, _MOST_PARTS = 4_000_000, 16  # of a file; every part reads all of the file, if quickly
 _GRAMMAR_MEGABYTES = 0.6  # of the text the project brings: how words follow each other
 _POLL_SECONDS = 0.5

@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import re
-import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,6 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 from loguru import logger
 
 from slm.corpus import dataset, licenses, sources
-from slm.corpus.readers import Document
 from slm.files import written_aside
 from slm.text import cleaning, contamination, filters, privacy
 from slm.text.filters import PROFILES, Page
@@ -34,16 +32,6 @@ Items = Iterator[Item]
 FACTS = np.dtype([("digest", "S16"), ("quality", "<f4"), ("length", "<u4")])
 DUPLICATES = {1: "duplicate", 2: "near_duplicate"}
 _SAMPLE_CHARACTERS = 20_000  # of a dropped document, kept to look at and to train a classifier on
-
-
-def profile_of(document: Document, profile: str) -> str:
-    """`profile`, or for "auto" what the document says of its source; what is not known to be public is clinical."""
-    if profile != "auto":
-        return profile
-    said = f"{document.source} {urllib.parse.urlsplit(document.url).hostname or ''}".lower()
-    kinds = {"encyclopedia": ("wikipedia", "jaquad"), "literature": ("aozora",), "textbook": ("textbook",),
-             "web": ("oscar", "common_crawl", "commoncrawl", "mc4", "cc100")}
-    return next((kind for kind, names in kinds.items() if any(name in said for name in names)), "clinical")
 
 
 SEPARATOR, CHARACTERS = "\x1f", "characters"  # of a label's parts; the last part of those that count characters
@@ -79,8 +67,8 @@ class Read(PipelineStep):
             if name := licenses.forbidden(document.license, self.config.forbidden_licenses):
                 count(self, "drop", f"license_{name}", document.source, characters=len(document.text))
                 continue
-            yield Item(text=document.text, id=document.id, metadata={
-                "document": document, "profile": profile_of(document, source.profile)})
+            profile = document.profile if source.profile == "auto" else source.profile
+            yield Item(text=document.text, id=document.id, metadata={"document": document, "profile": profile})
 
 
 class Clean(BaseFilter):
