@@ -8,6 +8,8 @@ from typing import Literal
 from slm.corpus import lexicon
 from slm.corpus.sources import find
 from slm.data.conversations import read_alpaca, read_messages
+from slm.data.lexicon_notes import lexicon_notes
+from slm.sample import short_notes
 from slm.sample import tasks as sample_tasks
 from slm.tasks import igakuqa, jmed_llm, split, tables
 from slm.tasks.igakuqa import IgakuQAConfig
@@ -92,7 +94,7 @@ def _tasks(config: SetConfig, benchmarks: Benchmarks, seed: int) -> list[Task]:
             raise ValueError(f"sets.{config.name} has files={config.files!r}, {len(lists)} lists: give diseases, "
                              "then drugs")
         diseases, drugs = lists
-        notes = sample_tasks.lexicon_notes(diseases, drugs, config.limit or 1000, seed, _wordings(benchmarks))
+        notes = lexicon_notes(diseases, drugs, config.limit or 1000, seed, _wordings(benchmarks))
         return [tables.task(config.name, "extraction", tuple(notes), "exact_f1")]
     headline = {"choice": "kappa", "extraction": "exact_f1"}[config.kind]
     return [tables.task(config.name, config.kind, tables.read(path, config.kind, split.document), headline)
@@ -105,7 +107,7 @@ def _wordings(benchmarks: Benchmarks) -> dict[str, list[str]]:
     Words of a question are no document: a model that knows them alone is still one of P0.
     """
     if not benchmarks.jmed_llm.data_dir:
-        return sample_tasks.ASK
+        return short_notes.QUESTIONS
     data_dir, found = jmed_llm.folder(benchmarks.jmed_llm), {}
     for name in ("mrner_disease", "nrner"):
         for item in jmed_llm.training(data_dir, name, benchmarks.protocol, benchmarks.fold).items:
