@@ -14,7 +14,7 @@ from slm import checkpoint
 from slm.model import decoder
 from slm.model.presets import ModelConfig
 from slm.text import chat
-from slm.text.tokenizer import END_OF_TURN, Tokenizer
+from slm.text.tokenizer import END_OF_TURN, Tokenizer, load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +154,7 @@ def read(workdir: Path, step: int | None = None) -> tuple[decoder.Params, ModelC
     model = dataclasses.replace(checkpoint.read_model(workdir), scan_layers=False, remat="none")
     shapes = jax.eval_shape(functools.partial(decoder.initialize, model), jax.random.key(0))
     params = checkpoint.read_params(workdir, step, shapes)
-    return params, model, Tokenizer.load(workdir / "tokenizer")
+    return params, model, load_tokenizer(workdir / "tokenizer")
 
 
 def complete(params, model: ModelConfig, tokenizer: Tokenizer, prompts: Sequence[str], new_tokens: int,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from slm.text.tokenizer import END_OF_TURN, Tokenizer
+from slm.text.tokenizer import END_OF_TURN, Tokenizer, load_tokenizer
 
 TOKENIZER_FOLDER = "tokenizer"
 FINGERPRINT = "slm.tokenizer"  # in a GGUF file: of the tokenizer that the model learned with
@@ -171,7 +171,7 @@ def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:
       FileNotFoundError: no such model.
     """
     if gguf := find(config.model):
-        tokenizer = Tokenizer.load(gguf.parent / TOKENIZER_FOLDER)
+        tokenizer = load_tokenizer(gguf.parent / TOKENIZER_FOLDER)
         made_with = stated(gguf).get("tokenizer", tokenizer.fingerprint)
         if made_with != tokenizer.fingerprint:
             raise ValueError(f"{gguf} was exported with the tokenizer {made_with}, beside it is "

@@ -20,7 +20,7 @@ import numpy as np
 from slm import checkpoint, figures, sample
 from slm.corpus import lexicon
 from slm.text.normalize import normalize
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import Tokenizer, load_tokenizer
 
 KINDS = ("disease", "drug", "examination", "body part", "other")
 PERPLEXITY, UMAP_NEIGHBOURS = 15, 15
@@ -41,7 +41,7 @@ def draw(path: Path, place: str, lexicons: str, most: int, labels: int, seed: in
     """
     workdir, step = checkpoint.resolve(place)
     table = embedding(workdir, step)
-    tokenizer = Tokenizer.load(workdir / "tokenizer")
+    tokenizer = load_tokenizer(workdir / "tokenizer")
     words = choose(tokenizer, lexicons or _lexicons(workdir), most, seed)
     if len(words) < 2 * len(KINDS):
         raise figures.NothingToPlot(f"only {len(words)} words of the lists are tokens of {workdir}: name other lists "

@@ -26,7 +26,7 @@ from slm.tasks import igakuqa, jmed_llm
 from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import FOLDS, JmedLlmConfig
 from slm.tasks.trained import NOTHING_LEARNED, folder_of
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import load_tokenizer
 from slm.train import loop, optimizer, step, validation
 from slm.train.loop import LoopConfig
 from slm.train.optimizer import OptimizerConfig
@@ -161,7 +161,7 @@ def pack(config: SftConfig, source: Path, fold: int | None, length: int) -> Spli
     Raises:
       ValueError: a test document among them, or nothing left to train or to validate on.
     """
-    tokenizer = Tokenizer.load(source / "tokenizer")
+    tokenizer = load_tokenizer(source / "tokenizer")
     benchmarks = Benchmarks(config.jmed_llm, config.igakuqa, config.protocol, fold)
     packed: Split = {"train": {}, "validation": {}}
     for own in config.sets:
