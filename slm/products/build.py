@@ -5,7 +5,7 @@ import functools
 import hashlib
 from pathlib import Path
 
-from slm import workdir
+from slm import files, workdir
 from slm.corpus.sources import CorpusConfig
 from slm.products.store import product
 from slm.tokenization.vocabulary import VocabularyConfig
@@ -44,7 +44,7 @@ def _curated(config: CorpusConfig) -> Path:
         report = pipeline.run(config, folder, scorer)
         if trained:
             report["classifier"] = trained
-            dataset.write_report(folder, report)
+            files.write_json(folder / dataset.REPORT_FILE, report)
         data_card.write(folder, report, config)
     return product("corpus", pipeline.VERSION, [sources.fingerprint(config), *pipeline.versions(),
                                                 morphology.fingerprint()], ("datatrove",), build)
