@@ -21,8 +21,10 @@ from hojichar.filters import document_filters as hojichar
 
 from slm import sample
 from slm.text import filters
+from slm.text.bigram_pmi import BigramPMI
 from slm.text.morphology import Morphology
 from slm.text.normalize import normalize
+from slm.text.segmented_text import SegmentedText
 
 HOME = {"IgakuQA": "clinical", "CRADE": "clinical", "Wikipedia": "encyclopedia", "leads": "encyclopedia",
         "Aozora": "literature"}  # the profile of each set of real texts; all are judged as "web", too
@@ -251,14 +253,14 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=default)
     flags = parser.parse_args()
     morphology, good = Morphology(), read(flags.shared)
-    language = filters.Grammar.learn((normalize(d["text"]) for d in sample.documents(0.6, 0)), morphology)
+    language = BigramPMI.learn((normalize(d["text"]) for d in sample.documents(0.6, 0)), morphology)
     rules = {rule.__name__: rule for rule in (*filters.CHEAP, *filters.MORPHEMIC)}
     rules["grammar"] = lambda page, profile: filters.grammar(page, profile, language)
     planted = junk(good, morphology, flags.documents, flags.seed)
 
     def judge(texts, profiles):
         found = [[{name: reason for name, rule in rules.items() if (reason := rule(page, filters.PROFILES[profile]))}
-                  for profile in profiles] for page in (filters.Page(text, morphology) for text in texts)]
+                  for profile in profiles] for page in (SegmentedText(text, morphology) for text in texts)]
         return zip(profiles, zip(*found))
 
     judged = ("web", "clinical")  # profiles of the junk; below, each text's {rule: reason} by set or kind and profile

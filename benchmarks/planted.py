@@ -20,9 +20,9 @@ from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
 
 from slm.corpus import benchmark_rows, duplicates, sources
 from slm.text.contamination import Index
-from slm.text.filters import Page
 from slm.text.morphology import Morphology
 from slm.text.normalize import normalize
+from slm.text.segmented_text import SegmentedText
 
 
 def copies(articles: list[str], morphology: Morphology) -> None:
@@ -36,7 +36,7 @@ def copies(articles: list[str], morphology: Morphology) -> None:
         found, promised, overlaps = 0, 0.0, []
         for morphemes in cut:
             edited = [rng.choice(pool) if rng.random() < edits else morpheme for morpheme in morphemes]
-            grams = [np.unique(Page("".join(part), morphology).ngrams(5)) for part in (morphemes, edited)]
+            grams = [np.unique(SegmentedText("".join(part), morphology).ngrams(5)) for part in (morphemes, edited)]
             overlap = len(np.intersect1d(*grams)) / len(np.union1d(*grams))
             bands = [signer.get_signature(part.reshape(-1, 1)) for part in grams]
             found += any(one == other for one, other in zip(*bands))

@@ -3,7 +3,8 @@
     python -m slm.main --config=configs/textbooks.py                      # from the project's own tables, offline
     python -m slm.main --config=configs/textbooks.py:endpoint --config.base_url=http://localhost:8000/v1 \\
         --config.model=MODEL --config.lexicons=MANBYO.xlsx,PRICE_LIST.xlsx --config.dry_run=true    # how long?
-    python -m slm.main --config=configs/corpus.py --config.corpus.files=runs/textbooks-sample/documents.jsonl
+    python -m slm.main --config=configs/corpus.py:files --config.corpus.profile=textbook \\
+        --config.corpus.files=runs/textbooks-sample/documents.jsonl
 
 The endpoint is any OpenAI-compatible server (vLLM, Ollama, llama.cpp); its key, if it wants one, is read from
 SLM_API_KEY or OPENAI_API_KEY. The same command again goes on where it stopped.

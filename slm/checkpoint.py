@@ -18,7 +18,7 @@ from slm import workdir as workdirs
 from slm.config import freeze
 from slm.model import decoder
 from slm.model.presets import ModelConfig
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import Tokenizer, load_tokenizer
 
 METRIC = "validation_bits_per_byte"
 
@@ -125,7 +125,7 @@ def read(workdir: Path, step: int | None = None) -> tuple[decoder.Params, ModelC
     # On a CPU unrolled layers decode faster than scanned ones (three times at 1.2B, in a prototype before this code).
     model_config = dataclasses.replace(read_model(workdir), scan_layers=False, remat="none")
     shapes = jax.eval_shape(functools.partial(decoder.initialize, model_config), jax.random.key(0))
-    return read_params(workdir, step, shapes), model_config, Tokenizer.load(workdir / "tokenizer")
+    return read_params(workdir, step, shapes), model_config, load_tokenizer(workdir / "tokenizer")
 
 
 def read_params(workdir: Path, step: int | None, like: Any) -> Any:

@@ -11,9 +11,9 @@ from slm import sample
 from slm.corpus import dataset
 from slm.corpus.sources import Document
 from slm.data import stream
-from slm.text import tokenizer
+from slm.text import unigram_tokenizer
 from slm.text.morphology import compile_dictionary
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import Tokenizer, load_tokenizer
 from slm.tokenization import segmented, vocabulary
 from slm.tokenization.vocabulary import VocabularyConfig
 
@@ -29,11 +29,11 @@ def products(tmp_path_factory):
     compile_dictionary(vocabulary.lexicon(config), root / "user.dic")
     segmented.write(root / "corpus", root / "user.dic", root / "segmented", processes=1)
     model = vocabulary.train(vocabulary.count(root / "segmented"), config)
-    tokenizer.save(root / "tokenizer", model, root / "user.dic")
+    unigram_tokenizer.save(root / "tokenizer", model, root / "user.dic")
     stream.write(root / "segmented", root / "tokenizer", root / "stream", processes=1)
     return root
 
 
 @pytest.fixture(scope="session")
 def words(products) -> Tokenizer:
-    return Tokenizer.load(products / "tokenizer")
+    return load_tokenizer(products / "tokenizer")

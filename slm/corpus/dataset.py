@@ -1,7 +1,6 @@
 """The corpus on disk: a TFDS dataset in ArrayRecord, written and read without TensorFlow."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,29 +9,29 @@ import numpy as np
 from array_record.python import array_record_module
 
 from slm.corpus.sources import FIELDS, Document
-from slm.files import written_aside
+from slm.files import write_json
 from slm.text.normalize import normalize
 
 NAME = "corpus"
-VERSION = 2  # of what `write` makes; part of its fingerprint
+VERSION = 2  # raise it when the same documents make another corpus
 SPLITS = ("train", "validation")
 REPORT_FILE = "report.json"
 _DOCUMENTS_A_SHARD = 100_000
 
 
 def split_of(text: str, validation_share: float) -> str:
-    """The split of a normalised text: by its hash, so that it never moves when other documents come or go."""
+    """The split of a normalised text, by its hash: it does not change when other documents come or go."""
     position = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
     return "validation" if position < validation_share else "train"
 
 
 def digest(text: str) -> bytes:
-    """Sixteen bytes that stand for a text."""
+    """Sixteen bytes that identify a text."""
     return hashlib.sha256(text.encode()).digest()[:16]
 
 
 def features():
-    """What a document of the dataset holds; `quality` is a classifier's score, NaN where none was asked."""
+    """The features of a document; `quality` is a classifier's score, NaN without a classifier."""
     import tensorflow_datasets as tfds  # late: it takes longer to import than a small corpus to write
     return tfds.features.FeaturesDict(
         {name: tfds.features.Text() for name in FIELDS} | {"quality": tfds.features.Scalar(np.float32)})
@@ -43,12 +42,17 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
 
     Returns:
       The report, also in `report.json`: documents and characters in and out, drops by reason, splits, sources.
+
+    Raises:
+      ValueError: a text with a lone surrogate, or a split without documents.
     """
     folder.mkdir(parents=True, exist_ok=True)
     feature = features()
     shards = {split: _Shards(folder, split) for split in SPLITS}
     seen: set[bytes] = set()
-    count, dropped, by_source = Counter(), Counter(), Counter()
+    count: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    by_source: Counter[str] = Counter()
     for document in documents:
         try:
             text = normalize(document.text)
@@ -56,11 +60,11 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
             raise ValueError(f"document {document.id!r} of {document.source!r}: {error}") from None
         count["documents_in"] += 1
         count["characters_in"] += len(document.text)
-        mark = digest(text)
-        if not text.strip() or mark in seen:
+        key = digest(text)
+        if not text.strip() or key in seen:
             dropped["empty" if not text.strip() else "duplicate"] += 1
             continue
-        seen.add(mark)
+        seen.add(key)
         split = split_of(text, validation_share)
         row = {name: getattr(document, name) for name in FIELDS}
         shards[split].add(feature.serialize_example({**row, "text": text, "quality": np.nan}))
@@ -68,26 +72,21 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
         count["characters_out"] += len(text)
         count["bytes_out"] += len(text.encode())
         by_source[document.source] += 1
-    count |= name(folder, {split: shards[split].close() for split in SPLITS}, validation_share)
+    count |= to_tfds(folder, {split: shards[split].close() for split in SPLITS}, validation_share)
     report = {**count, "dropped": dict(dropped), "by_source": {source: {"documents_out": number}
                                                                for source, number in by_source.items()}}
-    write_report(folder, report)
+    write_json(folder / REPORT_FILE, report)
     return report
 
 
-def write_report(folder: Path, report: dict) -> None:
-    with written_aside(folder / REPORT_FILE) as aside:
-        aside.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def name(folder: Path, shards: Mapping[str, Sequence[tuple[Path, int]]], validation_share: float) -> dict[str, int]:
-    """Makes files a TFDS dataset: named by their number, with the metadata that TFDS reads.
+def to_tfds(folder: Path, shards: Mapping[str, Sequence[tuple[Path, int]]], validation_share: float) -> dict[str, int]:
+    """Turns ArrayRecord files into a TFDS dataset: renames them as TFDS does, and writes its metadata.
 
     Args:
-      shards: of each split, files of `folder` and how many documents each holds.
+      shards: split → files of `folder`, each with its number of documents.
 
     Returns:
-      {"documents_<split>": their number}.
+      {"documents_SPLIT": number of documents}.
 
     Raises:
       ValueError: a split without documents.
@@ -106,7 +105,7 @@ def name(folder: Path, shards: Mapping[str, Sequence[tuple[Path, int]]], validat
         number, size = len(shards[split]), 0
         for index, (path, _) in enumerate(shards[split]):
             target = Path(template.sharded_filepath(shard_index=index, num_shards=number))
-            if not target.exists():  # a run that was killed here goes on
+            if not target.exists():  # renamed by a run that was killed
                 path.rename(target)
             size += target.stat().st_size
         infos.append(tfds.core.SplitInfo(name=split, shard_lengths=[length for _, length in shards[split]],
@@ -118,18 +117,18 @@ def name(folder: Path, shards: Mapping[str, Sequence[tuple[Path, int]]], validat
 
 
 def read(folder: Path, split: str) -> Sequence[dict[str, bytes]]:
-    """A split's documents by index; texts are UTF-8 bytes, as TFDS gives them."""
+    """A split's documents by index; texts are UTF-8 bytes, as TFDS returns them."""
     import tensorflow_datasets as tfds
     return tfds.builder_from_directory(folder).as_data_source(split)
 
 
 class _Shards:
-    """The ArrayRecord files of one split; their final names tell how many there are, so `name` gives them."""
+    """The ArrayRecord files of one split; `to_tfds` renames them, as their names contain their number."""
 
     def __init__(self, folder: Path, split: str):
         self._folder, self._split = folder, split
         self._files: list[tuple[Path, int]] = []
-        self._writer = None
+        self._writer: array_record_module.ArrayRecordWriter | None = None
 
     def add(self, record: bytes) -> None:
         if self._writer is None or self._files[-1][1] == _DOCUMENTS_A_SHARD:

@@ -1,4 +1,4 @@
-"""Near-duplicates by datatrove's disk-based MinHash over n-grams of morphemes, and the choice of which one stays."""
+"""Near-duplicates by datatrove's disk-based MinHash over n-grams of morphemes, and the choice of the one to keep."""
 
 import contextlib
 import re
@@ -20,6 +20,7 @@ from datatrove.utils.word_tokenizers import WordTokenizer
 
 from slm.corpus.steps import DUPLICATES
 from slm.text.morphology import Morphology
+from slm.text.segmented_text import SegmentedText
 
 # 14 bands of 8 hashes: a pair whose 5-grams overlap by s (Jaccard) is found with probability 1 − (1 − s⁸)¹⁴.
 CONFIG = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8,
@@ -28,7 +29,7 @@ _CHUNK = 4096  # n-grams hashed at a time: 112 hashes each
 _LINES = 1024  # signatures read at a time
 
 
-class Words(WordTokenizer):
+class MeCabTokenizer(WordTokenizer):
     """MeCab as datatrove's word tokenizer."""
 
     def word_tokenize(self, text: str) -> list[str]:
@@ -42,71 +43,79 @@ class Words(WordTokenizer):
 
 
 class Signatures(MinhashDedupSignature):
-    """datatrove's first stage on the morphemes that the page already has."""
+    """datatrove's first stage, on the morphemes that the rules have read already."""
     name = "minhash"
+    _segmented: SegmentedText
 
     def __init__(self, folder: Path):
-        super().__init__(str(folder), CONFIG, language=Words())
-        self._page = None
+        super().__init__(str(folder), CONFIG, language=MeCabTokenizer())
 
     def run(self, data: Iterator[Item], rank: int = 0, world_size: int = 1):
         def remembered():
             for doc in data:
-                self._page = doc.metadata["page"]
+                self._segmented = doc.metadata["segmented"]
                 yield doc
         return super().run(remembered(), rank, world_size)
 
     def track_time(self, unit: str | None = None):
-        return contextlib.nullcontext()  # datatrove's would count the steps before this one too
+        return contextlib.nullcontext()  # datatrove's would also count the steps before this one
 
     def get_shingles(self, text: str) -> np.ndarray:
         with self.stats.time_stats:
-            return np.unique(self._page.ngrams(self.config.n_grams)).reshape(-1, 1)
+            return np.unique(self._segmented.ngrams(self.config.n_grams)).reshape(-1, 1)
 
     def get_signature(self, shingles: np.ndarray) -> list[list[int]]:
-        """As datatrove's, a bounded number of n-grams at a time: a novel would take a gigabyte."""
+        """As datatrove's, but a bounded number of n-grams at a time: a novel would take a gigabyte."""
         with self.stats.time_stats:
             parts = [super(Signatures, self).get_signature(shingles[start:start + _CHUNK])
                      for start in range(0, len(shingles), _CHUNK)]
             return np.min(np.array(parts, np.uint64), axis=0).tolist()
 
 
-class _OpensManyFiles:
+def _raise_file_limit() -> None:
     """datatrove opens a file of every task at once."""
-
-    def run(self, data: None = None, rank: int = 0, world_size: int = 1):
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        return super().run(data, rank, world_size)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class Pairs(_OpensManyFiles, MinhashDedupBuckets):
-    """datatrove's second stage: a class of ours, so that a process that runs it has this module, which quiets it."""
+class Pairs(MinhashDedupBuckets):
+    """datatrove's second stage: documents that share a band of hashes.
+
+    A process that runs it imports this module, and with it `steps`, which silences datatrove's log.
+    """
     name = "pairs"
 
     def __init__(self, signatures: Path, folder: Path):
         super().__init__(str(signatures), str(folder), config=CONFIG, lines_to_buffer=_LINES)
 
+    def run(self, data: None = None, rank: int = 0, world_size: int = 1):
+        _raise_file_limit()
+        return super().run(data, rank, world_size)
 
-class Clusters(_OpensManyFiles, MinhashDedupCluster):
-    """datatrove's third stage: which documents are nearly the same."""
+
+class Clusters(MinhashDedupCluster):
+    """datatrove's third stage: clusters of documents that are nearly the same."""
     name = "clusters"
 
     def __init__(self, pairs: Path, folder: Path):
         super().__init__(str(pairs), str(folder), config=CONFIG, save_cluster_id=True, lines_to_buffer=_LINES)
 
+    def run(self, data: None = None, rank: int = 0, world_size: int = 1):
+        _raise_file_limit()
+        return super().run(data, rank, world_size)
+
 
 class Choose(PipelineStep):
     """Names the documents to drop: copies of the same text, then all of a cluster but the best.
 
-    The best has the highest score, then the longest text, then comes first. Writes uint8 arrays `RANK.npy`, one
-    number a document: 0 keep, 1 duplicate, 2 near-duplicate.
+    The best has the highest score; of equals the longest text, then the first. Writes a uint8 array `RANK.npy` for
+    each task, one number a document: 0 keep, 1 duplicate, 2 near-duplicate.
     """
     type, name = "DEDUP", "choose"
 
-    def __init__(self, kept: Path, found: Path | None, folder: Path, tasks: int):
+    def __init__(self, kept: Path, clusters: Path | None, folder: Path, tasks: int):
         super().__init__()
-        self.kept, self.found, self.folder, self.tasks = kept, found, folder, tasks
+        self.kept, self.clusters, self.folder, self.tasks = kept, clusters, folder, tasks
 
     def run(self, data: None = None, rank: int = 0, world_size: int = 1) -> None:
         facts = [np.load(self.kept / f"{task:05d}.npy") for task in range(self.tasks)]
@@ -114,10 +123,10 @@ class Choose(PipelineStep):
         every = np.concatenate(facts)
         reasons = np.zeros(len(every), np.uint8)
         reasons[_copies(every["digest"])] = _code("duplicate")
-        if self.found:
+        if self.clusters:
             cluster = np.full(len(every), -1, np.int64)
             for task in range(self.tasks):
-                path = self.found / f"{task:06d}.clusters"
+                path = self.clusters / f"{task:06d}.clusters"
                 if path.exists():
                     table = np.fromfile(path, "<u4").reshape(-1, 2)
                     cluster[starts[task] + table[:, 0].astype(np.int64)] = table[:, 1]
@@ -132,16 +141,14 @@ def _code(reason: str) -> int:
 
 
 def _copies(digests: np.ndarray) -> np.ndarray:
-    """Places of every document whose text stood before."""
+    """Indices of the documents whose text has occurred before."""
     _, first = np.unique(digests, return_index=True)
-    again = np.ones(len(digests), bool)
-    again[first] = False
-    return np.flatnonzero(again)
+    return np.delete(np.arange(len(digests)), first)
 
 
-def _worse(cluster: np.ndarray, facts: np.ndarray, open_: np.ndarray) -> np.ndarray:
-    """Places of all members of a cluster but its best."""
-    members = np.flatnonzero((cluster >= 0) & open_)
+def _worse(cluster: np.ndarray, facts: np.ndarray, undecided: np.ndarray) -> np.ndarray:
+    """Indices of all members of each cluster but its best."""
+    members = np.flatnonzero((cluster >= 0) & undecided)
     quality = np.nan_to_num(facts["quality"][members], nan=0.0)
     order = members[np.lexsort((members, -facts["length"][members].astype(np.int64), -quality, cluster[members]))]
     later = np.r_[False, cluster[order][1:] == cluster[order][:-1]] if len(order) else np.zeros(0, bool)

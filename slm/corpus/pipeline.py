@@ -1,12 +1,10 @@
 """Raw documents → curated corpus: clean → filter → mask → score → deduplicate → TFDS dataset, by datatrove.
 
-Files are cut into tasks; a task that is done is never done again, so that a killed run goes on. The tasks, not the
-processes, decide what comes out: any number of processes makes the same dataset. Everything is written inside the
-folder given, which the caller renames when whole.
+Files are split into tasks; a finished task is never repeated, so that a killed run resumes. The result depends on the
+tasks, not on the number of processes. Everything is written inside one folder, which the caller renames when whole.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -14,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datatrove.executor import LocalPipelineExecutor
@@ -22,41 +21,46 @@ from datatrove.executor.base import PipelineExecutor
 from slm import sample
 from slm.corpus import benchmark_rows, curation_report, dataset, duplicates, lexicon, sources, steps
 from slm.corpus.sources import CorpusConfig
+from slm.files import read_json, write_json
 from slm.progress import Progress
 from slm.text import contamination, filters, privacy
+from slm.text.bigram_pmi import BigramPMI
 from slm.text.morphology import Morphology
 from slm.text.normalize import VERSION as NORMALIZER_VERSION
 from slm.text.normalize import normalize
 
-VERSION = 1  # raise it when the same sources and settings make another corpus
-_PART_BYTES, _MOST_PARTS = 4_000_000, 16  # of a file; every part reads all of the file, if quickly
-_GRAMMAR_MEGABYTES = 0.6  # of the text the project brings: how words follow each other
+VERSION = 2  # raise it when the same sources and settings make another corpus
+_PART_BYTES, _MOST_PARTS = 4_000_000, 16  # of a file; the task of every part scans the whole file
+_BIGRAM_MEGABYTES = 0.6  # of the bundled sample: which words follow each other
 _POLL_SECONDS = 0.5
-_PATIENCE = 4  # times an empty answer of squeue is believed not to be
+_EMPTY_QUEUES = 4  # empty answers of squeue before the job counts as ended
 Task = tuple[int, str, int, int]  # source, file, part, parts
 
 
 def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.ndarray] | None = None) -> dict:
-    """Makes the curated corpus of a config in `folder`; returns the report, which is also in `report.json`.
+    """Builds the curated corpus of a config in `folder`; returns the report, which is also in `report.json`.
 
     Args:
-      scorer: texts → probabilities of good quality, float [N]; sent to the processes.
+      scorer: texts → probabilities of good quality, float [N]; pickled for the worker processes.
+
+    Raises:
+      RuntimeError: a task failed, or the report does not account for every document.
     """
     started = time.perf_counter()
     folder = folder.absolute()
-    if (folder / dataset.REPORT_FILE).exists():  # the run before was killed while it cleared up
-        return _cleared(folder)
+    if (folder / dataset.REPORT_FILE).exists():  # an earlier run was killed while it cleaned up
+        return _clean_up(folder)
     tasks, sizes = _tasks(config)
     run_stage = _Stages(config, folder / "stages")
-    texts = (normalize(document["text"]) for document in sample.documents(_GRAMMAR_MEGABYTES, seed=0))
-    language = filters.Grammar.learn(texts, Morphology())
+    texts = (normalize(document["text"]) for document in sample.documents(_BIGRAM_MEGABYTES, seed=0))
+    language = BigramPMI.learn(texts, Morphology())
     if config.benchmarks and not (folder / "benchmarks.npz").exists():
         index = contamination.Index.build(benchmark_rows.rows(config.benchmarks))
         index.save(folder / "benchmarks.writing.npz")
         (folder / "benchmarks.writing.npz").rename(folder / "benchmarks.npz")
-    places = [entry.surface for entry in lexicon.load(config.facilities)] if config.facilities else []
+    facilities = [entry.surface for entry in lexicon.load(config.facilities)] if config.facilities else []
     minhash, kept, removed, shards = (folder / name for name in ("minhash", "kept", "removed", "shards"))
-    curation = steps.curation(config, folder, tasks, language, places, scorer)
+    curation = steps.curation(config, folder, tasks, language, facilities, scorer)
     if config.near_duplicates:
         run_stage("curate", [*curation, duplicates.Signatures(minhash / "signatures")], sizes)
         # datatrove reads these folders even where nothing was kept.
@@ -66,33 +70,33 @@ def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.nda
         run_stage("clusters", [duplicates.Clusters(minhash / "pairs", minhash / "clusters")], [1])
     else:
         run_stage("curate", curation, sizes)
-    found = minhash / "clusters" if config.near_duplicates else None
-    run_stage("choose", [duplicates.Choose(kept, found, removed, len(tasks))], [1])
+    clusters = minhash / "clusters" if config.near_duplicates else None
+    run_stage("choose", [duplicates.Choose(kept, clusters, removed, len(tasks))], [1])
     run_stage("write", [steps.DropDuplicates(kept, removed), steps.Write(shards, config.validation_share)], sizes)
-    made = {split: [] for split in dataset.SPLITS}
+    shard_files: dict[str, list[tuple[Path, int]]] = {split: [] for split in dataset.SPLITS}
     for task in range(len(tasks)):
-        for split, length in json.loads((shards / f"{task:05d}.json").read_text(encoding="utf-8")).items():
-            made[split].append((shards / f"{split}-{task:05d}.array_record", length))
+        for split, length in read_json(shards / f"{task:05d}.json").items():
+            shard_files[split].append((shards / f"{split}-{task:05d}.array_record", length))
     report = curation_report.gather(folder / "stages", folder / "dropped")
-    report |= dataset.name(folder, made, config.validation_share)
+    report |= dataset.to_tfds(folder, shard_files, config.validation_share)
     if not curation_report.reconciles(report):
         raise RuntimeError(f"the report of {folder} does not add up: {report['documents_in']} documents in, "
                            f"{report['documents_out']} out, dropped {report['dropped']}; please report this")
-    report["seconds"] = round(time.perf_counter() - started, 1)  # of this run, if it went on after a kill
-    dataset.write_report(folder, report)
-    return _cleared(folder)
+    report["seconds"] = round(time.perf_counter() - started, 1)  # of this process, if the run was resumed
+    write_json(folder / dataset.REPORT_FILE, report)
+    return _clean_up(folder)
 
 
-def _cleared(folder: Path) -> dict:
-    """Removes what only the making needed; returns the report."""
+def _clean_up(folder: Path) -> dict:
+    """Removes the intermediate files; returns the report."""
     for name in ("minhash", "kept", "removed", "shards", "stages"):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "benchmarks.npz").unlink(missing_ok=True)
-    return json.loads((folder / dataset.REPORT_FILE).read_text(encoding="utf-8"))
+    return read_json(folder / dataset.REPORT_FILE)
 
 
 def _tasks(config: CorpusConfig) -> tuple[list[Task], list[int]]:
-    """What there is to read, cut into parts, and the bytes of each: by the files alone."""
+    """The parts of all files, and the bytes of each part."""
     tasks, sizes = [], []
     for number, source in enumerate(config.sets()):
         for path in sources.paths(source):
@@ -101,22 +105,22 @@ def _tasks(config: CorpusConfig) -> tuple[list[Task], list[int]]:
             if str(path) == sources.SAMPLE:
                 size = int(config.sample_megabytes * 1e6)
             parts = max(1, min(_MOST_PARTS, -(-size // _PART_BYTES)))
-            # On a cluster the tasks run elsewhere; here a path stays as it was given, for it names documents.
-            here = str(path) == sources.SAMPLE or config.executor == "local"
-            name = str(path if here else path.absolute())
+            # On a cluster tasks run in another folder. Locally a path stays as it was given, for it names documents.
+            relative = str(path) == sources.SAMPLE or config.executor == "local"
+            name = str(path if relative else path.absolute())
             tasks += [(number, name, part, parts) for part in range(parts)]
             sizes += [size // parts] * parts
     return tasks, sizes
 
 
 class _Stages:
-    """Runs pipelines one after the other with the executor of a config, and shows how far each is."""
+    """Runs pipelines one after the other with the executor of a config, and shows their progress."""
 
     def __init__(self, config: CorpusConfig, folder: Path):
         self._config, self._folder = config, folder
 
     def __call__(self, name: str, pipeline: list, sizes: list[int]) -> None:
-        """Runs the tasks of `pipeline` that are not done; `sizes` are what the progress counts."""
+        """Runs the unfinished tasks of `pipeline`; the progress counts their `sizes`."""
         executor = self._executor(pipeline, len(sizes), self._folder / name)
         with _progress(name, executor, sizes):
             executor.run()
@@ -124,25 +128,27 @@ class _Stages:
                 _wait(executor)
         if left := executor.get_incomplete_ranks():
             raise RuntimeError(f"{len(left)} of {len(sizes)} tasks of the step {name!r} failed (first: {left[0]}): "
-                               f"see {self._folder / name / 'slurm_logs'}; the same command goes on")
+                               f"see {self._folder / name / 'slurm_logs'}, and run the same command again to resume")
 
     def _executor(self, pipeline: list, tasks: int, logs: Path) -> PipelineExecutor:
         config = self._config
-        options = {"pipeline": pipeline, "tasks": tasks, "logging_dir": str(logs)}
+        options: dict[str, Any] = {"pipeline": pipeline, "tasks": tasks, "logging_dir": str(logs)}
         if config.executor == "local":
             workers = min(config.workers or os.cpu_count() or 1, tasks)
             return LocalPipelineExecutor(**options, workers=workers)
         options |= _parse(config.executor_options) | {"workers": config.workers or -1}
         if config.executor == "slurm":
-            from datatrove.executor import SlurmPipelineExecutor as Executor
+            from datatrove.executor import SlurmPipelineExecutor
+            executor: type[PipelineExecutor] = SlurmPipelineExecutor
             options = {"job_name": f"slm-{logs.name}", "mail_type": "NONE"} | options
         else:
-            from datatrove.executor import RayPipelineExecutor as Executor
+            from datatrove.executor import RayPipelineExecutor
+            executor = RayPipelineExecutor
         try:
-            return Executor(**options)
+            return executor(**options)
         except TypeError as error:
             raise ValueError(f"corpus.executor_options={config.executor_options!r} does not fit datatrove's "
-                             f"{Executor.__name__}: {error}") from None
+                             f"{executor.__name__}: {error}") from None
 
 
 def _parse(options: str) -> dict[str, str | int]:
@@ -157,7 +163,7 @@ def _parse(options: str) -> dict[str, str | int]:
 
 @contextlib.contextmanager
 def _progress(name: str, executor: PipelineExecutor, sizes: list[int]) -> Iterator[None]:
-    """A bar of the work done, read from the tasks that are complete, wherever they run."""
+    """A progress bar of the complete tasks, wherever they run."""
     unit = "B" if max(sizes) > 1 else "task"
     done, bar = threading.Event(), Progress(total=sum(sizes), desc=name, unit=unit, unit_scale=unit == "B")
 
@@ -180,10 +186,10 @@ def _progress(name: str, executor: PipelineExecutor, sizes: list[int]) -> Iterat
 
 
 def _wait(executor: PipelineExecutor) -> None:
-    """Until every task of a Slurm job is complete, or none of the job is left in the queue."""
+    """Waits until every task of a Slurm job is complete, or the job has left the queue."""
     while executor.get_incomplete_ranks():
         job = str(executor.job_id)
-        for _ in range(_PATIENCE):  # a controller that is busy for a moment is no end
+        for _ in range(_EMPTY_QUEUES):  # a busy controller may answer with nothing for a moment
             queue = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True)
             if queue.stdout.strip():
                 break
@@ -194,7 +200,7 @@ def _wait(executor: PipelineExecutor) -> None:
 
 
 def versions() -> list[int | str]:
-    """Of the code that decides what a curated corpus holds, and of the sample text, whose grammar the rules learn."""
-    grammar_text = "".join(document["text"] for document in sample.documents(_GRAMMAR_MEGABYTES, seed=0))
+    """Versions of the code that decides what a curated corpus holds, and a digest of the text behind `BigramPMI`."""
+    bigram_text = "".join(document["text"] for document in sample.documents(_BIGRAM_MEGABYTES, seed=0))
     return [dataset.VERSION, NORMALIZER_VERSION, filters.VERSION, privacy.VERSION, lexicon.VERSION,
-            dataset.digest(grammar_text).hex()]
+            dataset.digest(bigram_text).hex()]

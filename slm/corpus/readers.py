@@ -29,10 +29,12 @@ class Document:
     source: str
     license: str = "unknown"
     url: str = ""
-    warnings: tuple[str, ...] = ()  # what the source itself says against it; for filters, not kept in the corpus
+    # What the pipeline reads besides; not kept in the corpus, and never taken from a file's fields or name.
+    warnings: tuple[str, ...] = ()  # what the source itself says against the document
+    profile: str = "clinical"  # of `filters.PROFILES`: another one only where the format is that of a public source
 
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Document) if field.name != "warnings")
+FIELDS = ("id", "text", "source", "license", "url")
 
 
 def read(path: Path, part: int = 0, parts: int = 1) -> Iterator[Document]:
@@ -137,7 +139,7 @@ def _oscar(row: dict, place: str) -> Document:
     warnings = [name for key in ("quality_warnings", "categories") for name in metadata.get(key) or []]
     return Document(id=str(headers.get("warc-record-id", place)), text=row["content"], source="oscar-2301",
                     license="unknown (annotations: CC0-1.0)", url=str(headers.get("warc-target-uri", "")),
-                    warnings=tuple(map(str, warnings)))
+                    warnings=tuple(map(str, warnings)), profile="web")
 
 
 def _read_parquet(path: Path, part: int, parts: int) -> Iterator[Document]:
@@ -202,8 +204,10 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
                 row = {name: _decode(value, place) for name, value in rows[index].items() if isinstance(value, bytes)}
                 if features == {"title", "text"} and builder.name == "wikipedia":
                     language = re.search(r"\.([a-z-]+)$", builder.info.config_name or "")
-                    row |= _of_wikipedia(row["title"], language, "CC-BY-SA")
-                yield _document({"source": builder.name} | row, place, path)
+                    article = _of_wikipedia(row["title"], language, "CC-BY-SA")
+                    yield dataclasses.replace(_document(row, place, path), **article)
+                else:
+                    yield _document({"source": builder.name} | row, place, path)
             start += len(rows)
     except NotImplementedError:
         raise ValueError(f"{path} is in the format {builder.info.file_format.value}, which cannot be read by index "
@@ -215,7 +219,7 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
 
 def _of_wikipedia(title: str, language: re.Match | None, license: str) -> dict[str, str]:
     host = f"{language[1] if language else 'ja'}.wikipedia.org"
-    return {"source": "wikipedia", "license": license,
+    return {"source": "wikipedia", "license": license, "profile": "encyclopedia",
             "url": f"https://{host}/wiki/{urllib.parse.quote(title.replace(' ', '_'))}"}
 
 

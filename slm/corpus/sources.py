@@ -45,12 +45,15 @@ def find(patterns: Iterable[str]) -> list[Path]:
     return list(found)
 
 
+ProfileName = Literal["auto", "web", "encyclopedia", "literature", "clinical", "textbook"]
+
+
 @dataclasses.dataclass(frozen=True)
 class SourceConfig:
     """One set of documents in a mixture."""
     name: str
     files: str  # GLOB[,GLOB…], or "sample": the text the project brings
-    profile: Literal["auto", "web", "encyclopedia", "literature", "clinical", "textbook"] = "auto"
+    profile: ProfileName = "auto"
     license: str = ""  # of documents that name none
     weight: float = 1.0  # how often its rows are read for each time that those of weight 1 are
 
@@ -66,8 +69,9 @@ class CorpusConfig:
     # Whether the rules of `pipeline` run. If not, text is normalised and exact duplicates are dropped, no more, so
     # that bits per byte never depend on filters.
     curated: bool = False
-    # Rules for `files`. auto: by what a document says of its source; what is not known to be public is clinical.
-    profile: Literal["auto", "web", "encyclopedia", "literature", "clinical", "textbook"] = "auto"
+    # Rules for `files`. auto: by the format alone (a Wikipedia dump or TFDS folder, OSCAR); all else is clinical, so
+    # that no file name and no field of a file can switch off the masking of names.
+    profile: ProfileName = "auto"
     forbidden_licenses: str = ""  # of NC, ND, SA, unknown, or any part of a licence's name: NAME[,NAME…]
     mask: bool = True  # personal information
     facilities: str = ""  # GLOB[,GLOB…] of lists of places of care to mask, one a line
@@ -123,7 +127,7 @@ def read_part(config: CorpusConfig, path: Path, part: int = 0, parts: int = 1) -
     if path != Path(SAMPLE):
         return read(path, part, parts)
     rows = itertools.islice(sample.documents(config.sample_megabytes, config.seed), part, None, parts)
-    return (Document(**row) for row in rows)
+    return (Document(**row, profile="textbook" if row["source"] == "sample-textbook" else "clinical") for row in rows)
 
 
 def with_source(document: Document, source: SourceConfig) -> Document:

@@ -1,14 +1,13 @@
 """The steps of the corpus pipeline, as datatrove runs them: every drop is counted by its reason and source.
 
-A step counts documents under labels (in, SOURCE), (drop, REASON, SOURCE), …, and their characters beside, in
-datatrove's own statistics.
+A step counts documents and their characters under labels (in, SOURCE), (drop, REASON, SOURCE), … in datatrove's
+statistics.
 """
 
 import functools
 import json
 import os
 import re
-import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,41 +21,33 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 from loguru import logger
 
 from slm.corpus import dataset, licenses, sources
-from slm.corpus.readers import Document
-from slm.files import written_aside
+from slm.files import write_json, write_json_lines, written_aside
 from slm.text import cleaning, contamination, filters, privacy
-from slm.text.filters import PROFILES, Page
+from slm.text.bigram_pmi import BigramPMI
+from slm.text.filters import PROFILES
 from slm.text.morphology import Morphology
+from slm.text.segmented_text import SegmentedText
 
-logger.disable("datatrove")  # progress and errors are told by the pipeline; a log of each task is noise
+logger.disable("datatrove")  # the pipeline reports progress and errors; a log of each task is noise
 
 Items = Iterator[Item]
 FACTS = np.dtype([("digest", "S16"), ("quality", "<f4"), ("length", "<u4")])
 DUPLICATES = {1: "duplicate", 2: "near_duplicate"}
-_SAMPLE_CHARACTERS = 20_000  # of a dropped document, kept to look at and to train a classifier on
+_DROPPED_CHARACTERS = 20_000  # kept of a dropped document, to look at and to train a classifier on
+_DROPPED_DOCUMENTS = 100  # kept of each reason and task
 
 
-def profile_of(document: Document, profile: str) -> str:
-    """`profile`, or for "auto" what the document says of its source; what is not known to be public is clinical."""
-    if profile != "auto":
-        return profile
-    said = f"{document.source} {urllib.parse.urlsplit(document.url).hostname or ''}".lower()
-    kinds = {"encyclopedia": ("wikipedia", "jaquad"), "literature": ("aozora",), "textbook": ("textbook",),
-             "web": ("oscar", "common_crawl", "commoncrawl", "mc4", "cc100")}
-    return next((kind for kind, names in kinds.items() if any(name in said for name in names)), "clinical")
-
-
-SEPARATOR, CHARACTERS = "\x1f", "characters"  # of a label's parts; the last part of those that count characters
+SEPARATOR, CHARACTERS = "\x1f", "characters"  # between a label's parts; the last part of labels that count characters
 
 
 def count(step: PipelineStep, *label: str, characters: int) -> None:
-    """Counts a document under `label`; datatrove keeps no number of updates where it equals their sum."""
+    """Counts a document under `label`, and its characters under a label of their own."""
     step.stat_update(SEPARATOR.join(label))
     step.stat_update(SEPARATOR.join((*label, CHARACTERS)), value=characters)
 
 
 class Read(PipelineStep):
-    """Task `rank` reads its part of its file; documents of a forbidden licence end here."""
+    """Task `rank` reads its part of its file and drops documents with a forbidden licence."""
     type, name = "READ", "read"
 
     def __init__(self, config: sources.CorpusConfig, tasks: list[tuple[int, str, int, int]]):
@@ -73,18 +64,18 @@ class Read(PipelineStep):
             if document is None:
                 return
             if parent and not parent.is_alive():
-                os._exit(1)  # the run was killed: its successor must find nobody at work
+                os._exit(1)  # the run was killed, and its successor must not meet this process
             document = sources.with_source(document, source)
             count(self, "in", document.source, characters=len(document.text))
             if name := licenses.forbidden(document.license, self.config.forbidden_licenses):
                 count(self, "drop", f"license_{name}", document.source, characters=len(document.text))
                 continue
-            yield Item(text=document.text, id=document.id, metadata={
-                "document": document, "profile": profile_of(document, source.profile)})
+            profile = document.profile if source.profile == "auto" else source.profile
+            yield Item(text=document.text, id=document.id, metadata={"document": document, "profile": profile})
 
 
 class Clean(BaseFilter):
-    """Normalises and takes out what the source put around the text."""
+    """Normalises, and removes what the source put around the text."""
     type, name = "CLEAN", "clean"
 
     def filter(self, doc: Item) -> bool:
@@ -99,19 +90,19 @@ class Clean(BaseFilter):
         if not doc.text:
             count(self, "drop", reason, document.source, characters=before)
             return False
-        doc.metadata["page"] = Page(doc.text, _morphology(), document.warnings)
+        _segment(doc)
         return True
 
 
 class Strip(PipelineStep):
-    """Takes the boilerplate out of web pages that have text besides."""
+    """Removes the boilerplate of web pages."""
     type, name = "CLEAN", "strip"
 
     def run(self, data: Items, rank: int = 0, world_size: int = 1) -> Items:
         for doc in data:
             if doc.metadata["profile"] == "web":
                 doc.text = cleaning.without_boilerplate(doc.text)
-                doc.metadata["page"] = Page(doc.text, _morphology(), doc.metadata["document"].warnings)
+                _segment(doc)
             yield doc
 
 
@@ -127,7 +118,7 @@ class Rule(BaseFilter):
     def filter(self, doc: Item) -> bool:
         source = doc.metadata["document"].source
         count(self, "in", source, characters=len(doc.text))
-        reason = self.rule(doc.metadata["page"], PROFILES[doc.metadata["profile"]], *self.arguments)
+        reason = self.rule(doc.metadata["segmented"], PROFILES[doc.metadata["profile"]], *self.arguments)
         if reason:
             count(self, "drop", reason, source, characters=len(doc.text))
             self.dropped.add(doc, reason)
@@ -135,23 +126,27 @@ class Rule(BaseFilter):
 
 
 class Tag(PipelineStep):
-    """MeCab, once a document; what follows reads its morphemes."""
+    """Runs MeCab, so that its time is reported; the steps that follow read the morphemes.
+
+    They are not stored: masking changes the text, and the tokenizer's dictionary segments it differently.
+    """
     type, name = "TAG", "mecab"
 
     def run(self, data: Items, rank: int = 0, world_size: int = 1) -> Items:
         for doc in data:
             with self.track_time():
-                doc.metadata["page"].hashes  # noqa: B018  computes the morphemes too
+                doc.metadata["segmented"].hashes  # noqa: B018  computes the morphemes too
             yield doc
 
 
 class Decontaminate(BaseFilter):
-    """Drops what holds a benchmark's item."""
+    """Drops documents that hold an item of a benchmark."""
     type, name = "RULE", "decontaminate"
 
     def __init__(self, index: Path, dropped: "Dropped"):
         super().__init__()
-        self.path, self.dropped, self.index = index, dropped, None
+        self.path, self.dropped = index, dropped
+        self.index: contamination.Index | None = None  # loaded by the process that runs the step
 
     def filter(self, doc: Item) -> bool:
         source = doc.metadata["document"].source
@@ -166,7 +161,7 @@ class Decontaminate(BaseFilter):
 
 
 class Mask(PipelineStep):
-    """Personal information becomes placeholders."""
+    """Replaces personal information by placeholders."""
     type, name = "MASK", "mask"
 
     def __init__(self, facilities: re.Pattern | None):
@@ -177,14 +172,14 @@ class Mask(PipelineStep):
         for doc in data:
             with self.track_time():
                 names = PROFILES[doc.metadata["profile"]].mask_names
-                doc.text, found = privacy.mask(doc.text, doc.metadata["page"].tagged, names, self.facilities)
-                for kind, number in found.items():
+                doc.text, counts = privacy.mask(doc.text, doc.metadata["segmented"].tagged, names, self.facilities)
+                for kind, number in counts.items():
                     self.stat_update(SEPARATOR.join(("masked", kind)), value=number)
             yield doc
 
 
 class Score(BaseFilter):
-    """The quality classifier's score; drops what is below the threshold."""
+    """Scores documents with the quality classifier, and drops those below the threshold."""
     type, name = "RULE", "quality"
 
     def __init__(self, scorer: Callable[[list[str]], np.ndarray], threshold: float, dropped: "Dropped"):
@@ -210,27 +205,25 @@ class Score(BaseFilter):
 class Dropped:
     """The first dropped documents of each reason and task, personal information masked."""
 
-    def __init__(self, folder: Path, most: int, facilities: re.Pattern | None):
-        self.folder, self.most, self.facilities = folder, most, facilities
-        self._rows, self._seen = [], Counter()
+    def __init__(self, folder: Path, facilities: re.Pattern | None):
+        self.folder, self.facilities = folder, facilities
+        self._rows: list[dict] = []
+        self._seen: Counter[str] = Counter()
 
     def add(self, doc: Item, reason: str, benchmark: str = "") -> None:
         self._seen[reason] += 1
-        if self._seen[reason] > self.most:
+        if self._seen[reason] > _DROPPED_DOCUMENTS:
             return
-        document, text = doc.metadata["document"], doc.text[:_SAMPLE_CHARACTERS]
+        text = doc.text[:_DROPPED_CHARACTERS]
         text, _ = privacy.mask(text, _morphology().tag(text), facilities=self.facilities)
-        row = {"id": document.id, "text": text, "source": document.source, "license": document.license,
-               "url": document.url, "reason": reason, "benchmark": benchmark}
-        self._rows.append(row)
+        self._rows.append(_row(doc) | {"text": text, "reason": reason, "benchmark": benchmark})
 
     def write(self, rank: int) -> None:
-        with written_aside(self.folder / f"{rank:05d}.jsonl") as aside, open(aside, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self._rows)
+        write_json_lines(self.folder / f"{rank:05d}.jsonl", self._rows)
 
 
 class Keep(PipelineStep):
-    """Writes what is left, and of each document what the choice among duplicates needs."""
+    """Writes the documents that are left, and what the choice among duplicates needs to know of each."""
     type, name = "KEEP", "keep"
 
     def __init__(self, folder: Path, dropped: Dropped):
@@ -241,19 +234,17 @@ class Keep(PipelineStep):
         facts = []
         with (written_aside(self.folder / f"{rank:05d}.jsonl") as aside, open(aside, "w", encoding="utf-8") as file):
             for doc in data:
-                document, quality = doc.metadata["document"], doc.metadata.get("quality", float("nan"))
-                row = {"id": document.id, "text": doc.text, "source": document.source, "license": document.license,
-                       "url": document.url, "quality": quality}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                quality = doc.metadata.get("quality", float("nan"))
+                file.write(json.dumps(_row(doc) | {"quality": quality}, ensure_ascii=False) + "\n")
                 facts.append((dataset.digest(doc.text), quality, len(doc.text)))
                 yield doc
         with written_aside(self.folder / f"{rank:05d}.npy") as aside, open(aside, "wb") as file:
             np.save(file, np.array(facts, FACTS))
-        self.dropped.write(rank)  # here, where every rule has seen every document
+        self.dropped.write(rank)  # every rule has seen every document by now
 
 
 class DropDuplicates(BaseFilter):
-    """Reads what `Keep` wrote and drops what `duplicates.Choose` named."""
+    """Reads what `Keep` wrote, and drops the documents that `duplicates.Choose` named."""
     type, name = "RULE", "duplicates"
 
     def __init__(self, kept: Path, removed: Path):
@@ -284,7 +275,8 @@ class Write(PipelineStep):
         self.folder, self.validation_share = folder, validation_share
 
     def run(self, data: Items, rank: int = 0, world_size: int = 1) -> None:
-        features, writers, lengths = dataset.features(), {}, Counter()
+        features, lengths = dataset.features(), Counter[str]()
+        writers: dict[str, array_record_module.ArrayRecordWriter] = {}
         aside = {split: self.folder / f"{split}-{rank:05d}.{os.getpid()}.writing" for split in dataset.SPLITS}
         self.folder.mkdir(parents=True, exist_ok=True)
         for doc in data:
@@ -300,24 +292,32 @@ class Write(PipelineStep):
         for split, writer in writers.items():
             writer.close()
             aside[split].rename(self.folder / f"{split}-{rank:05d}.array_record")
-        with written_aside(self.folder / f"{rank:05d}.json") as path:
-            path.write_text(json.dumps(lengths), encoding="utf-8")
+        write_json(self.folder / f"{rank:05d}.json", lengths)
 
 
 @functools.cache
 def _morphology() -> Morphology:
-    """ipadic, one a process: its names of persons and places are what masking reads."""
+    """ipadic, one a process: masking reads its tags of persons and facilities."""
     return Morphology()
 
 
-def curation(config: sources.CorpusConfig, folder: Path, tasks: list, language: filters.Grammar, places: list[str],
-             scorer: Callable | None) -> list:
-    """The steps from reading to keeping, in order; `places` are of care, to mask wherever they stand."""
-    facilities = privacy.facility_list(places)
-    dropped = Dropped(folder / "dropped", most=100, facilities=facilities)
-    steps = [Read(config, tasks), Clean()]
-    steps += [Rule(rule, dropped) for rule in filters.WHOLE_PAGE] + [Strip()]
-    steps += [Rule(rule, dropped) for rule in filters.CHEAP if rule not in filters.WHOLE_PAGE]
+def _segment(doc: Item) -> None:
+    doc.metadata["segmented"] = SegmentedText(doc.text, _morphology(), doc.metadata["document"].warnings)
+
+
+def _row(doc: Item) -> dict[str, str]:
+    """The fields of a document, with its text as it is now."""
+    return {name: getattr(doc.metadata["document"], name) for name in sources.FIELDS} | {"text": doc.text}
+
+
+def curation(config: sources.CorpusConfig, folder: Path, tasks: list, language: BigramPMI | None,
+             facility_names: list[str], scorer: Callable | None) -> list[PipelineStep]:
+    """The steps from reading to keeping, in order; the facilities are masked wherever they occur."""
+    facilities = privacy.facility_list(facility_names)
+    dropped = Dropped(folder / "dropped", facilities)
+    steps: list[PipelineStep] = [Read(config, tasks), Clean()]
+    steps += [*(Rule(rule, dropped) for rule in filters.BEFORE_STRIPPING), Strip()]
+    steps += [Rule(rule, dropped) for rule in filters.CHEAP if rule not in filters.BEFORE_STRIPPING]
     if config.benchmarks:
         steps.append(Decontaminate(folder / "benchmarks.npz", dropped))
     steps += [Tag(), *(Rule(rule, dropped) for rule in filters.MORPHEMIC), Rule(filters.grammar, dropped, language)]

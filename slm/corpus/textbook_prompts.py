@@ -8,11 +8,11 @@ import random
 import re
 
 from slm.corpus.lexicon import Entry
-from slm.sample import templates as phrases
+from slm.sample.corpus import POLITE_READERS
 from slm.sample.items import exam_item
 from slm.sample.notes import disease_values, drug_values
+from slm.sample.phrases import groups, phrases, say
 from slm.sample.tables import tables
-from slm.sample.templates import say
 from slm.text.normalize import normalize
 
 TEMPLATE = 1  # raise it with any change of what is asked or generated: finished items of another version are redone
@@ -150,7 +150,7 @@ _MOST_DRAWS = 20_000
 
 def generated_slots(kind: str) -> list[Slot]:
     """All that the generator can write about a disease or a drug."""
-    readers = tuple(phrases.READERS) if kind == "disease" else ("医学生",)
+    readers = groups("readers") if kind == "disease" else ("医学生",)
     prose = [(section, reader, style) for section in SECTIONS[kind] for reader in readers for style in GENERATED_STYLES]
     return [*prose, GENERATED_EXAM]
 
@@ -165,24 +165,25 @@ def generate(item: Item, seed: int) -> str:
     rng = random.Random(f"{seed}-{topic.surface}-{section}-{reader}-{style}")
     if item.slot == GENERATED_EXAM:
         return _generated_exam(topic.surface, rng)
-    if topic.kind == "disease":
-        row, draw, chapters = tables()["diseases"][topic.surface], disease_values, phrases.DISEASE_SECTIONS
-        titles, (opening, closing) = phrases.DISEASE_TITLES, phrases.READERS[reader]
+    kind = topic.kind
+    if kind == "disease":
+        row, draw = tables()["diseases"][topic.surface], disease_values
+        opening, closing = phrases(f"readers.{reader}.opening"), phrases(f"readers.{reader}.closing")
     else:
-        row, draw, chapters = tables()["drugs"][topic.surface], drug_values, phrases.DRUG_SECTIONS
-        titles, opening, closing = phrases.DRUG_TITLES, phrases.DRUG_OPENINGS, phrases.DRUG_CLOSINGS
-    polite = style == "講義" or reader in ("患者と家族", "介護職")
+        row, draw = tables()["drugs"][topic.surface], drug_values
+        opening, closing = phrases("drug_openings"), phrases("drug_closings")
+    polite = style == "講義" or reader in POLITE_READERS
 
     def passage(heading: str, more: int) -> str:
-        first, further, questions = chapters[heading]
-        values = draw(rng, row)
-        text = say(rng, first, values, 1, polite) + say(rng, further, values, more, polite)
-        return f"問：{say(rng, questions, values)}\n答：{text}" if style == "問答" else text
+        values, chapter = draw(rng, row), f"{kind}_sections.{heading}"
+        text = say(rng, phrases(f"{chapter}.opening"), values, 1, polite)
+        text += say(rng, phrases(f"{chapter}.further"), values, more, polite)
+        return f"問：{say(rng, phrases(f'{chapter}.question'), values)}\n答：{text}" if style == "問答" else text
 
-    heading, introduction = _HEADINGS.get(section, section), next(iter(chapters))
+    heading, introduction = _HEADINGS.get(section, section), groups(f"{kind}_sections")[0]
     values = draw(rng, row) | {"number": str(rng.randint(1, 60))}
     return "\n".join(filter(None, [
-        f"{say(rng, titles, values)}　{section}", say(rng, opening, values, 1, polite),
+        f"{say(rng, phrases(f'{kind}_titles'), values)}　{section}", say(rng, opening, values, 1, polite),
         passage(introduction, 2) if heading != introduction else "", passage(heading, 4),
         say(rng, closing, values, 1, polite)]))
 

@@ -10,7 +10,8 @@ from slm.benchmarks import REGISTRY
 from slm.corpus import lexicon
 from slm.corpus.sources import find
 from slm.data.conversations import read_alpaca, read_messages
-from slm.sample import tasks as sample_tasks
+from slm.data.lexicon_notes import lexicon_notes
+from slm.sample import short_notes
 from slm.tasks import jmed_llm, split, tables
 from slm.tasks.benchmark import Protocol
 from slm.tasks.task import Message, Task, conversation
@@ -87,7 +88,7 @@ def _tasks(config: SetConfig, access: Access, seed: int) -> list[Task]:
             raise ValueError(f"sets.{config.name} has files={config.files!r}, {len(lists)} lists: give diseases, "
                              "then drugs")
         diseases, drugs = lists
-        notes = sample_tasks.lexicon_notes(diseases, drugs, config.limit or 1000, seed, _wordings(access))
+        notes = lexicon_notes(diseases, drugs, config.limit or 1000, seed, _wordings(access))
         return [tables.task(config.name, "extraction", tuple(notes))]
     return [tables.task(config.name, config.kind, tables.read(path, config.kind, split.document))
             for path in find(config.files.split(","))]
@@ -100,7 +101,7 @@ def _wordings(access: Access) -> dict[str, list[str]]:
     """
     settings = benchmarks.settings_of(access, "jmed_llm")
     if not settings.data_dir:
-        return sample_tasks.ASK
+        return short_notes.QUESTIONS
     wordings: dict[str, dict[str, None]] = {}
     for name in ("mrner_disease", "nrner"):
         for item in jmed_llm.training(jmed_llm.folder(settings), name, access.protocol, access.fold).items:

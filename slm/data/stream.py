@@ -19,7 +19,7 @@ from array_record.python import array_record_module
 from slm import parallel
 from slm.corpus.dataset import SPLITS
 from slm.files import written_aside
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import load_tokenizer
 from slm.tokenization import segmented
 
 MANIFEST_FILE, TOKENIZER = "manifest.json", "tokenizer"
@@ -34,7 +34,7 @@ def write(segmented_folder: Path, tokenizer_folder: Path, folder: Path, processe
     The tokenizer is copied to `folder`/tokenizer: the folder is all that a training reads.
     """
     shutil.copytree(tokenizer_folder, folder / TOKENIZER, dirs_exist_ok=True)
-    tokenizer = Tokenizer.load(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
     cut_with = json.loads((segmented_folder / segmented.MANIFEST_FILE).read_text())["dictionary"]
     if cut_with != tokenizer.morphology.fingerprint:
         raise ValueError(f"{segmented_folder} was cut with the dictionary {cut_with}, the tokenizer {tokenizer_folder} "
@@ -59,7 +59,7 @@ def _write_shard(shard: Path, tokenizer_folder: Path, folder: Path, split: str) 
     done = folder / f"{shard.stem}.json"
     if done.exists():
         return json.loads(done.read_text(encoding="utf-8"))
-    tokenizer = Tokenizer.load(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
     tokens, documents = defaultdict(list), defaultdict(list)
     for document in segmented.read(shard):
         ids = np.asarray([*tokenizer.encode_morphemes(document.morphemes), tokenizer.end_of_document], np.uint16)

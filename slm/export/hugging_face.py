@@ -21,7 +21,7 @@ from slm.text.tokenizer import (
     END_OF_DOCUMENT,
     END_OF_TURN,
     HUGGING_FACE_FILE,
-    Tokenizer,
+    load_tokenizer,
 )
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -50,7 +50,7 @@ def write(folder: Path, params: Params, model: ModelConfig, tokenizer_folder: Pa
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not known: choose one of {', '.join(DTYPES)}")
-    tokenizer = Tokenizer.load(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
     folder.mkdir(parents=True)
     _write_weights(folder, params, model, dtype, shard_bytes)
     end = tokenizer.end_of_document

@@ -18,7 +18,7 @@ from slm.model import presets
 from slm.model.decoder import Params
 from slm.tasks.benchmark import Provenance
 from slm.text import hugging_face_tokenizer
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import load_tokenizer
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -53,7 +53,7 @@ def run(config: ImportConfig, workdir: Path) -> dict:
         if added:
             params = with_symbols(params, added, tokens)
             model = dataclasses.replace(model, vocabulary_size=len(params["embedding"]))
-        tokenizer = Tokenizer.load(aside / "tokenizer")
+        tokenizer = load_tokenizer(aside / "tokenizer")
         # What it was trained on nobody here can tell, so a leaderboard says that its text is unchecked.
         about = {"step": 0, "tokenizer": tokenizer.fingerprint, "provenance": Provenance(unchecked=True).to_json(),
                  "config": dataclasses.asdict(config) | {"model": dataclasses.asdict(model), "seed": 0, "fold": None}}
@@ -87,7 +87,7 @@ def _tokenizer(config: ImportConfig, folder: Path, into: Path, size: int) -> tup
     ours = folder / hugging_face.MECAB_FOLDER / "tokenizer"
     if ours.is_dir():
         shutil.copytree(ours, into)
-        tokens, added = len(Tokenizer.load(into)), []
+        tokens, added = len(load_tokenizer(into)), []
         _refuse_larger(ours, tokens, folder, size)
         return tokens, added
     path = folder / TOKENIZER_FILE

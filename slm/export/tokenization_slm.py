@@ -9,14 +9,14 @@ from pathlib import Path
 from transformers import PreTrainedTokenizer
 
 from slm.text.normalize import normalize
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import load_tokenizer
 
 
 class SlmTokenizer(PreTrainedTokenizer):
     """Ids equal to slm's own, spelled-out control symbols excepted, which transformers reads as such."""
 
     def __init__(self, name_or_path: str = "", **kwargs):
-        self._slm = Tokenizer.load(Path(name_or_path) / "tokenizer")
+        self._slm = load_tokenizer(Path(name_or_path) / "tokenizer")
         symbols = [piece for index, piece in enumerate(self._slm.pieces(range(len(self._slm))))
                    if self._slm.is_special(index)]
         kwargs.setdefault("additional_special_tokens", symbols)

@@ -29,7 +29,7 @@ from slm.local.runtime import LlamaCpp, RuntimeConfig
 from slm.progress import Progress
 from slm.text import chat
 from slm.text.normalize import normalize
-from slm.text.tokenizer import SETTINGS_FILE, Tokenizer
+from slm.text.tokenizer import SETTINGS_FILE, load_tokenizer
 
 NOTE = "Written by a language model, checked by nobody: not medical advice, and no ground to decide on a patient."
 ANNOTATIONS_FILE = "annotations.jsonl"
@@ -154,7 +154,7 @@ def _refuse_without_room(config: AnnotateConfig, form: Form, gguf: Path) -> None
     """Raises a `ValueError` where the instruction and the longest answer leave no room for a record."""
     context = config.runtime.context or read_gguf_metadata(gguf)["context_length"]
     limit = context - config.settings.max_tokens
-    bare = chat.encode(Tokenizer.load(gguf.parent / runtime.TOKENIZER_FOLDER), form.messages(""), reply=True).ids
+    bare = chat.encode(load_tokenizer(gguf.parent / runtime.TOKENIZER_FOLDER), form.messages(""), reply=True).ids
     if len(bare) >= limit:
         raise ValueError(f"the instruction has {len(bare)} tokens, and max_tokens={config.settings.max_tokens} leaves "
                          f"{limit} of the model's context of {context}: shorten one of them")

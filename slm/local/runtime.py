@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from slm.inference.sampling import Settings
 from slm.local.gguf_metadata import read_gguf_metadata
-from slm.text.tokenizer import END_OF_TURN, Tokenizer
+from slm.text.tokenizer import END_OF_TURN, Tokenizer, load_tokenizer
 from slm.workdir import RUNS
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -154,7 +154,7 @@ def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:
       FileNotFoundError: no such model.
     """
     if gguf := find(config.model):
-        tokenizer = Tokenizer.load(gguf.parent / TOKENIZER_FOLDER)
+        tokenizer = load_tokenizer(gguf.parent / TOKENIZER_FOLDER)
         made_with = read_gguf_metadata(gguf).get("tokenizer", tokenizer.fingerprint)
         if made_with != tokenizer.fingerprint:
             raise ValueError(f"{gguf} was exported with the tokenizer {made_with}, beside it is "

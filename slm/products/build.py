@@ -5,7 +5,7 @@ import functools
 import hashlib
 from pathlib import Path
 
-from slm import workdir
+from slm import files, workdir
 from slm.corpus.sources import CorpusConfig
 from slm.products.store import product
 from slm.tokenization.vocabulary import VocabularyConfig
@@ -44,7 +44,7 @@ def _curated(config: CorpusConfig) -> Path:
         report = pipeline.run(config, folder, scorer)
         if trained:
             report["classifier"] = trained
-            dataset.write_report(folder, report)
+            files.write_json(folder / dataset.REPORT_FILE, report)
         data_card.write(folder, report, config)
     return product("corpus", pipeline.VERSION, [sources.fingerprint(config), *pipeline.versions(),
                                                 morphology.fingerprint()], ("datatrove",), build)
@@ -82,7 +82,7 @@ def segmented(config: VocabularyConfig, corpus_config: CorpusConfig) -> Path:
 @functools.cache
 def tokenizer(config: VocabularyConfig, corpus_config: CorpusConfig) -> Path:
     """The tokenizer that the config trains on a corpus."""
-    from slm.text import tokenizer as tokenizers
+    from slm.text import unigram_tokenizer
     from slm.tokenization import vocabulary
     shards, user_dictionary = segmented(config, corpus_config), dictionary(config)
     settings = dataclasses.asdict(config) | {"lexicons": user_dictionary.parent.name if user_dictionary else None}
@@ -90,7 +90,7 @@ def tokenizer(config: VocabularyConfig, corpus_config: CorpusConfig) -> Path:
     def build(folder: Path) -> None:
         morphemes = vocabulary.count(shards)
         words = vocabulary.lexicon_counts(vocabulary.lexicon(config), morphemes.total(), config)
-        tokenizers.save(folder, vocabulary.train(morphemes, config, words), user_dictionary)
+        unigram_tokenizer.save(folder, vocabulary.train(morphemes, config, words), user_dictionary)
     return product("tokenizer", vocabulary.VERSION, [shards.name, settings], ("sentencepiece",), build)
 
 

@@ -24,7 +24,7 @@ from slm.config import freeze
 from slm.model import decoder
 from slm.model.presets import PRESETS, ModelConfig
 from slm.quality.labels import STOPPING, Example
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import Tokenizer, load_tokenizer
 
 FILE, MODEL_FILE, TOKENIZER = "transformer.npz", "model.json", "tokenizer"
 _ROWS = 32  # documents computed together
@@ -69,7 +69,7 @@ def fit(folder: Path, examples: Sequence[Example], *, checkpoint: str, tokenizer
 def read(folder: Path) -> Callable[[list[str]], np.ndarray]:
     """The scores of excerpts."""
     model = freeze(ModelConfig, json.loads((folder / MODEL_FILE).read_text(encoding="utf-8")))
-    words = Tokenizer.load(folder / TOKENIZER)
+    words = load_tokenizer(folder / TOKENIZER)
     with np.load(folder / FILE) as file:
         params = _nested({name: jnp.asarray(file[name]) for name in file.files})
 
@@ -93,7 +93,7 @@ def _start(checkpoint: str, tokenizer: str, preset: str, seed: int):
         return params, checkpoints.read_model(workdir), words, workdir / "tokenizer"
     if preset not in PRESETS:
         raise ValueError(f"preset={preset!r}: choose one of {', '.join(PRESETS)}")
-    words = Tokenizer.load(Path(tokenizer))
+    words = load_tokenizer(Path(tokenizer))
     model = dataclasses.replace(PRESETS[preset], vocabulary_size=len(words))
     return decoder.initialize(model, jax.random.key(seed)), model, words, Path(tokenizer)
 

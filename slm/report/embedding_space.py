@@ -19,7 +19,7 @@ from slm import checkpoint, figures, sample
 from slm.corpus import lexicon
 from slm.files import written_aside
 from slm.text.normalize import normalize
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import Tokenizer, load_tokenizer
 from slm.workdir import read_config
 
 KINDS = ("disease", "drug", "examination", "body part", "other")
@@ -41,7 +41,7 @@ def draw(path: Path, name: str, lexicons: str, most: int, labels: int, seed: int
     """
     workdir, step = checkpoint.resolve(name)
     table = embedding(workdir, step)
-    tokenizer = Tokenizer.load(workdir / "tokenizer")
+    tokenizer = load_tokenizer(workdir / "tokenizer")
     words = choose(tokenizer, lexicons or _lexicons(workdir), most, seed)
     if len(words) < 2 * len(KINDS):
         raise figures.NothingToPlot(f"only {len(words)} words of the lexicons are tokens of {workdir}: name other "

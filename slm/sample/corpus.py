@@ -5,43 +5,46 @@ Document i of the generated part depends on (seed, i) alone, so a larger corpus 
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from slm.sample import templates as phrases
 from slm.sample.items import exam
 from slm.sample.notes import case, disease_values, drug_values, headed, nursing
+from slm.sample.phrases import groups, phrases, pick, say
 from slm.sample.tables import DATA, labs, rows, tables
-from slm.sample.templates import pick, say
+
+POLITE_READERS = ("患者と家族", "介護職")
 
 
 def textbook(rng: random.Random) -> str:
     polite = rng.random() < 0.5
     if rng.random() < 0.62:
-        row, reader, draw = pick(rng, rows("diseases")), pick(rng, tuple(phrases.READERS)), disease_values
-        chapters, titles, (opening, closing) = phrases.DISEASE_SECTIONS, phrases.DISEASE_TITLES, phrases.READERS[reader]
-        polite = polite or reader in ("患者と家族", "介護職")
+        kind, row, reader, draw = "disease", pick(rng, rows("diseases")), pick(rng, groups("readers")), disease_values
+        opening, closing = phrases(f"readers.{reader}.opening"), phrases(f"readers.{reader}.closing")
+        polite = polite or reader in POLITE_READERS
         longer = pick(rng, (0, 1, 1, 2))
     else:
-        row, draw, longer = pick(rng, rows("drugs")), drug_values, pick(rng, (1, 2))
-        chapters, titles = phrases.DRUG_SECTIONS, phrases.DRUG_TITLES
-        opening, closing = phrases.DRUG_OPENINGS, phrases.DRUG_CLOSINGS
-    layout, sections = pick(rng, ("headings", "headings", "headings", "questions", "paragraphs", "paragraphs")), []
-    for heading, (first, more, questions) in chapters.items():
+        kind, row, draw, longer = "drug", pick(rng, rows("drugs")), drug_values, pick(rng, (1, 2))
+        opening, closing = phrases("drug_openings"), phrases("drug_closings")
+    layout = pick(rng, ("headings", "headings", "headings", "questions", "paragraphs", "paragraphs"))
+    sections = []
+    for heading in groups(f"{kind}_sections"):
         if (heading == "症状" and not row["symptoms"]) or rng.random() < 0.1:
             continue
-        values = draw(rng, row)
-        text = say(rng, first, values, 1, polite) + say(rng, more, values, rng.randint(longer, longer + 1), polite)
+        values, section = draw(rng, row), f"{kind}_sections.{heading}"
+        text = say(rng, phrases(f"{section}.opening"), values, 1, polite)
+        text += say(rng, phrases(f"{section}.further"), values, rng.randint(longer, longer + 1), polite)
         if layout == "questions":
-            text = f"Q. {say(rng, questions, values)}\nA. {text}"
+            text = f"Q. {say(rng, phrases(f'{section}.question'), values)}\nA. {text}"
         sections.append((heading, text))
     values = draw(rng, row) | {"number": str(rng.randint(1, 60))}
     body = headed(rng, sections) if layout == "headings" else "\n".join(text for _, text in sections)
     ends = [say(rng, templates, values, 1, polite) if rng.random() < 0.85 else "" for templates in (opening, closing)]
-    return "\n".join(filter(None, (say(rng, titles, values), ends[0], body, ends[1])))
+    return "\n".join(filter(None, (say(rng, phrases(f"{kind}_titles"), values), ends[0], body, ends[1])))
 
 
-WRITERS = {"textbook": textbook, "case": case, "nursing": nursing, "exam": exam}
+WRITERS: dict[str, Callable[[random.Random], str]] = {
+    "textbook": textbook, "case": case, "nursing": nursing, "exam": exam}
 SHORTEST = 290  # characters; the notice adds at least twenty
 ORDER = ("textbook", "case", "exam", "textbook", "nursing", "case", "exam", "nursing")
 
@@ -57,7 +60,7 @@ def prose() -> Iterator[dict[str, str]]:
 
 def generate(index: int, seed: int) -> dict[str, str]:
     rng, kind = random.Random(f"{seed}-{index}"), ORDER[index % len(ORDER)]
-    parts = [say(rng, phrases.NOTICES, {}), WRITERS[kind](rng)]
+    parts = [say(rng, phrases("notices"), {}), WRITERS[kind](rng)]
     while len(parts[1]) < SHORTEST:
         parts[1] = WRITERS[kind](rng)
     return _document(f"sample-{kind}", f"{index:06d}", "\n".join(parts if rng.random() < 0.5 else parts[::-1]))
@@ -75,8 +78,7 @@ def documents(megabytes: float, seed: int) -> Iterator[dict[str, str]]:
 
 def files() -> list[Path]:
     """Every file that decides what `documents` and `terms` return."""
-    here = Path(__file__).parent
-    return sorted([*here.glob("*.py"), *(path for path in DATA.rglob("*") if path.is_file())])
+    return sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".tsv", ".txt"))
 
 
 def terms() -> dict[str, list[str]]:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slm.sample import templates as phrases
 from slm.sample.notes import (
     disease_values,
     drug_values,
@@ -18,8 +17,8 @@ from slm.sample.notes import (
     times,
     vital_signs,
 )
+from slm.sample.phrases import Values, listing, phrases, pick, say, take
 from slm.sample.tables import Row, labs, reference, rows, tables, treats, with_unit, written
-from slm.sample.templates import Values, listing, pick, say, take
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def unrelated_drugs(name: str) -> tuple[Row, ...]:
 def unrelated_diseases(name: str) -> tuple[Row, ...]:
     """Diseases of another department and body part, with at most one symptom in common and no telling test."""
     def tests(row: Row) -> set[str]:
-        return {item.split(":")[0] for item in row["examinations"]} - phrases.SHARED_EXAMS
+        return {item.split(":")[0] for item in row["examinations"]} - {*phrases("shared_exams")}
 
     row = tables()["diseases"][name]
     return tuple(other for other in rows("diseases")
@@ -64,16 +63,16 @@ def unrelated_diseases(name: str) -> tuple[Row, ...]:
 def _of_drug(column: str, why: str, rng: random.Random) -> Draft:
     drug = pick(rng, rows("drugs"))
     values = drug_values(rng, drug)
-    reasons = [r for r in phrases.DRUG_REASONS if f"{{{column}}}" not in r]
+    reasons = [r for r in phrases("drug_reasons") if f"{{{column}}}" not in r]
     wrong = [(other[column], why.format(other["name"])) for other in unrelated_drugs(drug["name"])]
-    return values, (drug[column], say(rng, reasons or phrases.DRUG_REASONS, values)), wrong
+    return values, (drug[column], say(rng, reasons or phrases("drug_reasons"), values)), wrong
 
 
 def _adverse(rng: random.Random) -> Draft:
     drug = pick(rng, [drug for drug in rows("drugs") if drug["hallmark"]])
     own = re.split("[、とや]", "、".join([drug["hallmark"], *drug["adverse"]]))
     others = [other for other in unrelated_drugs(drug["name"])
-              if other["hallmark"] and other["hallmark"] not in phrases.SHARED_EFFECTS
+              if other["hallmark"] and other["hallmark"] not in phrases("shared_effects")
               and not any(a in b or b in a for a in own for b in re.split("[とや]", other["hallmark"]))]
     reason = f"{drug['name']}では、{drug['hallmark']}のほか、{listing(rng, drug['adverse'])}などに注意する。"
     wrong = [(other["hallmark"], f"{other['name']}で知られる副作用である") for other in others]
@@ -85,7 +84,7 @@ def _treatment(rng: random.Random) -> Draft:
     drug = tables()["drugs"][pick(rng, row["drugs"])]
     near = {name for other in rows("diseases") if other["department"] == row["department"] for name in other["drugs"]}
     free = set.intersection(*({other["name"] for other in unrelated_drugs(name)} for name in row["drugs"]))
-    others = [other for other in rows("drugs") if other["name"] in free - near - phrases.BROAD_DRUGS
+    others = [other for other in rows("drugs") if other["name"] in free - near - {*phrases("broad_drugs")}
               and row["name"] not in "".join(other["indications"])]
     reason = f"{drug['name']}は{drug['class']}で、{drug['mechanism']}。{row['name']}の治療薬として用いられる。"
     wrong = [(other["name"], f"{other['class']}で、{listing(rng, other['indications'])}などに用いられる")
@@ -117,7 +116,7 @@ def _diagnosis(rng: random.Random) -> Draft:
 
 def _test_result(rng: random.Random) -> Draft:
     row, item = pick(rng, [(row, item) for row in rows("diseases") for item in row["examinations"]
-                           if item.split(":")[0] not in phrases.SHARED_EXAMS and not item.endswith("こと")])
+                           if item.split(":")[0] not in phrases("shared_exams") and not item.endswith("こと")])
     reason = "{name}では{exam}で{finding}がみられる。{pathology}ためである。".format_map(row | finding_values(item))
     wrong = [_not_this(rng, other) for other in unrelated_diseases(row["name"])]
     return finding_values(item), (row["name"], reason), wrong
@@ -179,14 +178,15 @@ def exam_item(rng: random.Random) -> ExamItem:
     wrong = rng.sample([choice for choice in dict(others).items() if choice[0] != right], 4)
     choices = [right, *(text for text, _ in wrong)]
     rng.shuffle(choices)
-    explanation = say(rng, phrases.REASONS, {"text": reason, "right": right})
-    explanation += "".join([say(rng, phrases.WRONGS, {"wrong": text, "why": why}) for text, why in wrong if why])
-    return ExamItem(say(rng, phrases.STEMS[kind], values), tuple(choices), choices.index(right), explanation)
+    explanation = say(rng, phrases("reasons"), {"text": reason, "right": right})
+    explanation += "".join([say(rng, phrases("wrongs"), {"wrong": text, "why": why}) for text, why in wrong if why])
+    return ExamItem(say(rng, phrases(f"stems.{kind}"), values), tuple(choices), choices.index(right), explanation)
 
 
 def exam(rng: random.Random) -> str:
-    item, mark = exam_item(rng), pick(rng, phrases.CHOICE_MARKS)
-    head = say(rng, phrases.ITEM_HEADS, {"number": str(rng.randint(1, 500))}) + pick(rng, " 　\n")
+    item, mark = exam_item(rng), pick(rng, phrases("choice_marks"))
+    head = say(rng, phrases("item_heads"), {"number": str(rng.randint(1, 500))}) + pick(rng, " 　\n")
     choices = [mark.format(letter) + text for letter, text in zip("abcde", item.choices)]
-    answer = pick(rng, phrases.ANSWER_MARKS).format("abcde"[item.answer])
-    return "\n".join([head + item.question, *choices, answer, pick(rng, phrases.EXPLANATION_MARKS) + item.explanation])
+    answer = pick(rng, phrases("answer_marks")).format("abcde"[item.answer])
+    explanation = pick(rng, phrases("explanation_marks")) + item.explanation
+    return "\n".join([head + item.question, *choices, answer, explanation])

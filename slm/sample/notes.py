@@ -3,10 +3,13 @@
 import random
 import re
 
-from slm.sample import templates as phrases
+from slm.sample.phrases import Values, fill, known, listing, lists, phrases, pick, say, take
 from slm.sample.tables import Row, bounds, labs, reference, rows, tables, treats, with_unit, written
-from slm.sample.templates import Values, fill, known, listing, pick, say, take
 
+CHILD_JOBS = [(6, "保育園児"), (13, "小学生"), (16, "中学生"), (19, "高校生"), (20, "大学生")]  # younger than
+# Onset unit → first and last day on which it is better, first and last day of discharge.
+TEMPO = {"時間": (3, 7, 8, 18), "日": (3, 7, 8, 18), "週": (10, 20, 22, 45), "月": (14, 28, 30, 70),
+         "年": (5, 12, 14, 28)}
 USUAL_VITALS = {"体温": "36.0-36.9", "脈拍": "60-84", "収縮期": "112-134", "呼吸数": "14-18", "SpO2": "96-99"}
 # Usual values to show beside a disease's own; a group falls away when the disease bears on one of it.
 PANELS = (("Na",), ("K",), ("Cl",), ("AST", "ALT", "T-Bil", "ALP", "γ-GT"), ("BUN", "Cr"), ("TP", "Alb"), ("Plt",),
@@ -24,7 +27,7 @@ def vital_signs(rng: random.Random, disease: Row, calm: float = 0.0) -> str:
     values = {"bt": f"{signs['体温']:.1f}", "dbp": f"{signs['収縮期'] * rng.uniform(0.52, 0.64):.0f}"}
     for key, name in (("hr", "脈拍"), ("sbp", "収縮期"), ("rr", "呼吸数"), ("spo2", "SpO2")):
         values[key] = f"{signs[name]:.0f}"
-    return fill(rng, pick(rng, phrases.VITALS), values)
+    return fill(rng, pick(rng, phrases("vitals")), values)
 
 
 def laboratory(rng: random.Random, disease: Row, sex: str, age: int) -> list[Values]:
@@ -58,7 +61,7 @@ def finding_values(item: str) -> Values:
 
 
 def exam_results(rng: random.Random, disease: Row) -> str:
-    return "".join([say(rng, phrases.EXAM_LINES, finding_values(item)) for item in disease["examinations"]])
+    return "".join([say(rng, phrases("exam_lines"), finding_values(item)) for item in disease["examinations"]])
 
 
 def disease_values(rng: random.Random, row: Row) -> Values:
@@ -106,10 +109,10 @@ def drug_values(rng: random.Random, row: Row) -> Values:
 
 def patient(rng: random.Random, ages: str, sex: str) -> tuple[int, str, Values]:
     age, sex = rng.randint(*map(int, ages.split("-"))), sex if sex != "両" else pick(rng, "男女")
-    job, home = pick(rng, phrases.JOBS), pick(rng, phrases.HOMES)
+    job, home = pick(rng, phrases("jobs")), pick(rng, phrases("homes"))
     if age < 20:
-        job = next(name for limit, name in phrases.CHILD_JOBS if age < limit)
-        home = pick(rng, phrases.CHILD_HOMES)
+        job = next(name for limit, name in CHILD_JOBS if age < limit)
+        home = pick(rng, phrases("child_homes"))
     elif age >= 65:
         job = pick(rng, ("無職", "無職", "年金生活", f"元{job}", job))
     return age, sex, {"age": f"{age}歳", "sex": sex + ("児" if age < 6 else "性"), "job": job, "home": home}
@@ -119,7 +122,7 @@ def patient(rng: random.Random, ages: str, sex: str) -> tuple[int, str, Values]:
 
 
 def headed(rng: random.Random, sections: list[tuple[str, str]]) -> str:
-    style = pick(rng, phrases.HEADINGS)
+    style = pick(rng, phrases("headings"))
     return "\n".join(style.format(heading=heading, number=i) + text for i, (heading, text) in enumerate(sections, 1))
 
 
@@ -128,49 +131,50 @@ def _habits(rng: random.Random, row: Row, age: int) -> str:
         return "予防接種は年齢相当に実施" if age < 6 else "喫煙、飲酒なし"
     smokes = rng.random() < (0.75 if "喫煙" in row["risks"] else 0.2)
     count = {"n": str(rng.randint(5, 40)), "years": str(rng.randint(1, max(2, age - 20)))}
-    smoking = say(rng, phrases.SMOKING, count) if smokes else "なし"
-    return f"喫煙歴 {smoking}、飲酒 {say(rng, phrases.DRINKING, {})}。アレルギー {say(rng, phrases.ALLERGIES, {})}"
+    smoking = say(rng, phrases("smoking"), count) if smokes else "なし"
+    drinking, allergies = say(rng, phrases("drinking"), {}), say(rng, phrases("allergies"), {})
+    return f"喫煙歴 {smoking}、飲酒 {drinking}。アレルギー {allergies}"
 
 
 def past(rng: random.Random, row: Row, age: int, sex: str) -> str:
     other = "卵巣|子宮" if sex == "男" else "前立腺"
     names = [x for x in row["history"] if x != "特になし" and not re.search(other, x)]
     if not names or ("特になし" in row["history"] and rng.random() < 0.4):
-        return pick(rng, phrases.NO_HISTORY)
+        return pick(rng, phrases("no_history"))
     ages = sorted(max(1, age - rng.randint(1, 18)) for _ in range(2))
-    return "、".join(say(rng, phrases.PAST, {"x": x, "n": str(n)}) for x, n in zip(take(rng, names, 1, 2), ages))
+    return "、".join(say(rng, phrases("past"), {"x": x, "n": str(n)}) for x, n in zip(take(rng, names, 1, 2), ages))
 
 
 def times(rng: random.Random, row: Row) -> Values:
     """When it began, when it was better, when the patient left: all in the tempo of the disease."""
-    first, last, leave, latest = phrases.TEMPO[row["onset"]]
+    first, last, leave, latest = TEMPO[row["onset"]]
     visit, day = "来院" if row["setting"] == "入院" else "受診", rng.randint(first, last)
     later = f"第{day}病日" if visit == "来院" else f"{day}日後の再診時" if row["onset"] in "時間日" else f"{day}週間後"
     values = {"visit": visit, "few": str(rng.randint(1, 5)), "some": str(rng.randint(2, 6))}
-    when = say(rng, phrases.ONSETS[row["onset"]], values)
+    when = say(rng, phrases(f"onsets.{row['onset']}"), values)
     values |= {"day": str(rng.randint(leave, latest)), "next": str(rng.randint(2, 8))}
     return values | {"when": when, "later": later}
 
 
 def _story(rng: random.Random, row: Row, age: int, values: Values) -> str:
     acute, child = row["onset"] in ("時間", "日"), age < 6
-    ways = phrases.WAYS_ACUTE if acute and row["setting"] == "入院" else phrases.WAYS
-    absent = [s for s in phrases.ABSENT if s not in row["symptoms"]]
+    ways = phrases("ways_acute" if acute and row["setting"] == "入院" else "ways")
+    absent = [s for s in phrases("absent") if s not in row["symptoms"]]
     values = values | {
-        "usual": say(rng, phrases.CHILD_USUAL if child else phrases.USUAL, {}),
-        "activity": "" if child else say(rng, phrases.ACTIVITIES, {}),
+        "usual": say(rng, phrases("child_usual" if child else "usual"), {}),
+        "activity": "" if child else say(rng, phrases("activities"), {}),
         "way": "家族に連れられて" if child else say(rng, ways, {}) if rng.random() < 0.7 else "",
         "admitted": "入院" if row["setting"] == "入院" else "外来通院",
         "negative": listing(rng, take(rng, absent, 1, 2))}
-    began = phrases.HISTORY_ACUTE if acute else phrases.HISTORY_SLOW
-    return "".join([say(rng, began, values), say(rng, phrases.HISTORY_MORE, values),
-                    say(rng, phrases.HISTORY_NEGATIVE, values, rng.randint(0, 1)),
-                    say(rng, phrases.HISTORY_VISIT, values)])
+    began = phrases("history_acute" if acute else "history_slow")
+    return "".join([say(rng, began, values), say(rng, phrases("history_more"), values),
+                    say(rng, phrases("history_negative"), values, rng.randint(0, 1)),
+                    say(rng, phrases("history_visit"), values)])
 
 
 def _examined(rng: random.Random, row: Row) -> str:
     said = "".join([row["name"], *row["symptoms"], *row["signs"], *row["labs"]]).replace("Hb", "貧血")
-    normal = [text for first, second, text in phrases.FINDINGS_FREE if first not in said and second not in said]
+    normal = [text for first, second, text in lists()["normal_findings"] if first not in said and second not in said]
     found = [f"{row['signs'][0]}を認める", *(f"{sign}あり" for sign in row["signs"][1:])]
     found += [fill(rng, text, {}) for text in take(rng, normal, 1, 3)]
     return f"{vital_signs(rng, row)}。{'。'.join(rng.sample(found, len(found)))}。"
@@ -178,13 +182,13 @@ def _examined(rng: random.Random, row: Row) -> str:
 
 def _course(rng: random.Random, row: Row, values: Values, changing: list[Values]) -> str:
     declining = row["outcome"] == "進行"
-    text = say(rng, phrases.COURSE_DIAGNOSIS, values)
-    text += say(rng, phrases.COURSE_TREATMENT if row["drugs"] else phrases.COURSE_NO_DRUG, values)
+    text = say(rng, phrases("course_diagnosis"), values)
+    text += say(rng, phrases("course_treatment" if row["drugs"] else "course_no_drug"), values)
     if changing and not declining and rng.random() < 0.75:
-        text += say(rng, phrases.COURSE_BETTER, values | pick(rng, changing))
+        text += say(rng, phrases("course_better"), values | pick(rng, changing))
     elif not declining or rng.random() < 0.4:
-        text += say(rng, phrases.COURSE_SYMPTOM, values)
-    return text + say(rng, phrases.COURSE_END["進行" if declining else row["setting"]], values)
+        text += say(rng, phrases("course_symptom"), values)
+    return text + say(rng, phrases(f"course_end.{'進行' if declining else row['setting']}"), values)
 
 
 def case(rng: random.Random) -> str:
@@ -200,16 +204,16 @@ def case(rng: random.Random) -> str:
         ("主訴", f"{values['symptom']}{second}。"),
         ("現病歴", _story(rng, row, age, values)),
         ("既往歴", f"{past(rng, row, age, sex)}。"),
-        ("家族歴", say(rng, phrases.FAMILY, {"illness": pick(rng, phrases.ILLNESSES)}) + "。"),
+        ("家族歴", say(rng, phrases("family"), {"illness": pick(rng, phrases("illnesses"))}) + "。"),
         ("生活歴", f"{values['home']}。{_habits(rng, row, age)}。"),
-        (pick(rng, phrases.STATE_HEADINGS[row["setting"]]), _examined(rng, row)),
-        ("検査所見", f"{say(rng, phrases.LAB_INTROS, values)}{shown}。{exam_results(rng, row)}"),
-        (pick(rng, phrases.COURSE_HEADINGS), _course(rng, row, values, changing)),
-        ("考察", say(rng, phrases.DISCUSSION, values, rng.randint(1, 4)))]
+        (pick(rng, phrases(f"state_headings.{row['setting']}")), _examined(rng, row)),
+        ("検査所見", say(rng, phrases("lab_intros"), values) + f"{shown}。{exam_results(rng, row)}"),
+        (pick(rng, phrases("course_headings")), _course(rng, row, values, changing)),
+        ("考察", say(rng, phrases("discussion"), values, rng.randint(1, 4)))]
     sections = [s for s in sections if s[0] not in ("家族歴", "生活歴") or rng.random() < 0.6]
     if rng.random() < 0.25:  # history before complaint, as some departments write
         sections.insert(0, sections.pop(2))
-    head = [say(rng, templates, values) for templates in (phrases.CASE_TITLES, phrases.CASE_PATIENTS)]
+    head = [say(rng, templates, values) for templates in (phrases("case_titles"), phrases("case_patients"))]
     return "\n".join([*head, headed(rng, sections)])
 
 
@@ -218,13 +222,12 @@ def nursing(rng: random.Random) -> str:
     _, _, person = patient(rng, row["ages"], row["sex"])
     clinic, day = row["setting"] == "外来", rng.randint(1, 9)
     calm = rng.random() if clinic else min(1.0, (day - 1) / 7 + rng.uniform(0, 0.15))
-    first, assessments = (phrases.S_BETTER, phrases.A_BETTER) if calm >= 0.5 else (phrases.S_WORSE, phrases.A_WORSE)
-    titles, others, objective, plans, teaching = (
-        (phrases.CLINIC_TITLES, phrases.S_CLINIC, phrases.O_CLINIC, phrases.P_CLINIC, phrases.TEACH_CLINIC)
-        if clinic else
-        (phrases.NURSING_TITLES, phrases.S_OTHER, phrases.O_WARD, phrases.P_LINES, phrases.TEACH))
-    assessments = phrases.A_CLINIC if clinic else assessments
-    objective = objective + phrases.O_BETTER if calm >= 0.5 and not clinic else objective
+    state = "better" if calm >= 0.5 else "worse"
+    first, assessments = phrases(f"s_{state}"), phrases("a_clinic" if clinic else f"a_{state}")
+    titles, others, objective, plans, teaching = map(phrases, (
+        ("clinic_titles", "s_clinic", "o_clinic", "p_clinic", "teach_clinic") if clinic else
+        ("nursing_titles", "s_other", "o_ward", "p_lines", "teach")))
+    objective = objective + phrases("o_better") if calm >= 0.5 and not clinic else objective
 
     def drawn() -> Values:
         values = disease_values(rng, row) | person | {
@@ -236,16 +239,17 @@ def nursing(rng: random.Random) -> str:
         if "絶食" not in row["treatments"]:
             values |= {"tenths": str(rng.randint(3, 10)), "meal": pick(rng, ("ご飯", "食事", "おかゆ"))}
         values["watch"] = pick(rng, (values["symptom"], values["signs"], "食事摂取量", "睡眠状況"))
-        return values | {"quote": say(rng, phrases.S_OTHER if calm >= 0.5 else phrases.S_WORSE, values)}
+        return values | {"quote": say(rng, phrases("s_other" if calm >= 0.5 else "s_worse"), values)}
 
     values = drawn()
     lines = [say(rng, titles, values)]
     if not clinic and rng.random() < 0.4:  # by the clock
-        possible = [entry for entry in phrases.TIMED[1:] if known([entry[2]], values)]
-        chosen = [phrases.TIMED[0], *rng.sample(possible, rng.randint(8, min(11, len(possible))))]
-        noted = sorted((rng.randint(a, b) * 60 + rng.randrange(0, 60, 5), template) for a, b, template in chosen)
+        always, *entries = lists()["timed"]
+        possible = [entry for entry in entries if known([entry[2]], values)]
+        chosen = [always, *rng.sample(possible, rng.randint(8, min(11, len(possible))))]
+        noted = sorted((rng.randint(int(a), int(b)) * 60 + rng.randrange(0, 60, 5), text) for a, b, text in chosen)
         states = values, drawn()
-        lines += [f"{at // 60}:{at % 60:02d} {fill(rng, template, pick(rng, states))}" for at, template in noted]
+        lines += [f"{at // 60}:{at % 60:02d} {fill(rng, text, pick(rng, states))}" for at, text in noted]
         lines.append(f"{pick(rng, ('評価', 'まとめ', 'アセスメント'))}:{say(rng, assessments, values, 2)}")
         return "\n".join(lines)
     blocks = 1 if clinic or rng.random() < 0.3 else 2

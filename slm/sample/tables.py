@@ -3,12 +3,13 @@
 import csv
 import functools
 from pathlib import Path
+from typing import Any
 
 DATA = Path(__file__).parent / "data"
 LISTS = {"symptoms", "signs", "examinations", "drugs", "treatments", "risks", "history", "vitals", "labs", "care",
          "indications", "adverse", "contraindications"}
 
-Row = dict[str, str | list[str]]
+Row = dict[str, Any]  # a string, of the columns of LISTS a list of strings
 
 
 @functools.cache
@@ -17,7 +18,7 @@ def tables() -> dict[str, dict[str, Row]]:
     result = {}
     for path in sorted(DATA.glob("*.tsv")):
         with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+            lines: list[Row] = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
         for row in lines:
             row.update({key: row[key].split("、") if row[key] else [] for key in LISTS & row.keys()})
         result[path.stem] = {row["name"]: row for row in lines}

@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from slm.text.tokenizer import END_OF_TURN, ROLES, Tokenizer
+from slm.text.special_tokens import END_OF_TURN, ROLES
+from slm.text.tokenizer import Tokenizer
 
 Message = dict[str, Any]  # {role, content}; weight 0: an assistant's turn that is read and not learned
 _SYMBOLS = {symbol.strip("<|>"): symbol for symbol in ROLES}

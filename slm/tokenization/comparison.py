@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from slm.text.morphology import Morphology
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import Tokenizer, UnigramTokenizer, load_tokenizer
 from slm.tokenization import segmented, vocabulary
 from slm.tokenization.vocabulary import VocabularyConfig
 
@@ -28,21 +28,21 @@ def compare(config: VocabularyConfig, shards: Path, dictionary: Path | None, tok
     words = set(vocabulary.lexicon(config))
     texts = list(_texts(shards, "validation") if texts is None else texts)
     terms = frequent_terms(texts, words, Morphology(dictionary), _FREQUENT)
-    tokenizers = {}
+    tokenizers: dict[str, Tokenizer] = {}
 
     def add(label: str, train: Callable[[VocabularyConfig], bytes], morphology: Morphology | None):
         try:
-            tokenizers[label] = Tokenizer(train(config), morphology, "")
+            tokenizers[label] = UnigramTokenizer(train(config), morphology, "")
         except vocabulary.VocabularyTooLarge as error:
             smaller = dataclasses.replace(config, size=error.largest)
-            tokenizers[f"{label} (only {error.largest:,} pieces)"] = Tokenizer(train(smaller), morphology, "")
+            tokenizers[f"{label} (only {error.largest:,} pieces)"] = UnigramTokenizer(train(smaller), morphology, "")
 
     add("plain Unigram", lambda config: vocabulary.train_plain(_lines(shards), config), None)
     add("morphemes", lambda config: vocabulary.train(morphemes, config), Morphology())
     if dictionary:
         weights = vocabulary.lexicon_counts(vocabulary.lexicon(config), morphemes.total(), config)
         add("morphemes + lexicon weights", lambda config: vocabulary.train(morphemes, config, weights), Morphology())
-        tokenizers["morphemes + medical dictionary"] = Tokenizer.load(tokenizer)
+        tokenizers["morphemes + medical dictionary"] = load_tokenizer(tokenizer)
     return {label: measure(one, texts, frequent, terms) for label, one in tokenizers.items()}
 
 

@@ -23,7 +23,7 @@ import sentencepiece
 
 from slm.corpus import lexicon as lexicons
 from slm.progress import Progress
-from slm.text import tokenizer as tokens
+from slm.text import special_tokens
 from slm.text.morphology import Morphology
 from slm.text.normalize import normalize
 from slm.tokenization import segmented
@@ -157,9 +157,10 @@ def _train(config: VocabularyConfig, **source) -> bytes:
             character_coverage=config.character_coverage, max_sentencepiece_length=config.longest_piece,
             normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
             allow_whitespace_only_pieces=True, split_by_unicode_script=False, split_digits=True, byte_fallback=True,
-            user_defined_symbols=list(tokens.WHITE_SPACE_SYMBOLS), control_symbols=list(tokens.CONTROL_SYMBOLS),
+            user_defined_symbols=list(special_tokens.WHITE_SPACE_SYMBOLS),
+            control_symbols=list(special_tokens.CONTROL_SYMBOLS),
             unk_id=0, bos_id=1, eos_id=2, pad_id=3, unk_piece="<unk>", bos_piece="<s>",
-            eos_piece=tokens.END_OF_DOCUMENT, pad_piece="<pad>",
+            eos_piece=special_tokens.END_OF_DOCUMENT, pad_piece="<pad>",
             num_threads=1, minloglevel=2, **source)  # one thread: the sums, and so the model, repeat exactly
     except RuntimeError as error:
         largest = re.search(r"value <= (\d+)", str(error))

@@ -24,7 +24,7 @@ from slm.products.store import PRODUCTS
 from slm.sharding import MeshConfig
 from slm.tasks.benchmark import Protocol, Provenance
 from slm.tasks.jmed_llm import FOLDS
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import load_tokenizer
 from slm.train import loop, optimizer, step
 from slm.train.loop import LoopConfig, Training
 from slm.train.optimizer import OptimizerConfig
@@ -205,7 +205,7 @@ def pack(config: SftConfig, source: Path, fold: int | None, seq_len: int) -> Spl
     Raises:
       ValueError: a test document among them, or nothing left to train or to validate on.
     """
-    tokenizer = Tokenizer.load(source / "tokenizer")
+    tokenizer = load_tokenizer(source / "tokenizer")
     settings = {name: benchmarks.settings_of(config, name) for name in REGISTRY if REGISTRY[name].settings_type}
     access = Access(**settings, protocol=config.protocol, fold=fold)
     packed: Split = {"train": {}, "validation": {}}

@@ -17,8 +17,7 @@ import pyarrow
 import pytest
 
 from slm import sample
-from slm.corpus import curation_report, data_card, dataset, duplicates, pipeline, steps
-from slm.corpus.readers import Document
+from slm.corpus import curation_report, data_card, dataset, duplicates, pipeline, sources, steps
 from slm.corpus.recipes import NCVC
 from slm.corpus.sources import CorpusConfig, SourceConfig
 
@@ -335,15 +334,42 @@ def test_a_killed_run_lets_go_of_its_product(config, tmp_path, monkeypatch):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("source, url, expected", [
-    ("wikipedia", "", "encyclopedia"), ("notes", "https://ja.wikipedia.org/wiki/X", "encyclopedia"),
-    ("aozora_modern", "", "literature"), ("oscar-2301", "https://example.jp/", "web"), ("textbooks", "", "textbook"),
-    ("notes", "", "clinical"), ("notes", "https://intra.hospital.jp/wikipedia/12", "clinical"),
+NOTE = "患者氏名:山田太郎。主治医は佐藤花子。"
+
+
+@pytest.mark.parametrize("name, claims", [
+    ("ward_notes", {}), ("textbook_cases_2024", {}), ("wikipedia-draft-ward", {}), ("aozora", {}), ("oscar_ward", {}),
+    ("notes", {"source": "wikipedia", "url": "https://ja.wikipedia.org/wiki/X"}), ("notes", {"source": "textbooks"}),
+    ("notes", {"source": "oscar-2301", "profile": "encyclopedia", "warnings": ["adult"]}),
+    ("notes", {"source": "sample-textbook", "license": "CC-BY-SA-4.0"}),
 ])
-def test_what_does_not_say_that_it_is_public_is_clinical(source, url, expected):
-    document = Document(id="/home/oscar/textbook/notes.jsonl, line 1", text="", source=source, url=url)
-    assert steps.profile_of(document, "auto") == expected
-    assert steps.profile_of(document, "web") == "web"
+def test_no_file_name_and_no_field_switches_off_the_masking_of_names(name, claims, tmp_path):
+    path = tmp_path / "wikipedia" / "oscar" / f"{name}.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"text": NOTE, **claims}) + "\n", encoding="utf-8")
+    assert curated(CorpusConfig(files=str(path), curated=True), path) == [
+        ("clinical", "患者氏名:[氏名]。主治医は[氏名]。")]
+
+
+def test_a_named_profile_and_a_public_format_are_taken_at_their_word(tmp_path):
+    path = tmp_path / "notes.jsonl"
+    path.write_text(json.dumps({"text": NOTE}) + "\n", encoding="utf-8")
+    assert curated(CorpusConfig(files=str(path), curated=True, profile="textbook"), path) == [("textbook", NOTE)]
+    named = CorpusConfig(curated=True, sources=(SourceConfig("articles", str(path), "encyclopedia"),))
+    assert curated(named, path) == [("encyclopedia", NOTE)]
+    path.write_text(json.dumps({"content": NOTE, "warc_headers": {}}) + "\n", encoding="utf-8")
+    assert curated(CorpusConfig(files=str(path), curated=True), path)[0][0] == "web"
+    by_source = {document.source: document.profile
+                 for document in sources.read_part(CorpusConfig(sample_megabytes=0.3), Path(sources.SAMPLE))}
+    assert by_source == {"sample-prose": "clinical", "sample-textbook": "textbook", "sample-case": "clinical",
+                         "sample-nursing": "clinical", "sample-exam": "clinical"}
+
+
+def curated(config, path):
+    """(profile, masked text) of each document of a file, without the rules between."""
+    documents = steps.Mask(None).run(item for item in steps.Read(config, [(0, str(path), 0, 1)]).run()
+                                     if steps.Clean().filter(item))
+    return [(document.metadata["profile"], document.text) for document in documents]
 
 
 @pytest.mark.slow  # half a minute: every task is a process of its own

@@ -152,7 +152,7 @@ def test_oscar_is_told_by_its_fields(tmp_path, name, pack):
     assert first == Document(
         id="<urn:uuid:83f2e1d4-5ed3-41db-86ff-f7826c4c20f9>", text="糖尿病の\n食事療法", source="oscar-2301",
         license="unknown (annotations: CC0-1.0)", url="https://example.jp/dm",
-        warnings=("tiny", "short_sentences", "adult"))
+        warnings=("tiny", "short_sentences", "adult"), profile="web")
     assert second.warnings == ()
 
 
@@ -231,7 +231,8 @@ def test_articles_of_a_wikipedia_dump(tmp_path, name, pack):
     assert first.text == DIABETES_TEXT
     assert first == Document(
         id="5", text=DIABETES_TEXT, source="wikipedia", license="CC-BY-SA-4.0",
-        url="https://ja.wikipedia.org/wiki/%E7%B3%96%E5%B0%BF%E7%97%85_%28%E7%96%BE%E6%82%A3%29")
+        url="https://ja.wikipedia.org/wiki/%E7%B3%96%E5%B0%BF%E7%97%85_%28%E7%96%BE%E6%82%A3%29",
+        profile="encyclopedia")
     assert (empty.id, empty.text) == ("8", "")  # a later step counts it as empty
     assert [document.text for document in rest] == [f"記事{i}は記事である。" for i in range(5)]
 
@@ -309,7 +310,7 @@ def test_wikipedia_of_tfds_has_its_train_split_read(tmp_path):
     assert [document.text for document in documents] == ["本文0", "本文1", "本文2", "本文3"]
     assert documents[1] == Document(
         id=f"{tmp_path}/wikipedia/20230601.ja/1.0.0, train 2", text="本文1", source="wikipedia", license="CC-BY-SA",
-        url="https://ja.wikipedia.org/wiki/%E7%B3%96%E5%B0%BF%E7%97%85_1")
+        url="https://ja.wikipedia.org/wiki/%E7%B3%96%E5%B0%BF%E7%97%85_1", profile="encyclopedia")
     assert "tensorflow" not in sys.modules
 
 

@@ -7,10 +7,11 @@ import re
 import pytest
 
 from slm import sample
+from slm.sample import corpus as sample_corpus
 from slm.sample import items as sample_items
 from slm.sample import notes as sample_notes
+from slm.sample import phrases
 from slm.sample import tables as sample_tables
-from slm.sample import templates as phrases
 
 MEGABYTES = 2.0
 
@@ -69,8 +70,8 @@ def test_prose_comes_first_then_the_kinds_by_turns(corpus):
     sources = [document["source"].removeprefix("sample-") for document in corpus]
     prose = sources.count("prose")
     assert set(sources[:prose]) <= {"prose"}
-    assert sources[prose:] == list(itertools.islice(itertools.cycle(sample.ORDER), len(sources) - prose))
-    assert set(sample.ORDER) == set(sample.WRITERS)
+    assert sources[prose:] == list(itertools.islice(itertools.cycle(sample_corpus.ORDER), len(sources) - prose))
+    assert set(sample_corpus.ORDER) == set(sample_corpus.WRITERS)
 
 
 def test_documents_have_their_fields(corpus):
@@ -99,7 +100,9 @@ def test_text_is_clean(corpus):
 
 
 def test_templates_are_well_formed():
-    for text in strings([value for name, value in vars(phrases).items() if name.isupper()]):
+    every = strings(phrases.lists())
+    assert len(every) > 700
+    for text in every:
         depths = list(itertools.accumulate({"[": 1, "]": -1}.get(c, 0) for c in text))
         assert not depths or (set(depths) <= {0, 1} and depths[-1] == 0), f"alternatives nested or open: {text}"
         assert all(part.count("/") == 1 for part in re.findall(r"<([^>]*)>", text)), f"style without two forms: {text}"
@@ -107,9 +110,11 @@ def test_templates_are_well_formed():
 
 def test_every_template_can_be_filled():
     """Each phrase of a chapter has its values in some row: none is dead."""
-    for chapters, draw, table in ((phrases.DISEASE_SECTIONS, sample_notes.disease_values, "diseases"),
-                                  (phrases.DRUG_SECTIONS, sample_notes.drug_values, "drugs")):
+    for prefix, draw, table in (("disease_sections", sample_notes.disease_values, "diseases"),
+                                ("drug_sections", sample_notes.drug_values, "drugs")):
         keys = {key for row in sample_tables.rows(table) for key in draw(random.Random(0), row)}
+        chapters = [rows for name, rows in phrases.lists().items() if name.startswith(prefix)]
+        assert len(chapters) >= 18
         for text in strings(chapters):
             assert phrases.parse(text)[1] <= keys, text
 
@@ -125,7 +130,7 @@ def test_tables_resolve():
         assert {item.split(":")[0] for item in disease["vitals"]} <= sample_notes.USUAL_VITALS.keys(), disease["name"]
         assert disease["part"] in tables["body_parts"], disease["name"]
         assert re.fullmatch(r"[A-Z]\d\d", disease["icd10"]), disease["name"]
-        assert disease["sex"] in "男女両" and disease["onset"] in phrases.TEMPO, disease["name"]
+        assert disease["sex"] in "男女両" and disease["onset"] in sample_notes.TEMPO, disease["name"]
         assert disease["setting"] in ("入院", "外来"), disease["name"]
         assert disease["outcome"] in ("治癒", "寛解", "慢性", "進行"), disease["name"]
     for symptom in tables["symptoms"].values():
@@ -206,7 +211,7 @@ def test_every_kind_always_finds_four_wrong_choices(kind):
     for seed in range(400):
         values, (right, _), wrong = sample_items.KINDS[kind](random.Random(seed))
         assert len({text for text, _ in wrong} - {right}) >= 4
-        assert phrases.known(phrases.STEMS[kind], values)
+        assert phrases.known(phrases.phrases(f"stems.{kind}"), values)
 
 
 def test_exam_document_marks_the_right_letter():

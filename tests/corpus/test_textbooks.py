@@ -265,7 +265,7 @@ def test_gates_do_not_depend_on_the_order_of_the_answers(config, tmp_path):
 
 
 def test_items_that_hold_a_benchmark_row_are_not_accepted(config, tmp_path):
-    phrase = next(item for item in textbooks.plan(config, textbooks.terms(config)) if item.topic.surface == "市中肺炎")
+    phrase = next(item for item in textbooks.plan(config, textbooks.topics(config)) if item.topic.surface == "市中肺炎")
     assert phrase
     (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "市中肺炎" * 10}, ensure_ascii=False) + "\n")
     report = Server().run(dataclasses.replace(config, benchmarks=str(tmp_path / "rows.jsonl")), tmp_path / "run")

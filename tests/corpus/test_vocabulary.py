@@ -6,7 +6,7 @@ from slm import sample
 from slm.text import tokenizer as tokens
 from slm.text.morphology import Morphology
 from slm.text.normalize import normalize
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import UnigramTokenizer
 from slm.tokenization import comparison, vocabulary
 from slm.tokenization.vocabulary import VocabularyConfig
 
@@ -23,7 +23,7 @@ def morphemes():
 
 
 def test_common_morphemes_are_one_piece(morphemes):
-    tokenizer = Tokenizer(vocabulary.train(morphemes, CONFIG), Morphology(), "")
+    tokenizer = UnigramTokenizer(vocabulary.train(morphemes, CONFIG), Morphology(), "")
     commonest = vocabulary._ranked(morphemes)[:int(CONFIG.size * CONFIG.whole_share)]
     guaranteed = [m for m, _ in commonest if m.strip() and not any(c.isdigit() for c in m)]
     assert len(guaranteed) > 700
@@ -36,7 +36,7 @@ def test_the_seeds_are_what_keeps_morphemes_whole(morphemes, monkeypatch):
     bare = VocabularyConfig(size=2500, whole_share=0)
 
     def whole(model):
-        tokenizer = Tokenizer(model, Morphology(), "")
+        tokenizer = UnigramTokenizer(model, Morphology(), "")
         return sum(len(tokenizer.encode_morphemes([m])) == 1 for m in frequent)
 
     with_seeds, train = whole(vocabulary.train(morphemes, bare)), vocabulary._train
@@ -49,7 +49,7 @@ def test_training_repeats_exactly(morphemes):
 
 
 def test_special_tokens_are_where_they_are_expected(morphemes):
-    tokenizer = Tokenizer(vocabulary.train(morphemes, CONFIG), None, "")
+    tokenizer = UnigramTokenizer(vocabulary.train(morphemes, CONFIG), None, "")
     assert len(tokenizer) == CONFIG.size
     assert tokenizer.pieces(range(4)) == ["<unk>", "<s>", "</s>", "<pad>"]
     assert tokenizer.end_of_document == 2
@@ -62,7 +62,7 @@ def test_a_vocabulary_the_text_cannot_fill_names_the_largest(morphemes):
                                          r" (\d+)") as error:
         vocabulary.train(morphemes, VocabularyConfig(size=32_768))
     largest = int(str(error.value).split("works is ")[1].split(";")[0])
-    assert len(Tokenizer(vocabulary.train(morphemes, VocabularyConfig(size=largest)), None, "")) == largest
+    assert len(UnigramTokenizer(vocabulary.train(morphemes, VocabularyConfig(size=largest)), None, "")) == largest
 
 
 def test_a_vocabulary_smaller_than_the_characters_is_refused(morphemes):

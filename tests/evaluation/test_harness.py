@@ -25,7 +25,7 @@ from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import JmedLlmConfig
 from slm.text import chat
 from slm.text.normalize import normalize
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import UnigramTokenizer
 
 MODEL = dataclasses.replace(PRESETS["debug"], context=1024)
 MESSAGES = [{"role": "system", "content": "一文字で答える。"}, {"role": "user", "content": "発熱はあるか。<|end|>A. はい\n"}]
@@ -287,7 +287,7 @@ def exams(tmp_path_factory):
     return folder
 
 
-class Listing(Tokenizer):
+class Listing(UnigramTokenizer):
     """Decodes what a random model writes to one of a few answers: as it stands, no metric would tell two models apart."""
     TEXTS = ("['発熱']", "['発熱', '咳嗽']", "['胸痛']", "A", "b", "B,C", "わからない", "a,b", "1")
 

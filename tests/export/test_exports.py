@@ -20,7 +20,7 @@ from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.text import chat
 from slm.text.normalize import normalize
-from slm.text.tokenizer import END_OF_TURN, Tokenizer
+from slm.text.tokenizer import END_OF_TURN, load_tokenizer
 
 # Widths that every type of GGUF divides; the two layouts of an MLP.
 SILU = dataclasses.replace(PRESETS["debug"], head_size=16, query_heads=4, kv_heads=2)
@@ -169,7 +169,7 @@ CLINICAL = ["10⁶/μL、½錠", "1½錠を2¼日", "SpO₂ 98%", "log₂10", "�
 
 def test_the_free_tokenizer_is_ours_without_mecab(products, words):
     pytest.importorskip("tokenizers")
-    free, hub = Tokenizer.load(products / "tokenizer", free=True), mecab_free_tokenizer.build(words)
+    free, hub = load_tokenizer(products / "tokenizer", mecab_free=True), mecab_free_tokenizer.build(words)
     for text in [*CLINICAL, "改\r\n行"]:
         ids = hub.encode(text, add_special_tokens=False).ids
         assert ids == free.encode(text), text
@@ -183,7 +183,7 @@ def test_llama_cpp_cuts_text_as_the_free_tokenizer(products, words, tmp_path):
     pytest.importorskip("gguf")
     pytest.importorskip("xllamacpp")
     from slm.local import runtime
-    free = Tokenizer.load(products / "tokenizer", free=True)
+    free = load_tokenizer(products / "tokenizer", mecab_free=True)
     gguf.write(tmp_path / "model.gguf", weights(SILU), SILU, words, "f32", "test")
     llama = runtime.LlamaCpp(tmp_path / "model.gguf", words)
     for text in [*CLINICAL, "患者は糖尿病性網膜症と診断された。"]:
@@ -256,7 +256,7 @@ def test_an_export_ends_with_its_proof(trained, tmp_path):
     assert "medical advice" in card and "| q8_0 |" in card and "Pretrained from random weights, 3 steps" in card
     json.dumps(result)
     from slm.local import runtime
-    assert runtime.load(runtime.RuntimeConfig(str(tmp_path))).tokenizer.fingerprint == Tokenizer.load(
+    assert runtime.load(runtime.RuntimeConfig(str(tmp_path))).tokenizer.fingerprint == load_tokenizer(
         tmp_path / "tokenizer").fingerprint
     settings = json.loads((tmp_path / "tokenizer" / "tokenizer.json").read_text())
     (tmp_path / "tokenizer" / "tokenizer.json").write_text(json.dumps(settings | {"fingerprint": "another"}))

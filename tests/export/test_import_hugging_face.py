@@ -21,7 +21,7 @@ from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.text import chat
 from slm.text.normalize import normalize
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import Tokenizer, load_tokenizer
 
 tokenizers = pytest.importorskip("tokenizers")
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -64,7 +64,7 @@ def of_pieces(byte_fallback=True):
 
 def taken(own, folder):
     hugging_face_tokenizer.save(folder, own.to_str(), own.token_to_id("</s>"))
-    return Tokenizer.load(folder)
+    return load_tokenizer(folder)
 
 
 @pytest.fixture(params=[of_bytes, of_pieces])
@@ -121,7 +121,7 @@ def test_a_symbol_that_is_a_word_is_text_too(tmp_path):
 def test_an_end_that_their_file_takes_for_text_is_none(tmp_path):
     own = of_bytes()
     hugging_face_tokenizer.save(tmp_path / "tokenizer", own.to_str(), own.token_to_id("A"))
-    words = Tokenizer.load(tmp_path / "tokenizer")
+    words = load_tokenizer(tmp_path / "tokenizer")
     assert words.is_special(words.end_of_document) and words.decode([words.end_of_document, *words.encode("B")]) == "B"
 
 
@@ -166,10 +166,10 @@ def test_the_fingerprint_tells_tokenizers_apart_and_changes_are_refused(tmp_path
     assert taken(own, tmp_path / "c").fingerprint != first
     (tmp_path / "a" / hugging_face_tokenizer.SETTINGS_FILE).write_text('{"normalizer": 0, "end_of_document": 1}')
     with pytest.raises(ValueError, match="normaliser at 0"):
-        Tokenizer.load(tmp_path / "a")
+        load_tokenizer(tmp_path / "a")
     (tmp_path / "b" / hugging_face_tokenizer.HUGGING_FACE_FILE).write_text("{}")
-    with pytest.raises(ValueError, match=r"hugging_face_tokenizer.json: no tokenizer.json"):
-        Tokenizer.load(tmp_path / "b")
+    with pytest.raises(ValueError, match=r"hugging_face_tokenizer.json: not a tokenizer.json"):
+        load_tokenizer(tmp_path / "b")
 
 
 # Models, written without torch -------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_the_result_and_what_lies_beside_the_parameters(folder, talking):
                       "checkpoints": str(workdir / "checkpoints"), "tokenizer": str(workdir / "tokenizer")}
     assert left(workdir) == ["checkpoints", "tokenizer"]
     about = checkpoint.read_about(workdir)
-    assert about["step"] == 0 and about["tokenizer"] == Tokenizer.load(workdir / "tokenizer").fingerprint
+    assert about["step"] == 0 and about["tokenizer"] == load_tokenizer(workdir / "tokenizer").fingerprint
     own = candidates.find("checkpoint", str(workdir), "")
     assert (own.protocol, own.unchecked, own.models) == ("P0", True, {(0, None): str(workdir)})
 
@@ -310,17 +310,17 @@ def test_symbols_that_are_there_are_not_added_again(tmp_path):
     own.add_special_tokens(["<|user|>", "<|end|>"])
     result = imported(llama(tmp_path / "some", own), tmp_path / "out")
     assert result["added_symbols"] == ["<|system|>", "<|assistant|>"]
-    assert Tokenizer.load(tmp_path / "out" / "tokenizer").special("<|user|>") == own.token_to_id("<|user|>")
+    assert load_tokenizer(tmp_path / "out" / "tokenizer").special("<|user|>") == own.token_to_id("<|user|>")
 
 
 def test_the_end_of_a_document_is_theirs(tmp_path):
     own = of_bytes()
     source = llama(tmp_path / "model", own, eos_token_id=[2, 1])
     imported(source, tmp_path / "by_config", chat_symbols=False)
-    assert Tokenizer.load(tmp_path / "by_config" / "tokenizer").end_of_document == 2
+    assert load_tokenizer(tmp_path / "by_config" / "tokenizer").end_of_document == 2
     (source / "tokenizer_config.json").write_text('{"eos_token": {"content": "</s>"}}')
     imported(source, tmp_path / "by_tokenizer", chat_symbols=False)
-    assert Tokenizer.load(tmp_path / "by_tokenizer" / "tokenizer").end_of_document == 1
+    assert load_tokenizer(tmp_path / "by_tokenizer" / "tokenizer").end_of_document == 1
 
 
 # Refusals ----------------------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def only_a_model(source):
     (without_a_shard, FileNotFoundError, "model-00002-of-00002.safetensors is missing"),
     (cut_short, ValueError, "model.safetensors is cut short"),
     (only_a_model, FileNotFoundError, r"tokenizer.json is missing: make one with .*save_pretrained"),
-    (lambda source: (source / "tokenizer.json").write_text("{"), ValueError, "tokenizer.json: no tokenizer.json that"),
+    (lambda source: (source / "tokenizer.json").write_text("{"), ValueError, "tokenizer.json: not a tokenizer.json that"),
     (lambda source: (source / "config.json").unlink(), FileNotFoundError, "config.json is missing"),
 ])
 def test_what_cannot_be_taken_in_is_refused_and_nothing_is_left(folder, tmp_path, spoil, kind, message):
@@ -470,7 +470,7 @@ def test_ids_are_those_of_transformers(of_transformers, tmp_path):
     import transformers
     _, place = of_transformers
     imported(place, tmp_path / "out")
-    words, theirs = Tokenizer.load(tmp_path / "out" / "tokenizer"), transformers.AutoTokenizer.from_pretrained(place)
+    words, theirs = load_tokenizer(tmp_path / "out" / "tokenizer"), transformers.AutoTokenizer.from_pretrained(place)
     for text in TEXTS[:-1]:  # the last one spells out symbols
         assert words.encode(text) == theirs(normalize(text), add_special_tokens=False).input_ids
     assert words.end_of_document == theirs.eos_token_id

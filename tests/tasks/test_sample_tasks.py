@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from slm.data.lexicon_notes import lexicon_notes
 from slm.sample import tasks as sample_tasks
 from slm.sample.tables import labs, tables
 
@@ -17,7 +18,7 @@ def drawn():
 
 @pytest.fixture(scope="module")
 def notes():
-    return sample_tasks.lexicon_notes(DISEASES, DRUGS, 600, 0)
+    return lexicon_notes(DISEASES, DRUGS, 600, 0)
 
 
 def test_rows_are_distinct_and_the_seed_decides_them(drawn):
@@ -136,13 +137,13 @@ def test_listed_drugs_lose_dose_maker_and_salt(notes):
 
 
 def test_questions_are_as_asked_for():
-    items = sample_tasks.lexicon_notes(DISEASES, DRUGS, 20, 0, ask={"m-key": ["{kind}の薬は？{note}"]})
+    items = lexicon_notes(DISEASES, DRUGS, 20, 0, questions={"m-key": ["{kind}の薬は？{note}"]})
     assert all(re.match("(症例報告|看護記録)の薬は？.", item.question) and item.tag == "m-key" for item in items)
-    assert items == sample_tasks.lexicon_notes(DISEASES, DRUGS, 20, 0, ask={"m-key": ["{kind}の薬は？{note}"]})
+    assert items == lexicon_notes(DISEASES, DRUGS, 20, 0, questions={"m-key": ["{kind}の薬は？{note}"]})
     with pytest.raises(ValueError, match="each question holds"):
-        sample_tasks.lexicon_notes(DISEASES, DRUGS, 1, 0, ask={"d": ["病名は？"]})
+        lexicon_notes(DISEASES, DRUGS, 1, 0, questions={"d": ["病名は？"]})
     with pytest.raises(ValueError, match="20 of each"):
-        sample_tasks.lexicon_notes(DISEASES, ["アスピリン"], 1, 0)
+        lexicon_notes(DISEASES, ["アスピリン"], 1, 0)
 
 
 def test_prompts_end_where_the_answer_begins(drawn):

@@ -5,9 +5,11 @@ import pytest
 
 from slm import sample
 from slm.text import filters
+from slm.text.bigram_pmi import BigramPMI
 from slm.text.cleaning import clean, without_boilerplate
-from slm.text.filters import PROFILES, Page, Profile
+from slm.text.filters import PROFILES, Profile
 from slm.text.morphology import Morphology
+from slm.text.segmented_text import SegmentedText
 
 MORPHOLOGY = Morphology()
 GOOD = [document["text"] for document in sample.prose()]
@@ -17,12 +19,12 @@ EXAM = "子宮頸癌の危険因子はどれか。2つ選べ。\n喫煙\n初経�
 
 
 def page(text, warnings=()):
-    return Page(text, MORPHOLOGY, warnings)
+    return SegmentedText(text, MORPHOLOGY, warnings)
 
 
 @pytest.fixture(scope="module")
 def language():
-    return filters.Grammar.learn((d["text"] for d in sample.documents(0.3, 0)), MORPHOLOGY)
+    return BigramPMI.learn((d["text"] for d in sample.documents(0.3, 0)), MORPHOLOGY)
 
 
 def reasons(text, profile, language):
@@ -75,7 +77,7 @@ def test_repeated_lines_counts_copies_not_first_ones():
 def test_duplicate_ngrams_by_hand():
     """Ten different morphemes, ten times: all but the first ten are duplicates."""
     text = "".join("山川海空森町村島谷丘") * 10
-    unigrams = Page(text, MORPHOLOGY)
+    unigrams = SegmentedText(text, MORPHOLOGY)
     unigrams.__dict__["tagged"] = (list(text), [""] * 100)
     assert filters.repetition(unigrams, Profile(repeated=1.0)) == "common_3_gram"  # ten of a hundred, each of three
     assert filters.repetition(unigrams, Profile(repeated=4.0)) == "duplicate_5_grams"

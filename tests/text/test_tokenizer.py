@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from slm.text import tokenizer as tokens
 from slm.text.normalize import normalize
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import UnigramTokenizer, load_tokenizer
 
 EDGES = ["", "\0", "▁", "a\r\nb", "全角　空白", "😀👩‍⚕️", "𠮟る驫麤", "<s></s><|user|><unk>", "\t\n  \n", "␟", " 前後 ", "<0xE3>"]
 
@@ -20,7 +20,7 @@ def test_decoding_gives_the_normalised_text_back(words, text):
 
 @pytest.mark.parametrize("text", EDGES)
 def test_free_mode_gives_the_text_back_too(products, words, text):
-    free = Tokenizer.load(products / "tokenizer", free=True)
+    free = load_tokenizer(products / "tokenizer", mecab_free=True)
     assert free.morphology is None
     assert free.decode(free.encode(text)) == normalize(text)
 
@@ -52,7 +52,7 @@ def test_spelled_out_control_symbols_are_text(words):
 
 def test_cached_encoding_equals_the_first(words):
     text = "肺炎の患者に抗菌薬を投与した。" * 3
-    first = Tokenizer(words._pieces.serialized_model_proto(), words.morphology, "").encode(text)
+    first = UnigramTokenizer(words._pieces.serialized_model_proto(), words.morphology, "").encode(text)
     assert words.encode(text) == words.encode(text) == first
 
 
@@ -62,9 +62,9 @@ def test_another_mecab_or_normaliser_is_refused(products, tmp_path):
     settings_file = folder / tokens.SETTINGS_FILE
     made = json.loads(settings_file.read_text())
     settings_file.write_text(json.dumps(made | {"morphology": "0000"}))
-    with pytest.raises(ValueError, match=f"MeCab and its dictionaries at 0000, here it is {made['morphology']}"):
-        Tokenizer.load(folder)
-    Tokenizer.load(folder, free=True)
+    with pytest.raises(ValueError, match=f"MeCab and its dictionaries at 0000, but this machine has {made['morphology']}"):
+        load_tokenizer(folder)
+    load_tokenizer(folder, mecab_free=True)
     settings_file.unlink()
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json is missing; make one with"):
-        Tokenizer.load(folder)
+        load_tokenizer(folder)

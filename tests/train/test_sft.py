@@ -26,7 +26,7 @@ from slm.model.presets import PRESETS
 from slm.sharding import MeshConfig
 from slm.tasks.benchmark import Provenance
 from slm.tasks.jmed_llm import JmedLlmConfig
-from slm.text.tokenizer import Tokenizer
+from slm.text.tokenizer import load_tokenizer
 from slm.train import loop, optimizer, sft, step
 from slm.train.loop import LoopConfig
 from slm.train.optimizer import OptimizerConfig
@@ -70,7 +70,7 @@ def base(products, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sft")
     shutil.copytree(products / "tokenizer", folder / "base" / "tokenizer")
     saved = Checkpoints(folder / "base" / "checkpoints")
-    saved.save(3, {"params": drawn(MODEL, 0.02)}, {"step": 3, "tokenizer": Tokenizer.load(products / "tokenizer").fingerprint,
+    saved.save(3, {"params": drawn(MODEL, 0.02)}, {"step": 3, "tokenizer": load_tokenizer(products / "tokenizer").fingerprint,
                                        "config": {"model": dataclasses.asdict(MODEL)}}, None)
     saved.close()
     lines = [json.dumps({"messages": [{"role": "user", "content": f"{number}番の患者の熱は？"},
@@ -167,7 +167,7 @@ def test_each_seed_leaves_a_model_of_its_own(base, whole):
         assert own["conversations"] == {"own": 120 - held_out(base)} and own["cut_conversations"] == {}
         _, model, words = checkpoint.read(folder)
         assert dataclasses.replace(model, remat=MODEL.remat, scan_layers=MODEL.scan_layers) == MODEL
-        assert words.fingerprint == Tokenizer.load(base / "tokenizer").fingerprint
+        assert words.fingerprint == load_tokenizer(base / "tokenizer").fingerprint
         about = checkpoint.read_about(folder)
         assert (about["base"]["path"], about["base"]["step"]) == (str(base), 3) and about["config"]["seed"] == seed
     assert result["validation_loss"] == pytest.approx(np.mean([own["validation_loss"] for own in result["runs"]]))
