@@ -106,7 +106,7 @@ def freeze(kind: type[Dataclass], config: Mapping[str, Any], path: str = "config
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return freeze(hint, value, path)
     if typing.get_origin(hint) is tuple:  # of dataclasses, by their names
         return tuple(freeze(typing.get_args(hint)[0], part, f"{path}.{name}") for name, part in value.items())

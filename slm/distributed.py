@@ -1,4 +1,4 @@
-"""Several processes, one run: found from the environment, ended together.
+"""Several processes, one run: discovered from the environment, ended together.
 
 A TPU pod runs a process a host, a GPU cluster a process a GPU. Process 0 writes the files.
 """
@@ -24,7 +24,7 @@ def tpu_is_here() -> bool:
 
 
 def initialize() -> None:
-    """Joins the other processes of this run, if the environment tells of any; comes before anything is computed.
+    """Joins the other processes of this run, if the environment names any; call it before anything is computed.
 
     Explicit: JAX_COORDINATOR_ADDRESS (HOST:PORT of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID. Slurm: a step that
     `srun` started with several tasks. TPU: a TPU machine with libtpu.
@@ -53,7 +53,7 @@ def initialize() -> None:
         jax.distributed.initialize(**chosen, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS, shutdown_timeout_seconds=60)
     except ValueError:
         if chosen:
-            raise  # else: a TPU machine on its own, of which nothing tells the neighbours
+            raise  # else: a single TPU machine, whose environment names no neighbours
 
 
 def processes() -> int:
@@ -62,7 +62,7 @@ def processes() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files and speaks."""
+    """Whether this is the process that writes files and prints."""
     import jax
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 

@@ -12,7 +12,7 @@ class Chip:
     memory_gib: float  # that a program can have
     memory_gb_per_second: float
     link_gb_per_second: float  # one link of a TPU to its neighbour, or all of a GPU's within its node; one way
-    products: int = 128  # side of the unit that multiplies matrices
+    mxu_size: int = 128  # side of the unit that multiplies matrices
     clock_ghz: float = 0.0  # 0: the compiler does not count its cycles
     network_gb_per_second: float = 0.0  # a GPU's to other nodes: assumed, nodes differ
     sparse_cores: bool = False  # that the compiler gives gathers and collectives to
@@ -22,14 +22,14 @@ CHIPS = {chip.name: chip for chip in (
     Chip("v4", "TPU v4", 275, 30.75, 1228, 50, clock_ghz=1.05),
     Chip("v5e", "TPU v5 lite", 197, 15.75, 819, 50, clock_ghz=1.5),
     Chip("v5p", "TPU v5", 459, 94.75, 2765, 100, clock_ghz=1.75, sparse_cores=True),
-    Chip("v6e", "TPU v6 lite", 918, 31.25, 1640, 112, products=256, clock_ghz=1.75, sparse_cores=True),
+    Chip("v6e", "TPU v6 lite", 918, 31.25, 1640, 112, mxu_size=256, clock_ghz=1.75, sparse_cores=True),
     # Of a GPU's 80 GB, what JAX takes by default (75%).
     Chip("h100", "NVIDIA H100 80GB HBM3", 989, 59.4, 3350, 450, network_gb_per_second=50),
     Chip("a100", "NVIDIA A100-SXM4-80GB", 312, 59.4, 2039, 300, network_gb_per_second=25),
 )}
 PEAK_TFLOPS = {chip.kind: chip.tflops for chip in CHIPS.values()} | {"NVIDIA A100-SXM4-40GB": 312}
 
-_SHAPES = {  # chips → how they are laid out
+_SHAPES: dict[int, dict[int, tuple[int, ...]]] = {  # dimensions → chips → how they are laid out
     3: {4: (2, 2, 1), 8: (2, 2, 2), 16: (2, 2, 4), 32: (2, 4, 4), 64: (4, 4, 4), 128: (4, 4, 8), 256: (4, 8, 8),
         512: (8, 8, 8), 1024: (8, 8, 16)},
     2: {1: (1, 1), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16), 256: (16, 16)}}
@@ -84,8 +84,8 @@ def topology(name: str) -> Topology:
         if count > 8 and count % 8:
             raise ValueError(f"topology={name!r}: GPU nodes have 8: give up to 8, or a multiple")
         return Topology(name, chip, count, (math.ceil(count / 8), min(count, 8)))
-    cores, shapes = (2, _SHAPES[3]) if kind in ("v4", "v5p") else (1, _SHAPES[2])
-    sold = {cores * devices: shape for devices, shape in shapes.items()}
+    cores, dimensions = (2, 3) if kind in ("v4", "v5p") else (1, 2)
+    sold = {cores * devices: shape for devices, shape in _SHAPES[dimensions].items()}
     if count not in sold:
         raise ValueError(f"topology={name!r}: {kind} comes as {', '.join(f'{kind}-{n}' for n in sold)}")
     return Topology(name, chip, count // cores, sold[count])

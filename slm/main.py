@@ -17,6 +17,7 @@ import itertools  # noqa: E402
 import runpy  # noqa: E402
 import traceback  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax reports every file it renames
     name = _CONFIG.value.job
     job = jobs.JOBS[name]
-    config = configs.freeze(job.config_class(), _CONFIG.value)
+    config: Any = configs.freeze(job.config_class(), _CONFIG.value)
     if _PREPARE.value:
         if not job.multi_process:
             raise ValueError(f"configs/{name}.py has nothing to prepare: run it without --prepare")

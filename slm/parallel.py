@@ -4,7 +4,7 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from slm.progress import Progress
 
@@ -15,14 +15,14 @@ def run(function: Callable, arguments: Sequence[tuple], description: str, proces
     bar = Progress(total=len(arguments), desc=description, unit="shard")
     with bar, contextlib.ExitStack() as stack:
         if processes <= 1:
-            results = map(lambda a: function(*a), arguments)
+            results: Iterable = (function(*each) for each in arguments)
         else:
             # Spawned, not forked: jax may already run threads here.
             pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(
                 processes, mp_context=multiprocessing.get_context("spawn")))
             results = pool.map(function, *zip(*arguments))
-        made = []
+        collected = []
         for result in results:
-            made.append(result)
+            collected.append(result)
             bar.update()
-    return made
+    return collected

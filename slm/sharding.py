@@ -37,9 +37,9 @@ RULES: Mapping[str, tuple] = {
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each axis; 0: chosen for the devices there are."""
-    data: int = 0  # copies of the parameters, each with rows of its own
-    fsdp: int = 0  # parts the parameters are stored in, each with rows of its own
+    """Devices along each axis; 0: chosen to fit the devices."""
+    data: int = 0  # copies of the parameters, each with other rows
+    fsdp: int = 0  # parts that the parameters are stored in, each with other rows
     tensor: int = 1  # parts that heads, MLP and vocabulary are computed in
 
     def __post_init__(self):
@@ -56,8 +56,8 @@ def mesh_shape(config: MeshConfig, devices: int, model: ModelConfig) -> tuple[in
       ValueError: the axes do not make up the devices, or the model cannot be cut along them.
     """
     fixed = config.tensor * max(config.data, 1) * max(config.fsdp, 1)
-    free = 0 in (config.data, config.fsdp)
-    if devices % fixed or (not free and fixed != devices):
+    chosen = 0 in (config.data, config.fsdp)
+    if devices % fixed or (not chosen and fixed != devices):
         raise ValueError(f"a mesh of data={config.data} × fsdp={config.fsdp} × tensor={config.tensor} does not fit "
                          f"{devices} devices: their product must be the number of devices (0: chosen)")
     left = devices // fixed
@@ -74,7 +74,7 @@ def mesh_shape(config: MeshConfig, devices: int, model: ModelConfig) -> tuple[in
 
 
 def make_mesh(shape: Sequence[int], devices: Sequence | None = None) -> Mesh:
-    """A mesh over `devices` (None: all of this run), neighbours on the axes that speak most."""
+    """A mesh over `devices` (None: all of this run), neighbours on the axes that communicate most."""
     laid = mesh_utils.create_device_mesh(tuple(shape), jax.devices() if devices is None else devices,
                                          allow_split_physical_axes=True)
     return Mesh(laid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
@@ -105,7 +105,7 @@ def _spec(path: str, shape: tuple[int, ...], sizes: Mapping[str, int], rules: Ma
     named = [axis for axis in spec if axis]
     if len(spec) != len(shape) or len(set(named)) < len(named):
         raise ValueError(f"the sharding rule {matching[0]!r} is {spec}, {path} has shape {shape}: give each dimension "
-                         "an axis of its own, or None")
+                         "a different axis, or None")
     for dimension, axis in zip(shape, spec):
         if axis and dimension % sizes[axis]:
             raise ValueError(f"{path} {shape} cannot be cut into mesh.{axis}={sizes[axis]} parts along its dimension "
@@ -145,34 +145,36 @@ def share_of_process(mesh: Mesh, batch_size: int, process: int | None = None) ->
       ValueError: some of the rows of a process are also another's, which has others besides.
     """
     starts: dict[int, set[int]] = {}
-    for device, (rows,) in batch_sharding(mesh).devices_indices_map((batch_size,)).items():
+    indices: Mapping[Any, Any] = batch_sharding(mesh).devices_indices_map((batch_size,))
+    for device, (rows,) in indices.items():
         starts.setdefault(device.process_index, set()).add(rows.start or 0)
-    shares = sorted({tuple(sorted(own)) for own in starts.values()})
-    if sum(map(len, shares)) != mesh.shape[DATA] * mesh.shape[FSDP] or len({len(own) for own in shares}) > 1:
+    shares = sorted({tuple(sorted(rows)) for rows in starts.values()})
+    if sum(map(len, shares)) != mesh.shape[DATA] * mesh.shape[FSDP] or len({len(rows) for rows in shares}) > 1:
         raise ValueError(f"the mesh {dict(mesh.shape)} makes processes share some rows and not others: mesh.tensor is "
                          "to be a divisor or a multiple of the devices of a process")
-    own = starts[jax.process_index() if process is None else process]
-    return shares.index(tuple(sorted(own))), len(shares)
+    mine = starts[jax.process_index() if process is None else process]
+    return shares.index(tuple(sorted(mine))), len(shares)
 
 
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """The rows of this process' share of a batch, as arrays of the whole batch."""
     sharding = batch_sharding(mesh)
-    own = next(iter(batch.values())).shape[0]
+    local_rows = next(iter(batch.values())).shape[0]
     parts = mesh.shape[DATA] * mesh.shape[FSDP]
-    places = _places(mesh, parts)
-    size = own // len(places)
+    positions = _local_positions(mesh, parts)
+    size = local_rows // len(positions)
 
     def whole(rows: np.ndarray) -> jax.Array:
-        def part(index: tuple[slice, ...]) -> np.ndarray:
-            place = places[(index[0].start or 0) // size] * size
-            return rows[place:place + size]
+        def part(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None  # of a device of this process
+            first = positions[(index[0].start or 0) // size] * size
+            return rows[first:first + size]
         return jax.make_array_from_callback((size * parts, *rows.shape[1:]), sharding, part)
     return {name: whole(rows) for name, rows in batch.items()}
 
 
 @functools.lru_cache(maxsize=8)
-def _places(mesh: Mesh, parts: int) -> dict[int, int]:
-    """Parts of a batch that this process' devices hold → their place among them."""
+def _local_positions(mesh: Mesh, parts: int) -> dict[int, int]:
+    """Parts of a batch that this process' devices hold → their position among them."""
     spans = batch_sharding(mesh).addressable_devices_indices_map((parts,)).values()
-    return {part: place for place, part in enumerate(sorted({span[0].start or 0 for span in spans}))}
+    return {part: position for position, part in enumerate(sorted({span[0].start or 0 for span in spans if span}))}

@@ -9,7 +9,7 @@ spans        a list in which only spans of the question are allowed
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from slm.evaluation.models import Checkpoint, Model
@@ -53,10 +53,11 @@ def answers(model: Model, task: Task, items: Sequence[Item], mode: AnswerMode) -
     if mode == "free" and beyond:
         raise ValueError(f"{beyond.id} has the option {max(task.letters(beyond))}, and free generation is read as "
                          "JMED-LLM does, by the letters A to F: choose --config.choice=likelihood")
-    ask = {"free": _free, "likelihood": _likelihood, "constrained": _constrained, "spans": _spans}[mode]
+    ask: dict[str, Callable[..., list[Answer]]] = {
+        "free": _free, "likelihood": _likelihood, "constrained": _constrained, "spans": _spans}
     numeric = [item for item in items if task.kind == "exam" and not item.options]  # the answer is a number
     others = [item for item in items if item not in numeric]
-    by_item = {answer.item: answer for answer in [*_free(model, task, numeric), *ask(model, task, others)]}
+    by_item = {answer.item: answer for answer in [*_free(model, task, numeric), *ask[mode](model, task, others)]}
     return [by_item[item.id] for item in items]
 
 

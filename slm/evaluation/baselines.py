@@ -1,7 +1,7 @@
-"""Cheap baselines that every model is printed beside: a model that does not beat them has learned little.
+"""Cheap baselines on the same rows: a model that does not beat them has learned little.
 
 Choice: logistic regression on character n-grams, one a tag; of two sentences, on how alike they are. Extraction: the
-entities of the training rows, looked up. What is set by trying is set on folds of the training rows, by document.
+entities of the training rows, looked up. Hyperparameters are cross-validated on the training rows, grouped by document.
 """
 
 import difflib
@@ -29,7 +29,7 @@ _RUN = re.compile(r"[一-龥々]+|[ァ-ヶー]+|[A-Za-z0-9.]+")
 
 
 def baseline(task: Task, train: Sequence[Item], test: Sequence[Item]) -> list:
-    """The baseline of the task's kind: `tfidf`, `dictionary`, or for an examination, which brings no rows, `chance`."""
+    """The baseline of the task's kind: `tfidf`, `dictionary`, or for an exam, which has no training rows, `chance`."""
     if task.kind == "choice":
         return tfidf(train, test, ordinal=task.metrics[0] == "linear_kappa")
     return dictionary(train, test) if task.kind == "extraction" else chance(test, task.kind, seed=0)
@@ -50,9 +50,9 @@ def majority(train: Sequence[Item], test: Sequence[Item], kind: str) -> list:
     everything = sum(counts.values(), Counter())
 
     def ranked(item: Item) -> list[str]:
-        own = counts[tag(item)] or everything
-        answers = [letter for letter, _ in item.options] if kind != "extraction" else own
-        return sorted(answers, key=lambda answer: (-own[answer], answer))
+        of_tag = counts[tag(item)] or everything
+        answers = [letter for letter, _ in item.options] if kind != "extraction" else of_tag
+        return sorted(answers, key=lambda answer: (-of_tag[answer], answer))
 
     if kind == "extraction":
         return [ranked(item)[:1] for item in test]
@@ -67,7 +67,7 @@ def chance(test: Sequence[Item], kind: str, seed: int) -> list:
     rng = random.Random(seed)
     if kind == "extraction":
         runs = [_RUN.findall(_text(item)) for item in test]
-        return [[rng.choice(found)] if found else [] for found in runs]
+        return [[rng.choice(of_item)] if of_item else [] for of_item in runs]
     drawn = [rng.sample([letter for letter, _ in item.options], min(len(item.answer), len(item.options)))
              for item in test]
     return [",".join(sorted(letters)) for letters in drawn]
@@ -76,7 +76,7 @@ def chance(test: Sequence[Item], kind: str, seed: int) -> list:
 def tfidf(train: Sequence[Item], test: Sequence[Item], ordinal: bool = False) -> list[str]:
     """Letters by logistic regression on TF-IDF of character 1–4-grams, fitted for each tag.
 
-    Letters are the classes also where each item has options of its own, whose texts are not read. A question that holds
+    Letters are the classes even where each item has different options, whose texts are not read. A question that holds
     two sentences, `S1: …` and `S2: …`, is judged by the likeness of the two. How a letter is taken from the
     probabilities is what scored best on folds of the training rows.
 
@@ -111,22 +111,22 @@ def dictionary(train: Sequence[Item], test: Sequence[Item]) -> list[list[str]]:
         rows = [item for item in train if item.tag == tag]
         folds = [(_precisions(learn), asked) for learn, asked in _folds(rows)]
         gold = [item.answer for _, asked in folds for item in asked]
-        precision = _PRECISIONS[0]
+        precision: float = _PRECISIONS[0]
         if gold:
-            scores = [metrics.METRICS["exact_f1"](gold, [found for known, asked in folds
-                                                         for found in _look_up(known, least, asked)])
+            scores = [metrics.METRICS["exact_f1"](gold, [entities for known, asked in folds
+                                                         for entities in _look_up(known, least, asked)])
                       for least in _PRECISIONS]
             precision = _PRECISIONS[int(np.argmax(scores))]
-        places = [place for place, item in enumerate(test) if item.tag == tag]
-        answers |= zip(places, _look_up(_precisions(rows), precision, [test[place] for place in places]))
-    return [answers[place] for place in range(len(test))]
+        rows_of_tag = [index for index, item in enumerate(test) if item.tag == tag]
+        answers |= zip(rows_of_tag, _look_up(_precisions(rows), precision, [test[index] for index in rows_of_tag]))
+    return [answers[index] for index in range(len(test))]
 
 
 def _folds(rows: Sequence[Item]) -> list[tuple[list[Item], list[Item]]]:
     """(rows to learn from, rows held out), neither empty; a document is in one of them."""
     names = [item.document or item.question for item in rows]
     ordered = sorted(set(names), key=lambda name: (zlib.crc32(name.encode()), name))
-    fold = {name: place % _FOLDS for place, name in enumerate(ordered)}
+    fold = {name: index % _FOLDS for index, name in enumerate(ordered)}
     parts = [([item for item, name in zip(rows, names) if fold[name] != number],
               [item for item, name in zip(rows, names) if fold[name] == number]) for number in range(_FOLDS)]
     return [part for part in parts if all(part)]
@@ -138,13 +138,13 @@ def _shares(train: Sequence[Item], asked: Sequence[Item], letters: Sequence[str]
     shares, frequencies = np.zeros((2, len(asked), len(letters)))
     for tag in sorted({item.tag for item in asked}):
         known = [item for item in train if item.tag == tag] or train
-        places = [place for place, item in enumerate(asked) if item.tag == tag]
+        rows = [index for index, item in enumerate(asked) if item.tag == tag]
         classes, counts = np.unique([item.answer[0] for item in known], return_counts=True)
-        columns = np.ix_(places, [letters.index(letter) for letter in classes])
+        columns = np.ix_(rows, [letters.index(letter) for letter in classes])
         frequencies[columns] = counts / len(known)
         shares[columns] = 1
         if len(classes) > 1:
-            learn, judge = _features(known, [asked[place] for place in places])
+            learn, judge = _features(known, [asked[index] for index in rows])
             model = LogisticRegression(C=_C, max_iter=1000).fit(learn, [item.answer[0] for item in known])
             shares[columns] = model.predict_proba(judge)
     # An option never seen in training is the last resort, not impossible.
@@ -157,8 +157,8 @@ def _decide(shares, frequencies, letters: Sequence[str], power: float, median: b
     weighted = shares / frequencies**power
     if median:
         below = np.cumsum(weighted / weighted.sum(1, keepdims=True), axis=1) < 0.5
-        return [letters[place] for place in below.sum(1)]
-    return [letters[place] for place in weighted.argmax(1)]
+        return [letters[index] for index in below.sum(1)]
+    return [letters[index] for index in weighted.argmax(1)]
 
 
 def _features(train: Sequence[Item], asked: Sequence[Item]):
@@ -167,7 +167,7 @@ def _features(train: Sequence[Item], asked: Sequence[Item]):
     from sklearn.preprocessing import StandardScaler
     pairs = [[_PAIR.search(item.question) for item in items] for items in (train, asked)]
     if all(map(all, pairs)):
-        learn, judge = ([tuple(_plain(sentence) for sentence in pair.groups()) for pair in found] for found in pairs)
+        learn, judge = ([(_plain(pair[1]), _plain(pair[2])) for pair in matches if pair] for matches in pairs)
         vectorizer = _vectorizer(2 * len(learn)).fit([sentence for pair in learn for sentence in pair])
         scaler = StandardScaler()
         return scaler.fit_transform(_likeness(learn, vectorizer)), scaler.transform(_likeness(judge, vectorizer))
@@ -221,14 +221,15 @@ def _text(item: Item) -> str:
 
 
 def _precisions(rows: Iterable[Item]) -> dict[str, float]:
-    """{entity, folded: in what part of the rows where it was found it is an entity}."""
+    """{entity, folded: in what share of the rows that contain it it is an entity}."""
     folded = [(_folded(_text(item)), {_folded(entity)[0] for entity in item.answer} - {""}) for item in rows]
     heads = _heads(set().union(*(entities for _, entities in folded)))
-    met, right = Counter(), Counter()
-    for (text, places), entities in folded:
-        found = {text[start:end] for start, end in _matches(text, places, heads)}
-        met.update(found)
-        right.update(found & entities)
+    met: Counter[str] = Counter()
+    right: Counter[str] = Counter()
+    for (text, offsets), entities in folded:
+        surfaces = {text[start:end] for start, end in _matches(text, offsets, heads)}
+        met.update(surfaces)
+        right.update(surfaces & entities)
     # One more row without: what was met once says less than what was met often.
     return {entity: right[entity] / (met[entity] + 1) for entity in met}
 
@@ -238,18 +239,18 @@ def _look_up(precisions: dict[str, float], least: float, asked: Iterable[Item]) 
     answers = []
     for item in asked:
         text = _text(item)
-        folded, places = _folded(text)
-        found = [text[places[start]:places[end]] for start, end in _matches(folded, places, heads)]
-        answers.append(list(dict.fromkeys(found)))
+        folded, offsets = _folded(text)
+        surfaces = [text[offsets[start]:offsets[end]] for start, end in _matches(folded, offsets, heads)]
+        answers.append(list(dict.fromkeys(surfaces)))
     return answers
 
 
 def _folded(text: str) -> tuple[str, list[int]]:
     """(text without difference of width and case, where in `text` each of its characters is from, the end included)."""
     # Decomposed one by one: a half-width voiced kana is two characters, the full-width one becomes the same two.
-    characters = [(folded, place) for place, character in enumerate(text)
+    characters = [(folded, index) for index, character in enumerate(text)
                   for folded in unicodedata.normalize("NFKD", character).lower()]
-    return "".join(folded for folded, _ in characters), [*(place for _, place in characters), len(text)]
+    return "".join(folded for folded, _ in characters), [*(index for _, index in characters), len(text)]
 
 
 def _heads(entities: Set[str]) -> dict[str, list[str]]:
@@ -260,11 +261,11 @@ def _heads(entities: Set[str]) -> dict[str, list[str]]:
     return heads
 
 
-def _matches(folded: str, places: Sequence[int], heads: dict[str, list[str]]) -> Iterable[tuple[int, int]]:
-    """(start, end) of entities in folded text, the longest at each place, that begin and end with a character."""
-    def inside(place: int) -> bool:
-        return 0 < place < len(folded) and (places[place] == places[place - 1]
-                                            or unicodedata.combining(folded[place]) > 0)
+def _matches(folded: str, offsets: Sequence[int], heads: dict[str, list[str]]) -> Iterable[tuple[int, int]]:
+    """(start, end) of entities in folded text, the longest at each position, that begin and end with a character."""
+    def inside(index: int) -> bool:
+        return 0 < index < len(folded) and (offsets[index] == offsets[index - 1]
+                                            or unicodedata.combining(folded[index]) > 0)
 
     start = 0
     while start < len(folded):

@@ -24,7 +24,7 @@ class Bin:
     accuracy: float
 
 
-def brier(probabilities: Sequence[np.ndarray], right: Sequence[int]) -> float:
+def brier(probabilities: Sequence[Sequence[float]], right: Sequence[int]) -> float:
     """Mean over items of Σ (p − [option is right])² over their options (Brier 1950): 0 is best, 2 worst.
 
     Args:

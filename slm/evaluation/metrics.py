@@ -1,4 +1,4 @@
-"""Metrics of choices and of extracted entities, as JMED-LLM computes them, and one it computes wrongly put right."""
+"""Metrics of choices and of extracted entities, matching JMED-LLM, plus a corrected partial F1."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -28,8 +28,8 @@ def confusion_cells(gold: Sequence[str], predicted: Sequence[str]) -> np.ndarray
 
 def kappa_of_counts(counts: np.ndarray, weights: Weights) -> np.ndarray:
     """Confusion matrices [..., labels, labels] → kappas [...]."""
-    place = np.arange(counts.shape[-1])
-    distance = np.abs(place[:, None] - place)
+    index = np.arange(counts.shape[-1])
+    distance = np.abs(index[:, None] - index)
     if weights == "none":
         distance = np.minimum(distance, 1)
     observed = (counts * distance).sum((-2, -1))
@@ -40,7 +40,7 @@ def kappa_of_counts(counts: np.ndarray, weights: Weights) -> np.ndarray:
 
 def _codes(gold, predicted) -> tuple[np.ndarray, np.ndarray, int]:
     _check(gold, predicted)
-    code = {label: place for place, label in enumerate(sorted({*gold, *predicted}))}
+    code = {label: index for index, label in enumerate(sorted({*gold, *predicted}))}
     return np.array([code[label] for label in gold]), np.array([code[label] for label in predicted]), len(code)
 
 
@@ -53,8 +53,8 @@ def right_rows(gold: Sequence, predicted: Sequence) -> np.ndarray:
 def exact_f1_rows(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence]) -> np.ndarray:
     """[rows], F1 of the two sets of entities, not normalised. A row without entities (the reference fails there)
     counts 1 if none are predicted, else 0."""
-    def score(right: set, found: set) -> float:
-        return _f1(len(right & found), len(right), len(right & found), len(found))
+    def score(right: set, predicted: set) -> float:
+        return _f1(len(right & predicted), len(right), len(right & predicted), len(predicted))
     return _rows(gold, predicted, score)
 
 
@@ -64,9 +64,9 @@ def partial_f1_reference_rows(gold: Sequence[Sequence[str]], predicted: Sequence
     It asks whether an entity is in the other set where it should ask whether it is in one of the other set's strings.
     So one right entity makes all of the row's count as found: 2 · gold / (gold + predicted), else 0.
     """
-    def score(right: set, found: set) -> float:
-        count = len(right) if right & found or not right else 0
-        return _f1(count, len(right), count, len(found))
+    def score(right: set, predicted: set) -> float:
+        count = len(right) if right & predicted or not right else 0
+        return _f1(count, len(right), count, len(predicted))
     return _rows(gold, predicted, score)
 
 
@@ -80,16 +80,16 @@ def partial_f1_rows(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence]
         return isinstance(one, str) and any(isinstance(other, str) and (one in other or other in one)
                                             for other in others)
 
-    def score(right: set, found: set) -> float:
-        right, found = right - {""}, found - {""}
-        return _f1(sum(related(one, found) for one in right), len(right),
-                   sum(related(one, right) for one in found), len(found))
+    def score(right: set, predicted: set) -> float:
+        right, predicted = right - {""}, predicted - {""}
+        return _f1(sum(related(entity, predicted) for entity in right), len(right),
+                   sum(related(entity, right) for entity in predicted), len(predicted))
     return _rows(gold, predicted, score)
 
 
 def _rows(gold, predicted, score: Callable[[set, set], float]) -> np.ndarray:
     _check(gold, predicted)
-    return np.array([score(set(right), set(found)) for right, found in zip(gold, predicted)], float)
+    return np.array([score(set(right), set(entities)) for right, entities in zip(gold, predicted)], float)
 
 
 def _f1(recalled: int, gold: int, precise: int, predicted: int) -> float:

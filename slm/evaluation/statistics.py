@@ -62,14 +62,14 @@ def paired(metric: str, gold: Sequence, first: Sequence[Sequence], second: Seque
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """P-values adjusted for there being several, in the order given (Holm 1979). NaN stays, and is no test."""
+    """P-values adjusted for several tests, in the order given (Holm 1979). NaN stays, and does not count as a test."""
     tests = sorted((p, name) for name, p in p_values.items() if not math.isnan(p))
     wrong = [name for p, name in tests if not 0 <= p <= 1]
     if wrong:
         raise ValueError(f"the p-value of {wrong[0]} is {p_values[wrong[0]]}: give numbers from 0 to 1")
     adjusted, largest = {}, 0.0
-    for place, (p, name) in enumerate(tests):
-        largest = max(largest, min(1.0, (len(tests) - place) * p))
+    for index, (p, name) in enumerate(tests):
+        largest = max(largest, min(1.0, (len(tests) - index) * p))
         adjusted[name] = largest
     return {name: adjusted.get(name, math.nan) for name in p_values}
 
@@ -82,7 +82,7 @@ def _statistics(metric, gold, models, clusters, resamples, seed) -> list[tuple[f
         raise ValueError(f"{len(clusters)} documents for {len(gold)} rows: give the document of each row")
     if not all(len(predictions) for predictions in models):
         raise ValueError("a model has no predictions: give a list of them for each seed, [predicted] for one seed")
-    code = {name: place for place, name in enumerate(dict.fromkeys(clusters))}
+    code = {name: index for index, name in enumerate(dict.fromkeys(clusters))}
     document = np.array([code[name] for name in clusters])
     shapes, features = [], []
     for predictions in models:
@@ -91,17 +91,17 @@ def _statistics(metric, gold, models, clusters, resamples, seed) -> list[tuple[f
             shapes.append(rows.shape[1:])
             features.append(rows.reshape(len(gold), -1))
     ends = np.cumsum([part.shape[1] for part in features])[:-1]
-    features = np.concatenate(features, axis=1)
-    by_document = np.zeros((len(code), features.shape[1]))
-    np.add.at(by_document, document, features)
+    table = np.concatenate(features, axis=1)
+    by_document = np.zeros((len(code), table.shape[1]))
+    np.add.at(by_document, document, table)
     sums = np.concatenate([by_document.sum(0, keepdims=True), *_resampled(by_document, resamples, seed)])
     values = [_value(metric, part.reshape(-1, *shape)) for part, shape in zip(np.split(sums, ends, axis=1), shapes)]
-    found, place = [], 0
+    statistics, first = [], 0
     for predictions in models:
-        mean = np.mean(values[place:place + len(predictions)], axis=0)
-        found.append((float(mean[0]), mean[1:] if len(by_document) > 1 else mean[1:] * math.nan))
-        place += len(predictions)
-    return found
+        mean = np.mean(values[first:first + len(predictions)], axis=0)
+        statistics.append((float(mean[0]), mean[1:] if len(by_document) > 1 else mean[1:] * math.nan))
+        first += len(predictions)
+    return statistics
 
 
 def _features(metric, gold, predicted) -> np.ndarray:

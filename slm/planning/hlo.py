@@ -1,4 +1,4 @@
-"""Reads what XLA compiled: operations with how often they run, their matrix products, cycles and collectives.
+"""Reads compiled HLO: operations with how often they run, their matrix products, cycles and collectives.
 
 `compiled.cost_analysis()` counts the body of a loop once; here each operation is multiplied by the trips of the loops
 around it.
@@ -29,13 +29,14 @@ class Operation:
 
     @property
     def cycles(self) -> int:
-        """What the compiler expects of it; 0 where it says nothing."""
-        found = re.search(r'"estimated_cycles":"(\d+)"', self.rest)
-        return int(found[1]) if found else 0
+        """The compiler's estimate; 0 where it gives none."""
+        match = re.search(r'"estimated_cycles":"(\d+)"', self.rest)
+        return int(match[1]) if match else 0
 
-    def attribute(self, name: str) -> str | None:
-        found = re.search(rf"[ ,]{name}=%?([^\s,]+)", self.rest)
-        return found and found[1]
+    def attribute(self, name: str) -> str:
+        """The attribute's text; empty where the operation has none of that name."""
+        match = re.search(rf"[ ,]{name}=%?([^\s,]+)", self.rest)
+        return match[1] if match else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +66,12 @@ class Module:
         current = entry = ""
         for line in text.splitlines():
             if line and not line[0].isspace() and line.endswith("{"):
-                current = re.search(r"%?([\w.\-]+) \(", line)[1]
+                current = _search(r"%?([\w.\-]+) \(", line)[1]
                 entry = current if line.startswith("ENTRY") else entry
                 self._computations[current] = []
-            elif current and (found := _OPERATION.match(line)):
+            elif current and (match := _OPERATION.match(line)):
                 self._computations[current].append(Operation(
-                    found["name"], found["opcode"], found["result"], found["operands"]))
+                    match["name"], match["opcode"], match["result"], match["operands"]))
         if not entry:
             raise ValueError("the compiled text has no entry computation: this version of XLA writes another format")
         self._runs = list(self._walk(entry, 1))
@@ -88,17 +89,15 @@ class Module:
     def _trips(self, loop: Operation) -> int:
         """The bound of a loop that counts from 0, over the step by which its body counts."""
         condition = self._computations[loop.attribute("condition")]
-        bounds = [int(found[1]) for op in condition if op.opcode == "constant"
-                  and (found := re.match(r"(\d+)\)", op.rest)) and op.result.startswith("s32[]")]
+        bounds = [*_constants(condition).values()]
         known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest)
         if known:
             return int(known[1])
         if len(bounds) != 1 or "direction=LT" not in condition[-1].rest:
             raise ValueError(f"cannot tell how often the loop {loop.name} runs: its condition is not a count")
-        body = {op.name: op for op in self._computations[loop.attribute("body")]}
-        constants = {name: int(found[1]) for name, op in body.items() if op.opcode == "constant"
-                     and (found := re.match(r"(\d+)\)", op.rest)) and op.result.startswith("s32[]")}
-        steps = [constants[name] for op in body.values() if op.opcode == "add" and op.result.startswith("s32[]")
+        body = self._computations[loop.attribute("body")]
+        constants = _constants(body)
+        steps = [constants[name] for op in body if op.opcode == "add" and op.result.startswith("s32[]")
                  for name in op.operands if name in constants]
         return -(-bounds[0] // (steps[0] if steps else 1))
 
@@ -109,59 +108,58 @@ class Module:
 
     def flops(self) -> float:
         """Of matrix products in a step, those in fusions included; kernels (custom calls) are not."""
-        return sum(times * self._flops(operation, computation) for operation, times, computation in self._runs)
+        return sum((times * self._flops(operation, computation) for operation, times, computation in self._runs), 0.0)
 
     def _flops(self, operation: Operation, computation: str) -> float:
         if operation.opcode == "fusion":
             inside = operation.attribute("calls")
-            return sum(self._flops(one, inside) for one in self._computations[inside])
-        return self._product(operation, self._computations[computation])
+            return sum(self._flops(part, inside) for part in self._computations[inside])
+        return self._matmul_flops(operation, self._computations[computation])
 
-    def _product(self, operation: Operation, computation: list[Operation]) -> float:
+    def _matmul_flops(self, operation: Operation, computation: list[Operation]) -> float:
         if operation.opcode not in ("convolution", "dot"):
             return 0.0
         shapes = {op.name: arrays(op.result)[0][1] for op in computation if arrays(op.result)}
         left, right = (shapes[name] for name in operation.operands[:2])
         if operation.opcode == "dot":
-            summed = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", operation.rest)[1]
+            summed = _search(r"lhs_contracting_dims=\{([\d,]*)\}", operation.rest)[1]
             out = math.prod(arrays(operation.result)[0][1])
             return 2.0 * out * math.prod(left[int(d)] for d in summed.split(",") if d)
-        of_left, of_right = re.search(r"dim_labels=(\w+)_(\w+)->", operation.rest).groups()
-        taps = math.prod(_taps(left[of_left.index(label)], right[of_right.index(label)], place, operation.rest)
-                         for place, label in enumerate(sorted(set(of_left) - {"b", "f"})))
+        of_left, of_right = _search(r"dim_labels=(\w+)_(\w+)->", operation.rest).groups()
+        taps = math.prod(_taps(left[of_left.index(label)], right[of_right.index(label)], dimension, operation.rest)
+                         for dimension, label in enumerate(sorted(set(of_left) - {"b", "f"})))
         return 2.0 * left[of_left.index("b")] * math.prod(right[of_right.index(label)] for label in "io") * taps
 
     def collectives(self) -> list[Collective]:
-        made, seen = [], set()
+        collectives, seen = [], set()
         for operation, times, _ in self._runs:
             kind = operation.opcode.removesuffix("-start")
             if kind in COLLECTIVES:
-                made.append(self._collective(kind, operation, times, operation.opcode.endswith("-start")))
+                collectives.append(self._collective(kind, operation, times, operation.opcode.endswith("-start")))
             elif operation.opcode == "fusion":
-                for one in self._computations[operation.attribute("calls")]:
-                    if one.opcode not in COLLECTIVES:
+                for part in self._computations[operation.attribute("calls")]:
+                    if part.opcode not in COLLECTIVES:
                         continue
                     # TPUs write a sum of which each device keeps its part as a fusion of that name; other fusions do a
                     # collective beside a product, one collective in several of them, which share its channel.
                     scatters = "all-reduce-scatter" in operation.attribute("calls")
-                    channel = one.attribute("channel_id")
-                    if scatters or channel is None or channel not in seen:
-                        made.append(self._collective("reduce-scatter" if scatters else one.opcode, one, times,
-                                                     not scatters))
+                    channel = part.attribute("channel_id")
+                    if scatters or not channel or channel not in seen:
+                        collectives.append(self._collective("reduce-scatter" if scatters else part.opcode, part, times,
+                                                            not scatters))
                     seen.add(channel)
-        return made
+        return collectives
 
     def _collective(self, kind: str, operation: Operation, times: int, started: bool) -> Collective:
-        found = arrays(operation.result)
-        if started and kind != "all-reduce" and len(found) > 1:  # (operands, results): the larger of both
-            found = [(dtype, shape) for dtype, shape in found if shape or dtype not in ("u32", "s32")]
-            half = len(found) // 2
-            found = max(found[:half], found[half:2 * half], key=_size)
-        devices = self._group(operation)
-        size = _size(found)
+        moved = arrays(operation.result)
+        if started and kind != "all-reduce" and len(moved) > 1:  # (operands, results): the larger of both
+            moved = [(dtype, shape) for dtype, shape in moved if shape or dtype not in ("u32", "s32")]
+            half = len(moved) // 2
+            moved = max(moved[:half], moved[half:2 * half], key=_bytes)
+        devices, size = self._group(operation), _bytes(moved)
         if operation.opcode == "reduce-scatter" and not started:
             size *= devices
-        return Collective(kind, tuple(dtype for dtype, _ in found), max((s for _, s in found), key=math.prod),
+        return Collective(kind, tuple(dtype for dtype, _ in moved), max((shape for _, shape in moved), key=math.prod),
                           float(size * times), devices, started)
 
     def _group(self, operation: Operation) -> int:
@@ -175,16 +173,29 @@ class Module:
         return self._devices or 2
 
 
-def _size(found: list[tuple[str, tuple[int, ...]]]) -> int:
-    return sum(_BYTES[dtype] * math.prod(shape) for dtype, shape in found)
+def _search(pattern: str, text: str) -> re.Match[str]:
+    match = re.search(pattern, text)
+    if not match:
+        raise ValueError(f"the compiled text has no {pattern}: this version of XLA writes another format")
+    return match
 
 
-def _taps(size: int, window: int, place: int, text: str) -> int:
-    """How many products a spatial dimension of a convolution takes: places of the window that fall on an input."""
+def _constants(operations: list[Operation]) -> dict[str, int]:
+    """{name: value} of the integer constants of a computation."""
+    return {op.name: int(match[1]) for op in operations if op.opcode == "constant" and op.result.startswith("s32[]")
+            and (match := re.match(r"(\d+)\)", op.rest))}
+
+
+def _bytes(moved: list[tuple[str, tuple[int, ...]]]) -> int:
+    return sum(_BYTES[dtype] * math.prod(shape) for dtype, shape in moved)
+
+
+def _taps(size: int, window: int, dimension: int, text: str) -> int:
+    """How many products a spatial dimension of a convolution takes: window positions that fall on an input."""
     def setting(name: str, default: str) -> list[int]:
-        found = re.search(rf"{name}=([\dx_\-]+)", re.search(r"window=\{([^}]*)\}", text)[1])
-        values = found[1].split("x") if found else [default] * (place + 1)
-        return [int(value) for value in values[place].split("_")]
+        match = re.search(rf"{name}=([\dx_\-]+)", _search(r"window=\{([^}]*)\}", text)[1])
+        values = match[1].split("x") if match else [default] * (dimension + 1)
+        return [int(value) for value in values[dimension].split("_")]
     stride, (before, after), holes, spread = (
         setting("stride", "1")[0], setting("pad", "0_0"), setting("lhs_dilate", "1")[0], setting("rhs_dilate", "1")[0])
     spanned = (size - 1) * holes + 1

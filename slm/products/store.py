@@ -19,8 +19,15 @@ from typing import Any
 PRODUCTS = Path("runs", "products")
 
 _LOCKS: set[int] = set()
+
+
 # A process that is forked meanwhile (datatrove's manager) may outlive a killed run: it must not hold the lock.
-os.register_at_fork(after_in_child=lambda: [os.close(_LOCKS.pop()) for _ in range(len(_LOCKS))])
+def _close_locks() -> None:
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+os.register_at_fork(after_in_child=_close_locks)
 
 
 def product(kind: str, version: int, ingredients: Sequence[Any], libraries: Sequence[str],

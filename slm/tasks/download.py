@@ -1,7 +1,7 @@
 """The benchmarks, fetched by git at the revisions that were studied; nothing is fetched unless called.
 
 Git's own hashes check a checkout. `checksums.json` holds the sha256 of the files that are read, as a second check, and
-to tell a changed copy by. It has no years 2021 and 2022 of IgakuQA: those are checked by the hash of the commit alone.
+to recognise a changed copy. It lacks IgakuQA's years 2021 and 2022, which the commit's hash alone checks.
 Its `datasets/all/JCSTS.csv` is a rebuilt one (see `jcsts`).
 """
 
@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from slm import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +72,7 @@ def jcsts(folder: Path, options_from: Path) -> Path:
     """The pairs that JCSTS was drawn from, as a file `JCSTS.csv` with the columns of JMED-LLM, made once.
 
     JMED-LLM asks for the similarity of two sentences of Japanese-Clinical-STS, whose scores 5 … 0 are its answers
-    A … F. The file is in the order of the sheet. That it is built rightly shows in the test's rows: all are in it.
+    A … F. The file is in the order of the sheet. All of the test's rows must be in it, which shows that it is right.
 
     Args:
       options_from: JMED-LLM's `datasets/jcsts.csv`, all of whose rows have the same options.
@@ -81,8 +83,8 @@ def jcsts(folder: Path, options_from: Path) -> Path:
     options_from = Path(options_from)
     test = _test_rows(options_from)
     repository = REPOSITORIES["jcsts"]
-    own = hashlib.sha256(repository.revision.encode() + options_from.read_bytes()).hexdigest()[:8]
-    path = Path(folder) / f"JCSTS-{own}" / "JCSTS.csv"
+    digest = hashlib.sha256(repository.revision.encode() + options_from.read_bytes()).hexdigest()[:8]
+    path = Path(folder) / f"JCSTS-{digest}" / "JCSTS.csv"
     if path.exists():
         return path
     sheet = _checkout("jcsts", folder) / repository.files[0]
@@ -98,10 +100,8 @@ def jcsts(folder: Path, options_from: Path) -> Path:
                              "was not drawn from these; give the two files as they were published")
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([("question", *_OPTIONS, "answer"), *rows])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name("JCSTS.csv.writing")
-    aside.write_bytes(text.getvalue().encode())
-    aside.rename(path)
+    with files.written_aside(path) as aside:
+        aside.write_bytes(text.getvalue().encode())
     if _sha256(path) != CHECKSUMS["jmed_llm"][REBUILT]:
         print(f"{path} holds all test rows, but is not the rebuilt file that was studied: sha256 {_sha256(path)}, that "
               f"one has {CHECKSUMS['jmed_llm'][REBUILT]}", file=sys.stderr, flush=True)
@@ -115,9 +115,9 @@ def check(folder: Path, benchmark: str) -> list[str]:
     2021 and 2022 of IgakuQA are among the answer if they were copied without it.
     """
     folder, repository, known = Path(folder), REPOSITORIES[benchmark], CHECKSUMS[benchmark]
-    files = sorted(path for pattern in repository.files for path in folder.glob(pattern))
-    names = [path.relative_to(folder).as_posix() for path in files]
-    unknown = [(name, path) for name, path in zip(names, files) if _sha256(path) != known.get(name)]
+    paths = sorted(path for pattern in repository.files for path in folder.glob(pattern))
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    unknown = [(name, path) for name, path in zip(names, paths) if _sha256(path) != known.get(name)]
     blobs = _blobs(folder, repository.revision) if unknown else {}
     return [name for name, path in unknown if _blob_hash(path) != blobs.get(name)]
 
@@ -147,13 +147,13 @@ def _checkout(name: str, folder: Path) -> Path:
 
 def _refuse_changed(folder: Path, name: str) -> None:
     for file, wanted in CHECKSUMS.get(name, {}).items():
-        if file == REBUILT:  # where a repository brings its own, git has checked it
+        if file == REBUILT:  # where a repository has one, git has checked it
             continue
         if not (folder / file).exists():
             raise FileNotFoundError(f"{folder / file} is missing: remove {folder} to fetch it again")
-        found = _sha256(folder / file)
-        if found != wanted:
-            raise ValueError(f"{folder / file} has the sha256 {found}, the file that was studied {wanted}: remove "
+        actual = _sha256(folder / file)
+        if actual != wanted:
+            raise ValueError(f"{folder / file} has the sha256 {actual}, the file that was studied {wanted}: remove "
                              f"{folder} to fetch it again, or name a folder with {REPOSITORIES[name].setting} to score "
                              "a changed benchmark")
 
@@ -223,7 +223,7 @@ def _test_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _cells(path: Path) -> list[Sequence[Any]]:
-    """The first sheet's rows that are not empty. The name does not tell which of two formats a sheet has."""
+    """The first sheet's rows that are not empty. A sheet's name does not show which of two formats it has."""
     start = path.read_bytes()[:4]
     try:
         if start == b"\xd0\xcf\x11\xe0":
@@ -244,14 +244,14 @@ def _cells(path: Path) -> list[Sequence[Any]]:
 
 
 def _pairs(path: Path, rows: list[Sequence[Any]]) -> list[tuple[str, str, int]]:
-    """(sentence, sentence, score) of each row. Columns are told by what they hold: they are not documented."""
+    """(sentence, sentence, score) of each row. Columns are recognised by their content: they are not documented."""
     for body in (rows, rows[1:]):  # without or with a row of names
         columns = list(zip(*body))
-        scores = [place for place, column in enumerate(columns) if all(_score(cell) is not None for cell in column)]
-        texts = [place for place, column in enumerate(columns) if place not in scores
+        scores = [index for index, column in enumerate(columns) if all(_score(cell) is not None for cell in column)]
+        texts = [index for index, column in enumerate(columns) if index not in scores
                  and all(isinstance(cell, str) and cell.strip() for cell in column)]
         if len(texts) == 2 and len(scores) == 1:
-            return [(row[texts[0]], row[texts[1]], _score(row[scores[0]])) for row in body]
+            return [(row[texts[0]], row[texts[1]], int(row[scores[0]])) for row in body]
     raise ValueError(f"{path} does not show its pairs: of its {len(rows)} rows, {len(texts)} columns hold texts and "
                      f"{len(scores)} hold scores 0 to 5, where 2 and 1 are needed; put a file {REBUILT} into the copy "
                      f"of JMED-LLM and give {REPOSITORIES['jmed_llm'].setting}")

@@ -16,7 +16,8 @@ PROTOCOL = "IgakuQA: exact match of the letters; the prompt tells how many answe
 REQUIRED = "BE"  # 必修, the sections with a mark of their own
 
 # {year: points to pass, (required, general)}, as the ministry published them.
-MARKS = {2018: (160, 208), 2019: (160, 209), 2020: (158, 217), 2021: (160, 209), 2022: (158, 214)}
+MARKS: dict[int, tuple[int, int]] = {
+    2018: (160, 208), 2019: (160, 209), 2020: (158, 217), 2021: (160, 209), 2022: (158, 214)}
 
 FORBIDDEN = 3  # forbidden choices (禁忌肢) that may be taken
 
@@ -25,7 +26,7 @@ _PROBLEMS = 400  # of a whole exam
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What an exam knows of a problem, beside its text.
+    """What is known of a problem, apart from its text.
 
     Attributes:
       problem_id: exam, section and number, as 112A1.
@@ -103,27 +104,28 @@ def score(questions: Mapping[str, Question], predictions: Mapping[str, str]) -> 
 
 def _tally(questions: Iterable[Question], right: Mapping[str, bool]) -> dict[str, Any]:
     points = [(question.points, right[question.problem_id]) for question in questions]
-    count = sum(own for _, own in points)
+    count = sum(is_correct for _, is_correct in points)
     return {"n": len(points), "right": count, "accuracy": count / len(points) if points else None,
-            "score": sum(value for value, own in points if own), "total": sum(value for value, _ in points)}
+            "score": sum(value for value, is_correct in points if is_correct),
+            "total": sum(value for value, _ in points)}
 
 
 def _exam(year: int, questions: list[Question], predictions: Mapping[str, str], right: Mapping[str, bool]
           ) -> dict[str, Any]:
-    required, general = (_tally((q for q in questions if (q.problem_id[3] in REQUIRED) == own), right)
-                         for own in (True, False))
-    marks = MARKS.get(year, (None, None))
+    required, general = (_tally((q for q in questions if (q.problem_id[3] in REQUIRED) == of_required), right)
+                         for of_required in (True, False))
+    marks = MARKS.get(year)
     taken, taken_read = _forbidden(questions, predictions, str), _forbidden(questions, predictions, read_exam_answer)
-    result = {"required": required["score"], "required_total": required["total"], "required_mark": marks[0],
-              "general": general["score"], "general_total": general["total"], "general_mark": marks[1],
+    result = {"required": required["score"], "required_total": required["total"], "required_mark": marks and marks[0],
+              "general": general["score"], "general_total": general["total"], "general_mark": marks and marks[1],
               "kinki_selected": taken, "kinki_selected_full_width": taken_read}
     unknown = _unknown(year, questions, predictions)
-    if unknown:
+    if unknown or not marks:
         return result | {"passed": None, "why": unknown}
     failed = [f"{part} points {tally['score']} < {mark}"
               for part, tally, mark in zip(("required", "general"), (required, general), marks)
               if tally["score"] < mark]
-    if taken_read > FORBIDDEN:
+    if taken_read is not None and taken_read > FORBIDDEN:
         failed.append(f"forbidden choices {taken_read} > {FORBIDDEN}")
     return result | {"passed": not failed, "why": ", ".join(failed)}
 
@@ -148,7 +150,7 @@ def _unknown(year: int, questions: list[Question], predictions: Mapping[str, str
 def _forbidden(questions: list[Question], predictions: Mapping[str, str], read: Callable[[str], str]) -> int | None:
     if any(question.kinki is None for question in questions):
         return None
-    return sum(not set(read(question.kinki)).isdisjoint(predictions.get(question.problem_id, "").split(","))
+    return sum(not set(read(question.kinki or "")).isdisjoint(predictions.get(question.problem_id, "").split(","))
                for question in questions)
 
 

@@ -1,8 +1,8 @@
 """IgakuQA (Kasai et al. 2023, jungokasai/IgakuQA): the Japanese national medical licensing exams of 2018 to 2022.
 
 An exam is six sections, A to F, of a file each. A case may be asked about more than once: its text then stands in the
-first question alone, and the others are asked without it, as the reference does. The prompt tells how many answers are
-right; scores that were not told so are not comparable.
+first question alone, and the others are asked without it, as the reference does. The prompt says how many answers are
+right; scores without that are not comparable.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ SHOTS = 3  # the worked examples of its scripts/prompts/prompt.jsonl
 
 _CASE = re.compile(r"次の文を読み、(?:\d+[、,〜～~ー-](?P<last>\d+)|以下)の問いに答えよ")
 
-# What ends the message where a file is missing.
-_MEND = "copy it from a checkout of https://github.com/jungokasai/IgakuQA"
+# How to fix a missing or broken file.
+_FIX = "copy it from a checkout of https://github.com/jungokasai/IgakuQA"
 
 _EXAMPLE = {"problem_id": str, "problem_text": str, "choices": list, "answer": list}
 _PROBLEM = _EXAMPLE | {"text_only": bool, "points": str}
@@ -34,7 +34,7 @@ _METADATA = {"problem_id": str, "category": str, "kinki": list, "human_accuracy"
 
 @dataclasses.dataclass(frozen=True)
 class IgakuQAConfig:
-    """Which exams are taken, and how they are asked.
+    """Which exams are asked, and how.
 
     Attributes:
       data_dir: a checkout of its repository; empty: it is downloaded.
@@ -49,7 +49,7 @@ class IgakuQAConfig:
 
 
 def folder(config: IgakuQAConfig) -> Path:
-    """The checkout that the config names, or the one that is downloaded now."""
+    """The checkout that the config names, or a downloaded one."""
     return Path(config.data_dir) if config.data_dir else download.igakuqa(Path("runs", "products"))
 
 
@@ -61,7 +61,7 @@ def load(data_dir: Path, years: str = "all", text_only: bool = False, shots: int
 
     Raises:
       FileNotFoundError: no such folder, year or file.
-      ValueError: what is no such file; the message names the line, the first being 1.
+      ValueError: not such a file; the message names the line, the first being 1.
     """
     if shots not in (0, SHOTS):
         raise ValueError(f"shots is {shots}: give 0, or {SHOTS} for the worked examples that IgakuQA has")
@@ -101,7 +101,7 @@ def _asked(item: Item) -> str:
 def _examples(path: Path) -> list[Message]:
     rows = [_item(row, row["problem_id"]) for _, row in _rows(path, _EXAMPLE)]
     if len(rows) != SHOTS:
-        raise ValueError(f"{path} has {len(rows)} worked examples, published scores have {SHOTS}: {_MEND}")
+        raise ValueError(f"{path} has {len(rows)} worked examples, published scores have {SHOTS}: {_FIX}")
     return [message for item in rows for message in ({"role": "user", "content": _asked(item)},
                                                      {"role": "assistant", "content": reply(item)})]
 
@@ -111,17 +111,17 @@ def _years(data_dir: Path, wanted: str) -> list[int]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing: give the path of a checkout of "
                                 "https://github.com/jungokasai/IgakuQA, which has data/2018 and so on")
-    there = sorted(int(path.name) for path in folder.iterdir() if re.fullmatch(r"\d{4}", path.name, re.ASCII))
-    if not there:
-        raise FileNotFoundError(f"{folder} has no year: {_MEND}")
+    available = sorted(int(path.name) for path in folder.iterdir() if re.fullmatch(r"\d{4}", path.name, re.ASCII))
+    if not available:
+        raise FileNotFoundError(f"{folder} has no year: {_FIX}")
     if wanted.strip() in ("", "all"):
-        return there
+        return available
     years = []
     for year in wanted.split(","):
         if not re.fullmatch(r"\s*\d{4}\s*", year, re.ASCII):
             raise ValueError(f"years is {wanted!r}: write all, or years with commas between, as 2018,2019")
-        if int(year) not in there:
-            raise FileNotFoundError(f"{folder} has no year {int(year)}, only {', '.join(map(str, there))}: "
+        if int(year) not in available:
+            raise FileNotFoundError(f"{folder} has no year {int(year)}, only {', '.join(map(str, available))}: "
                                     "name some of these, or all")
         years.append(int(year))
     return sorted(set(years))
@@ -132,20 +132,20 @@ def _section(path: Path) -> list[tuple[Item, Question]]:
     problems = list(_rows(path, _PROBLEM))
     if not facts_path.exists():
         raise FileNotFoundError(f"{facts_path} is missing: without it the forbidden choices (kinki) of this section "
-                                f"are unknown, and so is whether the exam is passed; {_MEND}")
+                                f"are unknown, and so is whether the exam is passed; {_FIX}")
     facts = {row["problem_id"]: row for _, row in _rows(facts_path, _METADATA)}
-    found: dict[str, tuple[Item, Question]] = {}
+    by_name: dict[str, tuple[Item, Question]] = {}
     documents = _documents([(row["problem_id"], row["problem_text"]) for _, row in problems])
     for where, row in problems:
         name = row["problem_id"]
-        if not re.fullmatch(rf"{path.stem.replace('-', '')}\d+", name, re.ASCII) or name in found:
+        if not re.fullmatch(rf"{path.stem.replace('-', '')}\d+", name, re.ASCII) or name in by_name:
             raise ValueError(f"{where}: the problem_id is {name!r}; each is {path.stem.replace('-', '')} and a number "
                              "that no other line has")
         if name not in facts:
-            raise ValueError(f"{facts_path} has no line of {name}: its forbidden choices are unknown; {_MEND}")
+            raise ValueError(f"{facts_path} has no line of {name}: its forbidden choices are unknown; {_FIX}")
         question = _question(where, row, facts[name])
-        found[name] = _item(row, documents[name], question.category), question
-    return list(found.values())
+        by_name[name] = _item(row, documents[name], question.category), question
+    return list(by_name.values())
 
 
 def _item(row: Mapping[str, Any], document: str, category: str = "") -> Item:
@@ -178,17 +178,17 @@ def _documents(problems: list[tuple[str, str]]) -> dict[str, str]:
     begins, and the last case of a section asks as many as the one before it. Without one before it, all to the end.
     """
     number = {name: int(re.sub(r"^\d+\D|\D", "", name) or 0) for name, _ in problems}
-    opened = {name: found for name, text in problems if (found := _CASE.match(text))}
+    opened = {name: match for name, text in problems if (match := _CASE.match(text))}
     starts = [number[name] for name in opened]
     lengths = [after - start for start, after in itertools.pairwise(starts)]
     documents, case, last = {}, "", -1
     for name, _ in problems:
         if name in opened:
-            case, place = name, starts.index(number[name])
+            case, index = name, starts.index(number[name])
             if opened[name]["last"]:
                 last = int(opened[name]["last"])
             elif lengths:
-                last = number[name] + lengths[min(place, len(lengths) - 1)] - 1
+                last = number[name] + lengths[min(index, len(lengths) - 1)] - 1
             else:
                 last = max(number.values())
         documents[name] = case if number[name] <= last else name
@@ -196,15 +196,15 @@ def _documents(problems: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def _rows(path: Path, keys: Mapping[str, type]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, row) of each line; a row has at least these keys, and lists hold strings."""
+    """(location, row) of each line; a row has at least these keys, and lists hold strings."""
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: {_MEND}")
+        raise FileNotFoundError(f"{path} is missing: {_FIX}")
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # a text may have other ends of lines inside
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start}): {_MEND}") from None
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}): {_FIX}") from None
     if not any(map(str.strip, lines)):
-        raise ValueError(f"{path} is empty: {_MEND}")
+        raise ValueError(f"{path} is empty: {_FIX}")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -213,14 +213,14 @@ def _rows(path: Path, keys: Mapping[str, type]) -> Iterator[tuple[str, dict[str,
             row = json.loads(line)
             json.dumps(row, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{where} has half of a surrogate pair, which is no character: {_MEND}") from None
+            raise ValueError(f"{where} has half of a surrogate pair, which is not a character: {_FIX}") from None
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where} is no JSON ({error}): {_MEND}") from None
+            raise ValueError(f"{where} is not JSON ({error}): {_FIX}") from None
         if not isinstance(row, dict):
-            raise ValueError(f"{where} is no JSON object but {line[:40]!r}: {_MEND}")
+            raise ValueError(f"{where} is not a JSON object but {line[:40]!r}: {_FIX}")
         missing = [key for key in keys if key not in row]
         if missing:
-            raise ValueError(f"{where} has no {', '.join(missing)}, only {', '.join(row)}: {_MEND}")
+            raise ValueError(f"{where} has no {', '.join(missing)}, only {', '.join(row)}: {_FIX}")
         for key, kind in keys.items():
             fits = isinstance(row[key], kind)
             if not fits or (kind is list and not all(isinstance(value, str) for value in row[key])):

@@ -1,4 +1,4 @@
-"""JMED-LLM (sociocom/JMED-LLM): eight tasks, and what may be learned from before they are scored.
+"""JMED-LLM (sociocom/JMED-LLM): eight tasks, and the protocols of what may be trained on before they are scored.
 
 Every test row is also in `datasets/all`, so a protocol says what was trained on:
 P0  nothing of it.
@@ -15,14 +15,14 @@ from typing import Literal
 
 from slm.tasks import download, published, split, tables
 from slm.tasks.benchmark import Benchmark, Protocol, Provenance
-from slm.tasks.task import Item, Metric, Task, Tasks
+from slm.tasks.task import Item, Task, Tasks
 
 FOLDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class JmedLlmConfig:
-    """Where the benchmark is: a checkout of its repository; empty: it is downloaded."""
+    """data_dir: a checkout of the benchmark's repository; empty: it is downloaded."""
     data_dir: str = ""
 
 
@@ -30,7 +30,7 @@ class JmedLlmConfig:
 class _Source:
     """What a task is made of: its kind and headline, the sets of `datasets/all` it was drawn from, and their tags."""
     kind: Literal["choice", "extraction"]
-    headline: Metric
+    headline: str
     sets: tuple[str, ...]
     license: str
     tags: tuple[str, ...] = ()  # empty: all
@@ -49,7 +49,7 @@ SOURCES = {
 
 
 def folder(config: JmedLlmConfig) -> Path:
-    """The checkout that the config names, or the one that is downloaded now."""
+    """The checkout that the config names, or a downloaded one."""
     return Path(config.data_dir) if config.data_dir else download.jmed_llm(Path("runs", "products"))
 
 
@@ -58,18 +58,19 @@ def test(data_dir: Path) -> Tasks:
     return {name: _task(name, _read(data_dir, f"{name}.csv", source.kind)) for name, source in SOURCES.items()}
 
 
-@functools.cache  # the search for leaks takes seconds, and training, baselines and held-out rows ask for the same
+@functools.cache  # the search for leaks takes seconds, and is asked for by training, baselines and held-out rows
 def training(data_dir: Path, name: str, protocol: Protocol, fold: int | None = None) -> Task:
-    """A task with the rows that a protocol lets learn from; of CV, those outside `fold`.
+    """A task with the rows that a protocol allows to train on; of CV, those outside `fold`.
 
-    Of P2 and CV, rows that hold a scored document of another task or fold are left out, too.
+    Under P2 and CV, rows that hold a scored document of another task or fold are left out as well.
     """
     refuse_unknown(name)
     rows = _all(data_dir, name)
     if protocol == "P1":
-        return _task(name, tuple(item for item, own in rows if own.split != "test"))
-    items = [item for item, own in rows if (own.fold != fold if protocol == "CV" else own.joint)]
-    leaks = {place for place, _, _ in split.leaks(((item.id, item.question) for item in items),
+        return _task(name, tuple(item for item, assignment in rows if assignment.split != "test"))
+    items = [item for item, assignment in rows
+             if (assignment.fold != fold if protocol == "CV" else assignment.joint)]
+    leaks = {name for name, _, _ in split.leaks(((item.id, item.question) for item in items),
                                                   scored_questions(data_dir, protocol, fold))}
     return _task(name, tuple(item for item in items if item.id not in leaks))
 
@@ -77,7 +78,7 @@ def training(data_dir: Path, name: str, protocol: Protocol, fold: int | None = N
 def fold(data_dir: Path, name: str, number: int | None = None) -> Task:
     """A task with the rows of `all` that fold `number` scores (None: of all folds)."""
     refuse_unknown(name)
-    return _task(name, tuple(item for item, own in _all(data_dir, name) if number in (None, own.fold)))
+    return _task(name, tuple(item for item, assignment in _all(data_dir, name) if number in (None, assignment.fold)))
 
 
 def fold_of(item: Item) -> int:
@@ -103,9 +104,9 @@ def _task(name: str, items: tuple[Item, ...]) -> Task:
 
 def _all(data_dir: Path, name: str) -> list[tuple[Item, split.Assignment]]:
     source = SOURCES[name]
-    rows = [(item, assignment) for own in source.sets
-            for item, assignment in zip(_read(data_dir, f"all/{own}.csv", source.kind), _assignments(data_dir)[own])]
-    return [(item, own) for item, own in rows if not source.tags or item.tag in source.tags]
+    rows = [(item, assignment) for part in source.sets
+            for item, assignment in zip(_read(data_dir, f"all/{part}.csv", source.kind), _assignments(data_dir)[part])]
+    return [(item, assignment) for item, assignment in rows if not source.tags or item.tag in source.tags]
 
 
 @functools.cache
@@ -118,9 +119,9 @@ def _read(data_dir: Path, file: str, kind: str) -> tuple[Item, ...]:
 
 @functools.cache
 def _assignments(data_dir: Path) -> dict[str, list[split.Assignment]]:
-    sets = {own: source.kind for source in SOURCES.values() for own in source.sets}
-    return split.assign({own: [item.question for item in _read(data_dir, f"all/{own}.csv", kind)]
-                         for own, kind in sets.items()}, scored_questions(data_dir, "P2"))
+    kinds = {part: source.kind for source in SOURCES.values() for part in source.sets}
+    return split.assign({part: [item.question for item in _read(data_dir, f"all/{part}.csv", kind)]
+                         for part, kind in kinds.items()}, scored_questions(data_dir, "P2"))
 
 
 class JmedLlm(Benchmark):

@@ -44,7 +44,7 @@ class Assignment:
 def document(question: str) -> str:
     """The text that a question is about, in a form that is equal for equal texts: NFKC, without white space.
 
-    It is what stands in 「…」 on lines of its own; the two sentences of a pair, one after the other; else all of it.
+    It is the text in 「…」 on separate lines; the two sentences of a pair, one after the other; else all of it.
     """
     if pair := _PAIR.search(question):
         return _canonical(pair[1] + pair[2])
@@ -92,28 +92,28 @@ def leaks(texts: Iterable[tuple[str, str]], tests: Mapping[str, Sequence[str]]) 
         for row, question in enumerate(questions):
             rows[document(question)].append((task, str(row)))
     index = _Index(rows)
-    return [(name, *row) for name, text in texts for found in index.held(text) for row in rows[found]]
+    return [(name, *row) for name, text in texts for test_document in index.held(text) for row in rows[test_document]]
 
 
 def _assign(name: str, questions: Sequence[str], tests: Mapping[str, Sequence[str]]) -> list[Assignment]:
-    own = frozenset(question for test in _tests([name], tests) for question in tests[test])
-    index = _Index(map(document, own))
+    scored = frozenset(question for test in _tests([name], tests) for question in tests[test])
+    index = _Index(map(document, scored))
     group = _tests(_JOINT if name in _JOINT else [name], tests)
     foreign = {document(question) for test in group for question in tests[test]}
     near: dict[str, bool] = {}
 
-    def one(question: str) -> Assignment:
-        about = document(question)
-        if question in own:
-            return Assignment("test", False, fold(about))
-        if about in index:
-            return Assignment("shares_test_document", False, fold(about))
-        if about not in near:
-            near[about] = index.near(about)
-        return Assignment("near_duplicate" if near[about] else "train", not near[about] and about not in foreign,
-                          fold(about))
+    def assignment(question: str) -> Assignment:
+        text = document(question)
+        if question in scored:
+            return Assignment("test", False, fold(text))
+        if text in index:
+            return Assignment("shares_test_document", False, fold(text))
+        if text not in near:
+            near[text] = index.near(text)
+        return Assignment("near_duplicate" if near[text] else "train", not near[text] and text not in foreign,
+                          fold(text))
 
-    return [one(question) for question in questions]
+    return [assignment(question) for question in questions]
 
 
 def _tests(names: Iterable[str], tests: Mapping[str, Sequence[str]]) -> list[str]:
@@ -151,17 +151,17 @@ class _Index:
                    for other, count in self._common(grams).items())
 
     def held(self, text: str) -> list[str]:
-        own = set(_grams(document(text)))
-        parts = self._common(own)
+        of_document = set(_grams(document(text)))
+        parts = self._common(of_document)
         whole = _canonical(text)
-        found = []
+        documents = []
         for other, count in self._common(set(_grams(whole))).items():
             size = self._sizes[other]
             least = min(size, _LEAST)
             need = max(least, math.ceil(_NEAR * size))
-            if parts[other] >= max(least, _NEAR * len(own)) or (count >= need and _stretch(whole, other, need)):
-                found.append(other)
-        return found
+            if parts[other] >= max(least, _NEAR * len(of_document)) or (count >= need and _stretch(whole, other, need)):
+                documents.append(other)
+        return documents
 
     def _common(self, grams: set[str]) -> Counter[str]:
         return Counter(holder for gram in grams for holder in self._holders.get(gram, ()))
@@ -170,13 +170,13 @@ class _Index:
 def _stretch(text: str, document: str, need: int) -> bool:
     """Whether some stretch of the text has so many different 5-grams of the document."""
     wanted, width = set(_grams(document)), 2 * len(document)
-    places = [(place, gram) for place, gram in enumerate(_grams(text)) if gram in wanted]
+    positions = [(position, gram) for position, gram in enumerate(_grams(text)) if gram in wanted]
     inside: Counter[str] = Counter()
     first = 0
-    for place, gram in places:
+    for position, gram in positions:
         inside[gram] += 1
-        while places[first][0] <= place - width:
-            left = places[first][1]
+        while positions[first][0] <= position - width:
+            left = positions[first][1]
             inside[left] -= 1
             if not inside[left]:
                 del inside[left]
@@ -188,7 +188,7 @@ def _stretch(text: str, document: str, need: int) -> bool:
 
 def _grams(text: str) -> Iterator[str]:
     """The 5-grams of a text in order; a shorter text is one."""
-    return (text[place:place + _N] for place in range(max(len(text) - _N + 1, 1)))
+    return (text[position:position + _N] for position in range(max(len(text) - _N + 1, 1)))
 
 
 def _canonical(text: str) -> str:

@@ -9,16 +9,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from slm.files import long_csv_fields
 from slm.tasks import split
 from slm.tasks.benchmark import Benchmark, Provenance
 from slm.tasks.kinds import KINDS
 from slm.tasks.task import Item, Message, Task
 
-_LONGEST_FIELD = 10_000_000  # characters
 _ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n"})
 _QUOTED = re.compile(r"\n「(.*)」\s*\Z", re.DOTALL)
 
-# The wording of JMED-LLM (sociocom/JMED-LLM, src/prompts), which scores are only comparable with.
+# JMED-LLM's wording (sociocom/JMED-LLM, src/prompts); scores are comparable only with it.
 CHOICE_SYSTEM = ("与えられた医学に関する質問と選択肢から、最も適切な回答を選択してください。なお、回答には選択肢の"
                  "アルファベット（例：A）のみを含め、他には何も含めないことを厳守してください。")
 EXTRACTION_SYSTEM = ("与えられた医学に関する質問から、最も適切な回答をしてください。なお、回答にはPythonのリスト形式"
@@ -27,11 +27,11 @@ EXTRACTION_SYSTEM = ("与えられた医学に関する質問から、最も適�
 
 @dataclasses.dataclass(frozen=True)
 class TableConfig:
-    """A task of one's own, in a CSV file."""
+    """A task of your own, in a CSV file."""
     name: str
     file: str  # the rows that are scored
     kind: Literal["choice", "extraction"] = "choice"
-    headline: Literal["", "kappa", "linear_kappa", "accuracy", "exact_f1", "partial_f1"] = ""  # empty: the kind's own
+    headline: Literal["", "kappa", "linear_kappa", "accuracy", "exact_f1", "partial_f1"] = ""  # empty: its kind's
     train_file: str = ""  # rows to learn from; they must not be among the others
 
 
@@ -50,10 +50,10 @@ def choice_reply(item: Item) -> str:
 
 
 def extraction_reply(item: Item) -> str:
-    """The entities as a Python list, each once, in an order that tells nothing.
+    """The entities as a Python list, each once, in an order that carries no information.
 
-    They are a set. In no order, each is as likely as the others to come next, so a small model that is greedy begins
-    with what it is surest of; in the order of the text, its first wrong step would skip what stands before it.
+    They are a set. In random order, each is equally likely to come next, so a small greedy model begins with what it
+    is surest of; in the order of the text, its first wrong step would skip what comes before.
     """
     def shuffled(entity: str) -> bytes:
         return hashlib.sha256(f"{item.question}\0{entity}".encode("utf-8", "surrogatepass")).digest()
@@ -78,7 +78,7 @@ def task(name: str, kind: str, items: tuple[Item, ...], headline: str = "", lice
 
 
 def text_of(question: str) -> str:
-    """What a question asks about, as it is written: the text in 「…」 on lines of its own, else all of it."""
+    """What a question asks about, as written: the text in 「…」 on separate lines, else all of it."""
     quoted = _QUOTED.search(question)
     return quoted[1] if quoted else question
 
@@ -90,30 +90,25 @@ def read(path: Path, kind: str, document: Callable[[str], str] = lambda question
       document: question → the text it is about, which other rows may share.
 
     Raises:
-      ValueError: a file that is no such table; the message names the row (counted from 0, without the header).
+      ValueError: not such a table; the message names the row, counted from 0 without the header.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: give the path of a CSV file with the columns question, "
                                 f"{'optionA, optionB … ' if kind == 'choice' else ''}and answer")
-    before = csv.field_size_limit(_LONGEST_FIELD)  # of the whole process
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+    with long_csv_fields() as limit, open(path, encoding="utf-8-sig", newline="") as file:
+        try:
             reader = csv.DictReader(file)
             wanted = ["question", "answer", *(["optionA", "optionB"] if kind == "choice" else [])]
-            missing = [name for name in wanted if name not in (reader.fieldnames or ())]
-            if missing:
+            if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
                 raise ValueError(f"{path} has no column {', '.join(missing)}, only {', '.join(reader.fieldnames or ())}"
                                  f": a task of kind {kind} needs {', '.join(wanted)}")
             items = tuple(_item(f"{path}, row {index}", f"{path.stem}:{index}", row, kind, document)
                           for index, row in enumerate(reader))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(f"{path} is no CSV file ({error}): a field has at most {_LONGEST_FIELD:,} characters"
-                         ) from None
-    finally:
-        csv.field_size_limit(before)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+        except csv.Error as error:
+            raise ValueError(f"{path} is not a CSV file ({error}): a field has at most {limit:,} characters") from None
     if not items:
         raise ValueError(f"{path} has no rows")
     return items
@@ -126,14 +121,12 @@ def _item(where: str, name: str, row: Mapping[str, str | None], kind: str, docum
     options: tuple[tuple[str, str], ...] = ()
     if kind == "choice":
         columns = [column for column in row if column and re.fullmatch("option[A-Z]", column)]
-        options = tuple((column[-1], row[column]) for column in columns if row[column])
+        options = tuple((column[-1], text) for column in columns if (text := row[column]))
         if answer not in dict(options):
             raise ValueError(f"{where} has the answer {answer[:20]!r}, its options are {', '.join(dict(options))}: the "
                              "answer is one of their letters")
-        found = (answer,)
-    else:
-        found = _entities(where, answer)
-    return Item(name, question, found, options, row.get("tag") or "", document(question))
+        return Item(name, question, (answer,), options, row.get("tag") or "", document(question))
+    return Item(name, question, _entities(where, answer), options, row.get("tag") or "", document(question))
 
 
 def _entities(where: str, answer: str) -> tuple[str, ...]:

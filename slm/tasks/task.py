@@ -2,23 +2,20 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 Message = dict[str, Any]  # {role: system | user | assistant, content}; weight 0: an assistant's turn, not learned
-
-# Of the metrics that a task is judged by; in evaluation/metrics.py.
-Metric = Literal["kappa", "linear_kappa", "accuracy", "exact_f1", "partial_f1", "partial_f1_reference"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
     """One question of a task."""
-    id: str  # where it comes from: FILE:ROW, the first row being 0
+    id: str  # FILE:ROW, the first row being 0
     question: str  # as it is in the file
-    answer: tuple[str, ...]  # a letter (an examination may want several), or the entities in the order of the file
+    answer: tuple[str, ...]  # a letter (an exam may want several), or the entities in the order of the file
     options: tuple[tuple[str, str], ...] = ()  # (letter, text); empty: extraction, or an answer that is a number
     tag: str = ""
-    document: str = ""  # items of one document are never drawn apart: in folds, in the bootstrap
+    document: str = ""  # items of one document stay together, in folds and in the bootstrap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +23,15 @@ class Task:
     """Items of one kind, with their prompt and metrics.
 
     Attributes:
-      kind: choice (one letter), extraction (spans of the question), exam (some letters, or a number).
-      metrics: the headline, then the second.
+      kind: a name in kinds.KINDS.
+      metrics: the headline, then the second; names in evaluation/metrics.py.
       prompt: what the model is asked, zero-shot, system turn included.
       reply: the right answer as the assistant should write it.
     """
     name: str
-    kind: Literal["choice", "extraction", "exam"]
+    kind: str
     items: tuple[Item, ...]
-    metrics: tuple[Metric, Metric]
+    metrics: tuple[str, str]
     prompt: Callable[[Item], list[Message]]
     reply: Callable[[Item], str]
     license: str = "unknown"
@@ -44,7 +41,7 @@ class Task:
 
 
 def without_system(messages: list[Message]) -> list[Message]:
-    """For a model without a system role: its text stands before the first user turn, a blank line between."""
+    """For a model without a system role: its text precedes the first user turn, after a blank line."""
     if messages[0]["role"] != "system":
         return messages
     first, user, *rest = messages
@@ -52,7 +49,7 @@ def without_system(messages: list[Message]) -> list[Message]:
 
 
 def conversation(task: Task, item: Item) -> list[Message]:
-    """The item as a training conversation; worked examples in its prompt are read, not learned."""
+    """The item as a training conversation; worked examples in its prompt are not in the loss."""
     prompt = [message | {"weight": 0} if message["role"] == "assistant" else message for message in task.prompt(item)]
     return [*prompt, {"role": "assistant", "content": task.reply(item)}]
 

@@ -288,6 +288,7 @@ def _chosen(config: LoopConfig, folder: Path, abstract: Any) -> tuple[int, decod
     """The step that is kept and its parameters: the best where training may end early, else the last."""
     saved = Checkpoints(config.checkpoints or folder / "checkpoints", config.keep)
     number = (saved.best() if config.patience else None) or saved.latest()
+    assert number is not None  # training has saved its last step
     params = saved.restore(number, abstract)["params"]
     saved.close()
     return number, params

@@ -57,7 +57,7 @@ class CompiledStep:
     abstract: TrainState  # the shapes of the state, with their shardings
     initial: Callable[[jax.Array], TrainState]  # key → state
     # (state, batch, frozen parameters of LoRA) → (state, metrics); the old state's memory becomes the new one's.
-    train: Callable[..., tuple[TrainState, dict]]
+    train: Any
     evaluate: Callable[..., tuple[jax.Array, jax.Array]]  # (parameters, batch, frozen) → (Σ nll, Σ loss mask)
 
 
@@ -104,7 +104,7 @@ def train(state: TrainState, batch: dict, frozen: decoder.Params | None = None, 
     gradient norm spikes, leaves parameters and optimizer as they were.
     """
     params, pull_back = state["params"], None
-    if adapt.rank:
+    if frozen is not None:
         params, pull_back = jax.vjp(lambda adapters: lora.merge(frozen, adapters, adapt), params)
     gradients, nll, weight = _gradients(params, batch, config, model)
     if pull_back:
@@ -158,6 +158,6 @@ def _gradients(params: decoder.Params, batch: dict, config: StepConfig,
 def evaluate(params: decoder.Params, batch: dict, frozen: decoder.Params | None = None, *, config: StepConfig,
              model: ModelConfig, adapt: LoraConfig = lora.NONE) -> tuple[jax.Array, jax.Array]:
     """(Σ nll in nats, Σ loss mask) of a batch."""
-    whole = lora.merge(frozen, params, adapt) if adapt.rank else params
+    whole = params if frozen is None else lora.merge(frozen, params, adapt)
     _, sums = objective.sums(whole, model, batch, 0.0, config.loss_chunk)
     return sums

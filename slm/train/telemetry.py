@@ -26,7 +26,7 @@ class Telemetry:
                  peak_tflops: float, console_seconds: float, tensorboard: bool):
         self._path = workdir / METRICS_FILE if workdir else None
         self._file = self._tensorboard = None
-        if workdir:
+        if self._path:
             truncate_after(self._path, start)
             self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
         if workdir and tensorboard:
@@ -36,8 +36,10 @@ class Telemetry:
         peak = peak_tflops or PEAK_TFLOPS.get(jax.devices()[0].device_kind, 0)
         self._peak = peak * 1e12 * jax.device_count()
         self._console_seconds = console_seconds
-        self._last, self._printed = None, time.perf_counter()  # when the last step ended
-        self._loss = self._speed = None
+        self._last: float | None = None  # when the last step ended
+        self._loss: float | None = None
+        self._speed: float | None = None
+        self._printed = time.perf_counter()
 
     def step(self, step: int, loss: float, learning_rate: float, grad_norm: float, skipped: int) -> None:
         """Records step `step` (counted from 1), called once each step has ended."""

@@ -10,7 +10,7 @@ from jax.experimental import topologies
 
 from slm import hardware, sharding
 from slm.model.presets import PRESETS
-from slm.planning import costs, hlo, plan
+from slm.planning import compile, costs, hlo, plan
 from slm.planning.plan import PlanConfig
 from slm.sharding import MeshConfig
 
@@ -38,7 +38,7 @@ def gathered(module, dtype):
 @pytest.fixture(scope="module", params=[MeshConfig(fsdp=4), MeshConfig(fsdp=2, tensor=2)], ids=["fsdp", "tensor"])
 def compiled(request):
     recipe = dataclasses.replace(small(attention="splash"), mesh=request.param)
-    module = hlo.Module(plan.lower(recipe, hardware.topology("v5e-4")).compile().as_text())
+    module = hlo.Module(compile.lower(recipe, hardware.topology("v5e-4")).compile().as_text())
     return module, recipe.model, request.param.tensor
 
 
@@ -60,7 +60,7 @@ def test_the_check_sees_scores_that_are_gathered():
 
 
 def test_the_check_sees_weights_that_travel_in_float32():
-    module = hlo.Module(plan.lower(small(attention="splash", compute_dtype="float32", remat="none"),
+    module = hlo.Module(compile.lower(small(attention="splash", compute_dtype="float32", remat="none"),
                                    hardware.topology("v5e-4")).compile().as_text())
     assert gathered(module, "f32")
 
@@ -68,7 +68,7 @@ def test_the_check_sees_weights_that_travel_in_float32():
 def test_flops_of_the_compiled_step_equal_the_count(compiled):
     module, model, tensor = compiled
     tokens = 32 * 256 / 4 * tensor
-    assert module.flops() == pytest.approx(costs.products(model, tokens) / tensor, rel=0.005)
+    assert module.flops() == pytest.approx(costs.matmul_flops(model, tokens) / tensor, rel=0.005)
     assert module.cycles() > 0
 
 
@@ -121,7 +121,7 @@ def test_the_count_comes_near_the_compiler_for_the_pods_it_was_set_on():
     model = PRESETS["ncvc_slm_1"]
     tokens = 256 * 2048 / 16
     for chip, cycles_seconds in (("v4", 1.548), ("v5e", 2.066)):
-        counted = costs.seconds(model, hardware.CHIPS[chip], costs.products(model, tokens), tokens, (1, 16, 1), 7.4e7)
+        counted = costs.seconds(model, hardware.CHIPS[chip], costs.matmul_flops(model, tokens), tokens, 1, 7.4e7)
         assert counted == pytest.approx(cycles_seconds, rel=0.05)
 
 
@@ -162,7 +162,7 @@ def test_the_links_are_those_of_the_device_that_has_the_fewest(name, speed):
 def test_the_hosts_of_every_pod_share_a_batch(name, tensor):
     """Their devices are not neighbours in the mesh."""
     topology = hardware.topology(name)
-    with plan._compiler_for(topology) as description:
+    with compile._compiler_for(topology) as description:
         devices = topologies.get_topology_desc(**description).devices
     mesh = sharding.make_mesh((1, len(devices) // tensor, tensor), devices)
     shares = {sharding.share_of_process(mesh, 1024, device.process_index) for device in devices}
