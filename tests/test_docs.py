@@ -10,8 +10,8 @@ import ml_collections
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-CURRENT = [page for page in PAGES if page.name != "LOG.md"]  # the log tells of its days
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+CURRENT = [page for page in PAGES if page.parent.name != "log"]  # the log describes its days
 BLOCKS = dict(re.findall(r"```python\n# (\w+): .*\n((?:.*\n)*?)```", (ROOT / "docs/extending.md").read_text(encoding="utf-8")))
 
 by_page = functools.partial(pytest.mark.parametrize, "page", ids=lambda page: page.name)

@@ -16,6 +16,7 @@ LAYERS = [
     {"slm.train", "slm.evaluation", "slm.report", "slm.export", "slm.local", "slm.planning"},
     {"slm.products"},
     {"slm.quality", "slm.data", "slm.tokenization", "slm.generate", "slm.inference"},
+    {"slm.benchmarks"},
     {"slm.corpus", "slm.sample", "slm.tasks"},
     {"slm.checkpoint", "slm.sharding", "slm.workdir"},
     {"slm.model"},
