@@ -134,7 +134,7 @@ def llama_cpp(options, kind: str) -> Measured:
     path = Path(options.folder) / f"{kind}.gguf"
     bytes_read = sum(int(tensor.n_bytes) for tensor in gguf.GGUFReader(path).tensors if len(tensor.shape) == 2
                      and tensor.name != "token_embd.weight" and not is_zero(tensor.name, options))
-    runtime = LlamaCpp(path, None, context=options.prompt + options.new)
+    runtime = LlamaCpp(path, Vocabulary(PRESETS[options.preset].vocabulary_size), context=options.prompt + options.new)
     request = runtime.request(prompt_of(options), Settings(max_tokens=options.new, temperature=0.0))
     request |= {"ignore_eos": True, "cache_prompt": False}
 

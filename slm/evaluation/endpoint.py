@@ -1,24 +1,24 @@
-"""A model behind an OpenAI-compatible server (vLLM, Ollama, llama.cpp, a service) for the leaderboard."""
+"""A model behind an OpenAI-compatible server (vLLM, Ollama, llama.cpp, a service)."""
 
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from slm.tasks.task import Message
 
-_TOP = 20  # the most likely tokens that a server is asked for, the most that the API allows
-# What a model thinks aloud is no part of its answer; nor is it where the answer was cut off before it began.
+_TOP = 20  # most likely tokens requested, the maximum of the API
+# Reasoning is not part of the answer, even if max_tokens cut it off.
 _THOUGHT = re.compile(r"^\s*<think>.*?(?:</think>|$)", re.DOTALL)
 
 
 class Endpoint:
-    """Nothing leaves the machine but to `base_url`, which is never guessed.
+    """Prompts are sent to `base_url` alone, which has no default.
 
-    The key is SLM_API_KEY or OPENAI_API_KEY of the environment. Requests are tried again where the server is busy or
-    fails. Prompts are not cut, for a server does not say how it counts: one that is too long is the server's error.
+    The key is SLM_API_KEY or OPENAI_API_KEY of the environment. Requests are retried if the server is busy or fails.
+    Prompts are not truncated, for a server does not say how it counts tokens: too long a prompt is the server's error.
     """
 
     def __init__(self, base_url: str, model: str, workers: int = 8, timeout: float = 300.0, retries: int = 3):
@@ -27,21 +27,21 @@ class Endpoint:
           base_url: of the API, for example http://localhost:8000/v1.
           model: as {base_url}/models lists it.
           workers: requests at a time.
-          timeout: seconds of one try.
+          timeout: seconds per attempt.
 
         Raises:
           ValueError: no base_url or no model.
           RuntimeError: without the openai client.
         """
         if not re.match("https?://.", base_url):
-            raise ValueError(f"base_url={base_url!r} is no address: name the server that may see the questions, for "
+            raise ValueError(f"base_url={base_url!r} is not a URL: name the server that may see the questions, for "
                              "example http://localhost:8000/v1")
         if not model:
-            raise ValueError(f"model='' names no model: name it as {base_url}/models lists it")
+            raise ValueError(f"model='' names no model: choose one of {base_url}/models")
         try:
-            import openai  # late: for these models only
+            import openai
         except ImportError:
-            raise RuntimeError("pip install openai, through which a model behind an endpoint is asked") from None
+            raise RuntimeError("a model behind an endpoint needs the openai client: pip install openai") from None
         self.name, self.truncated, self.workers, self.base_url = model, 0, workers, base_url.rstrip("/")
         self._client = openai.OpenAI(
             base_url=base_url, timeout=timeout, max_retries=retries,
@@ -51,7 +51,7 @@ class Endpoint:
         """The greedy reply to each conversation.
 
         Raises:
-          RuntimeError: a request failed for good.
+          RuntimeError: a request failed after all retries.
         """
         def reply(conversation: list[Message]) -> str:
             text = self._ask(conversation, lambda choice: choice.message.content or "", max_tokens=max_tokens)
@@ -61,18 +61,18 @@ class Endpoint:
     def log_likelihoods(self, requests: Sequence[tuple[list[Message], Sequence[str]]]) -> list[list[float]]:
         """For each conversation, log P (nats) of each letter as the reply's first token.
 
-        A server tells only the most likely tokens: a letter not among them counts as the least likely of these, which
-        is an upper bound. NaN where the reply would begin with none of the letters.
+        A server returns only the most likely tokens: a letter not among them gets the lowest of their values, an upper
+        bound. NaN if no letter is among them.
 
         Raises:
-          ValueError: a continuation that is no single character.
-          RuntimeError: a request failed for good, or the server gives no log-probabilities.
+          ValueError: a continuation that is not a single character.
+          RuntimeError: a request failed after all retries, or the server returns no log-probabilities.
         """
         for _, continuations in requests:
             for text in continuations:
                 if len(text) != 1:
-                    raise ValueError("an endpoint tells the likelihood of a reply's first token only, and "
-                                     f"{text[:40]!r} is no single letter: use the readout by generation")
+                    raise ValueError("an endpoint gives the likelihood of a reply's first token only, and "
+                                     f"{text[:40]!r} is not a single letter: use the answer mode free")
         return self._each(lambda request: self._letters(*request), requests)
 
     def _letters(self, conversation: list[Message], letters: Sequence[str]) -> list[float]:
@@ -81,44 +81,46 @@ class Endpoint:
                 return []
             return [(entry.token, entry.logprob) for entry in choice.logprobs.content[0].top_logprobs]
 
-        found = self._ask(conversation, first, max_tokens=1, logprobs=True, top_logprobs=_TOP)
-        if not found:
-            raise RuntimeError(f"{self.base_url} gives no log-probabilities of {self.name}: let it serve them, or use "
-                               "the readout by generation")
-        least = min(value for _, value in found)
-        result = []
-        for letter in letters:
-            values = [math.exp(value) for token, value in found if token.strip("▁ \n") == letter]
-            result.append(math.log(sum(values)) if sum(values) else least)
-        return result if any(token.strip("▁ \n") in letters for token, _ in found) else [math.nan] * len(letters)
+        top = self._ask(conversation, first, max_tokens=1, logprobs=True, top_logprobs=_TOP)
+        if not top:
+            raise RuntimeError(f"{self.base_url} returns no log-probabilities of {self.name}: enable them on the "
+                               "server, or use the answer mode free")
+        least, probabilities = min(value for _, value in top), dict.fromkeys(letters, 0.0)
+        for token, value in top:
+            if (letter := token.strip("▁ \n")) in probabilities:
+                probabilities[letter] += math.exp(value)
+        if not any(token.strip("▁ \n") in letters for token, _ in top):
+            return [math.nan] * len(letters)
+        return [math.log(value) if value else least for value in probabilities.values()]
 
     def tokenize(self, text: str) -> list[int]:
         """Ids of the text, by POST /tokenize of llama.cpp and vLLM.
 
         Raises:
-          ValueError: another server, which does not tell.
+          ValueError: a server without that route.
         """
         import openai
         root = self.base_url.removesuffix("/v1")
         body = {"model": self.name, "content": text, "prompt": text, "add_special_tokens": False}
         try:
-            tokens = self._client.post(f"{root}/tokenize", cast_to=object, body=body)["tokens"]
+            answer: Any = self._client.post(f"{root}/tokenize", cast_to=object, body=body)
+            tokens = answer["tokens"]
             if not all(isinstance(token, int) for token in tokens):
-                raise ValueError("its tokens are no integers")
+                raise ValueError("its tokens are not integers")
         except (openai.OpenAIError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{root}/tokenize does not say how {self.name} splits text ({_short(error)}): use a "
-                             "readout that needs no tokens") from None
+            raise ValueError(f"{root}/tokenize does not tokenize for {self.name} ({_short(error)}): use an answer "
+                             "mode that needs no tokens") from None
         return list(tokens)
 
     def _ask(self, conversation: list[Message], read: Callable[[Any], Any], **settings: Any) -> Any:
         from openai import OpenAIError
-        try:  # the client checks neither that an answer is JSON nor what a server leaves out
+        try:  # the client checks neither that an answer is JSON nor that its fields exist
             completion = self._client.chat.completions.create(
-                model=self.name, messages=conversation, temperature=0, **settings)
+                model=self.name, messages=cast(Any, conversation), temperature=0, **settings)
             return read(completion.choices[0])
         except (OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
-            raise RuntimeError(f"{self.base_url} gave no usable answer for {self.name} ({_short(error)}): see that the "
-                               "server runs, has this model and takes prompts of this length") from None
+            raise RuntimeError(f"{self.base_url} gave no usable answer for {self.name} ({_short(error)}): check that "
+                               "the server runs, has this model and accepts prompts of this length") from None
 
     def _each(self, function: Callable[[Any], Any], requests: Iterable[Any]) -> list[Any]:
         with ThreadPoolExecutor(self.workers) as pool:
@@ -126,7 +128,7 @@ class Endpoint:
             try:
                 return [future.result() for future in futures]
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # after a failure nothing more is asked
+                pool.shutdown(wait=False, cancel_futures=True)  # no more requests after a failure
                 raise
 
 

@@ -1,4 +1,4 @@
-"""A causal model in the format of Hugging Face transformers, for the leaderboard."""
+"""A causal model in the format of Hugging Face transformers."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,16 +10,16 @@ _DTYPES = ("float32", "bfloat16", "float16")
 
 
 class HuggingFace:
-    """The prompt is the tokenizer's chat template, or without one the texts joined by blank lines, as base models read
-    them. Code that a model brings is never run."""
+    """The prompt follows the tokenizer's chat template; without one, texts are joined by blank lines, as base models
+    expect. Code bundled with a model is never run."""
 
     def __init__(self, path_or_name: str, dtype: str = "bfloat16", local_files_only: bool = True,
                  batch_tokens: int = 4096):
         """
         Args:
-          path_or_name: a folder, or a model of the hub that is in the cache already.
-          local_files_only: False lets transformers fetch it.
-          batch_tokens: of one forward, padding included.
+          path_or_name: a folder, or a model of the hub that is already cached.
+          local_files_only: False allows transformers to download it.
+          batch_tokens: of a forward pass, padding included.
 
         Raises:
           ValueError: an unknown dtype.
@@ -32,20 +32,21 @@ class HuggingFace:
             import torch
             from transformers import AutoModelForCausalLM, AutoTokenizer
         except ImportError as error:
-            raise RuntimeError(f"pip install 'slm[hugging_face]' (torch and transformers), which run {path_or_name} "
-                               f"({error})") from None
+            raise RuntimeError(f"{path_or_name} needs torch and transformers ({error}): pip install "
+                               "'slm[hugging_face]'") from None
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(path_or_name, local_files_only=local_files_only)
             self._model = AutoModelForCausalLM.from_pretrained(
                 path_or_name, dtype=getattr(torch, dtype), local_files_only=local_files_only)
         except (OSError, ValueError) as error:
-            raise FileNotFoundError(f"{path_or_name} is no model that transformers can load ({str(error)[:300]}): give "
-                                    "a folder with config.json, weights and tokenizer, or allow the download") from None
+            raise FileNotFoundError(f"{path_or_name} is not a model that transformers can load ({str(error)[:300]}): "
+                                    "give a folder with config.json, weights and tokenizer, or allow the download"
+                                    ) from None
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model.to(self._device).eval()
         limits = getattr(self._model.config, "max_position_embeddings", None), self._tokenizer.model_max_length
         self.name, self.context = str(path_or_name), min(limit for limit in limits if limit)
-        self.truncated = 0  # prompts so far that lost the middle of their longest user turn
+        self.truncated = 0
         self._batch_tokens = batch_tokens
 
     def tokenize(self, text: str) -> list[int]:
@@ -55,7 +56,7 @@ class HuggingFace:
         """The greedy reply to each conversation, to the end of the turn or `max_tokens`.
 
         Raises:
-          ValueError: no room for a prompt beside `max_tokens`.
+          ValueError: the context is too short for a prompt and `max_tokens`.
         """
         import torch
         prompts = [self._encode(self._fitting(conversation, max_tokens)) for conversation in conversations]
@@ -63,7 +64,7 @@ class HuggingFace:
         for batch in self._batches([len(prompt) + max_tokens for prompt in prompts]):
             ids, mask = self._padded([prompts[i] for i in batch], left=True)
             with torch.inference_mode():
-                # What a model's own settings would change of greedy search is undone.
+                # Overrides settings of the model that would change greedy search.
                 output = self._model.generate(
                     input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, num_beams=1,
                     repetition_penalty=1.0, temperature=None, top_p=None, top_k=None, pad_token_id=self._pad())
@@ -75,12 +76,12 @@ class HuggingFace:
         """For each conversation, log P (nats) of each continuation as the beginning of the reply.
 
         Raises:
-          ValueError: no room for a prompt beside its continuations.
+          ValueError: the context is too short for a prompt and its continuations.
         """
         import torch
         inputs: dict[tuple[int, ...], list[tuple[int, int, int, tuple[int, ...]]]] = {}
         for r, (conversation, continuations) in enumerate(requests):
-            # Joined text may split otherwise at the seam: what follows the common beginning is scored.
+            # Joined text may be split differently at the seam: what follows the common beginning is scored.
             longest = max((len(self.tokenize(text)) for text in continuations), default=0)
             text = self._text(self._fitting(conversation, longest + 2))
             prompt = self._ids(text)
@@ -88,7 +89,7 @@ class HuggingFace:
                 whole = self._ids(text + continuation)
                 start = next((i for i, (a, b) in enumerate(zip(prompt, whole)) if a != b), min(len(prompt), len(whole)))
                 start = max(1, start)
-                # Continuations of one token share the forward of their prompt.
+                # Continuations of a single token share the forward pass of their prompt.
                 inputs.setdefault(tuple(whole[:-1]), []).append((r, c, start, tuple(whole[start:])))
         result = [[0.0] * len(continuations) for _, continuations in requests]
         rows = list(inputs)
@@ -96,9 +97,9 @@ class HuggingFace:
             ids, mask = self._padded([rows[i] for i in batch], left=False)
             with torch.inference_mode():
                 logits = self._model(input_ids=ids, attention_mask=mask).logits
-            for place, i in enumerate(batch):
+            for row, i in enumerate(batch):
                 for r, c, start, targets in inputs[rows[i]]:
-                    scores = logits[place, start - 1:start - 1 + len(targets)].float().log_softmax(-1)
+                    scores = logits[row, start - 1:start - 1 + len(targets)].float().log_softmax(-1)
                     chosen = torch.tensor(targets, dtype=torch.long, device=scores.device)
                     result[r][c] = scores.gather(1, chosen[:, None]).sum().item()
         return result
@@ -111,14 +112,14 @@ class HuggingFace:
         from jinja2 import TemplateError
         try:
             return self._templated(conversation)
-        except TemplateError:  # of a template without a system role
+        except TemplateError:  # a template without a system role
             return self._templated(without_system(conversation))
 
     def _templated(self, conversation: list[Message]) -> str:
         return self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
 
     def _ids(self, text: str) -> list[int]:
-        """A template writes the special tokens itself; without one the tokenizer puts its beginning before."""
+        """A template contains the special tokens; without one the tokenizer adds its BOS token."""
         if self._tokenizer.chat_template:
             return self.tokenize(text)
         ids, end = list(self._tokenizer(text).input_ids), self._tokenizer.eos_token_id
@@ -128,18 +129,18 @@ class HuggingFace:
         return self._ids(self._text(conversation))
 
     def _fitting(self, conversation: list[Message], reserved: int) -> list[Message]:
-        room = self.context - reserved
-        result = fit.shorten(conversation, lambda messages: len(self._encode(messages)) <= room)
+        limit = self.context - reserved
+        result = fit.shorten(conversation, lambda messages: len(self._encode(messages)) <= limit)
         if result is None:
             raise ValueError(f"a prompt does not fit in {self.name}: its context of {self.context} tokens leaves "
-                             f"{room} beside {reserved} for the reply; ask for fewer, or give fewer examples")
+                             f"{limit} beside {reserved} for the reply; reserve fewer, or give fewer examples")
         self.truncated += result is not conversation
         return result
 
     # Batches ----------------------------------------------------------------------------------------------------------
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Indices of rows of like length, the longest first: what does not fit in memory fails at once."""
+        """Indices of rows of similar length, the longest first, so that what does not fit in memory fails at once."""
         batch: list[int] = []
         for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
             if batch and (len(batch) + 1) * lengths[batch[0]] > self._batch_tokens:
@@ -159,7 +160,7 @@ class HuggingFace:
         ids = torch.full((len(rows), longest), self._pad(), dtype=torch.long)
         mask = torch.zeros_like(ids)
         for i, row in enumerate(rows):
-            where = slice(longest - len(row), None) if left else slice(0, len(row))
-            ids[i, where] = torch.tensor(row, dtype=torch.long)
-            mask[i, where] = 1
+            columns = slice(longest - len(row), None) if left else slice(0, len(row))
+            ids[i, columns] = torch.tensor(row, dtype=torch.long)
+            mask[i, columns] = 1
         return ids.to(self._device), mask.to(self._device)

@@ -36,7 +36,12 @@ class Checkpoint:
     """A checkpoint of ours."""
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer, name: str):
+        """
+        Raises:
+          KeyError: a tokenizer without the chat template's symbols.
+        """
         self.name, self.truncated, self.engine, self.tokenizer = name, 0, engine, tokenizer
+        self._end_of_turn = tokenizer.special(END_OF_TURN)
 
     @classmethod
     def load(cls, workdir: Path, batch_tokens: int = 16_384) -> "Checkpoint":
@@ -47,7 +52,7 @@ class Checkpoint:
 
     def generate(self, conversations: Sequence[list[Message]], max_tokens: int) -> list[str]:
         answers = self.engine.generate(self._prompts(conversations, max_tokens), max_tokens, GREEDY,
-                                       self.tokenizer.special(END_OF_TURN))
+                                       self._end_of_turn)
         return [self.tokenizer.decode(ids) for ids in answers]
 
     def generate_constrained(self, conversations: Sequence[list[Message]], constraints: Sequence[Constraint],

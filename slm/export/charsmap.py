@@ -1,4 +1,4 @@
-"""Our normalisation as a SentencePiece character map, which Hugging Face's tokenizers and llama.cpp apply."""
+"""Our normalisation as a SentencePiece character map, for Hugging Face's tokenizers and llama.cpp."""
 
 import functools
 import itertools
@@ -15,16 +15,17 @@ _RAISED, _LOWERED = ("".join(map(chr, table)) for table in (SUPERSCRIPTS, SUBSCR
 
 @functools.cache
 def characters() -> dict[str, str]:
-    """What `normalize` makes of single characters and of those that compose with a mark after them."""
+    """`normalize` of single characters, and of characters that compose with a following mark."""
     singles = [chr(code) for code in range(1, sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
-    apart = [unicodedata.normalize("NFD", own) for own in singles if unicodedata.decomposition(own)]
+    decomposed = [unicodedata.normalize("NFD", single) for single in singles if unicodedata.decomposition(single)]
     half_width = [base + mark for base in map(chr, range(0xFF66, 0xFF9E)) for mark in "\uff9e\uff9f"]
-    return _changed([*singles, *apart, *half_width, "\r\n"])
+    return _changed([*singles, *decomposed, *half_width, "\r\n"])
 
 
 def in_context() -> dict[str, str]:
-    """Fractions beside digits, and short runs of raised and lowered digits: longest matches of a character map."""
-    fractions = [before + own + after for before in ("", *_DIGITS) for own in FRACTIONS for after in ("", *_DIGITS)]
+    """Fractions beside digits, and short runs of superscript and subscript digits."""
+    fractions = [before + fraction + after for before in ("", *_DIGITS) for fraction in FRACTIONS
+                 for after in ("", *_DIGITS)]
     runs = [run for alphabet in (_RAISED, _LOWERED) for run in _runs(alphabet, 2)]
     beside = [run + digit for run in runs for digit in _DIGITS]
     beside += [digit + run for run in _runs(_LOWERED, 2) for digit in _DIGITS]
@@ -33,23 +34,23 @@ def in_context() -> dict[str, str]:
 
 @functools.cache
 def whole() -> bytes:
-    """For a program that takes the longest match anywhere, as llama.cpp does."""
+    """For programs that take the longest match anywhere, as llama.cpp does."""
     return _compiled(characters() | in_context())
 
 
 @functools.cache
 def of_characters() -> bytes:
-    """For one that only replaces characters, after marks were put in beside runs of raised and lowered digits."""
+    """For programs that only replace characters, after marks were inserted beside superscript and subscript digits."""
     plain = {chr(old): chr(new) for old, new in (SUPERSCRIPTS | SUBSCRIPTS).items()}
     return _compiled(characters() | plain)
 
 
 def _compiled(rules: dict[str, str]) -> bytes:
     """Rules as SentencePiece's precompiled map."""
-    from sentencepiece import sentencepiece_model_pb2
-    sentencepiece.set_min_log_level(1)  # it tells of each map
+    from sentencepiece import sentencepiece_model_pb2 as protobuf
+    sentencepiece.set_min_log_level(1)  # it logs each map
     spec = sentencepiece.SentencePieceNormalizer(norm_map=list(rules.items())).serialized_normalizer_spec()
-    return sentencepiece_model_pb2.NormalizerSpec.FromString(spec).precompiled_charsmap
+    return protobuf.NormalizerSpec.FromString(spec).precompiled_charsmap
 
 
 def _runs(alphabet: str, longest: int) -> list[str]:
@@ -57,4 +58,4 @@ def _runs(alphabet: str, longest: int) -> list[str]:
 
 
 def _changed(texts: list[str]) -> dict[str, str]:
-    return {text: made for text in texts if (made := normalize(text)) != text}
+    return {text: normalized for text in texts if (normalized := normalize(text)) != text}

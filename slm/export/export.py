@@ -1,4 +1,4 @@
-"""A checkpoint in the formats that other programs run, with its proof: nothing is left that was not shown equal."""
+"""The export job: a checkpoint in formats of other programs; an export that is not proven equal is not kept."""
 
 import dataclasses
 import functools
@@ -23,8 +23,8 @@ from slm.text.normalize import normalize
 from slm.text.tokenizer import Tokenizer
 
 _TOLERANCE = {"hugging_face": 1e-4, "gguf": 1e-3}  # of log probabilities, in float32
-# How much more bits a byte a type may take than float32 before it is refused.
-_LOSS = {"f32": 0.001, "f16": 0.002, "q8_0": 0.01, "q6_k": 0.03, "q5_k_m": 0.06, "q5_0": 0.06, "q4_k_m": 0.15,
+# Accepted increase of bits per byte over float32, by quantization type.
+_MAX_LOSS = {"f32": 0.001, "f16": 0.002, "q8_0": 0.01, "q6_k": 0.03, "q5_k_m": 0.06, "q5_0": 0.06, "q4_k_m": 0.15,
          "q4_0": 0.15}
 
 
@@ -34,22 +34,23 @@ class ExportConfig:
     job: str = "export"
     variant: str = "hugging_face"
     format: Literal["hugging_face", "gguf"] = "hugging_face"
-    checkpoint: str = ""  # a training's workdir, or WORKDIR/checkpoints/STEP; empty: the newest under runs/
+    checkpoint: str = ""  # a training, fine-tuning, or WORKDIR/checkpoints/STEP; empty: the newest under runs/
     name: str = ""  # of the model; empty: the workdir's
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of hugging_face
-    shard_gigabytes: float = 2.0  # of one file of hugging_face
-    kinds: str = "q8_0"  # of gguf: TYPE[,TYPE…] of f32, f16, q8_0, q5_0, q4_0; with llama-quantize q4_k_m, q5_k_m, q6_k
-    prove: bool = True  # False: written without comparing it, and the card says so
-    text: str = "sample"  # files, as corpus.files: what prompts, bits per byte and tokenizers are compared on
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # hugging_face only
+    shard_gigabytes: float = 2.0  # per weight file, hugging_face only
+    # gguf only: TYPE[,TYPE…] of f32, f16, q8_0, q5_0, q4_0; with llama-quantize also q4_k_m, q5_k_m, q6_k.
+    kinds: str = "q8_0"
+    prove: bool = True  # False: written without a comparison, and the model card says so
+    text: str = "sample"  # files, as corpus.files, for prompts, bits per byte and the comparison of tokenizers
     text_tokens: int = 1000  # of it, for bits per byte
     prompts: int = 8
 
     def __post_init__(self):
         known = (*gguf.FILE_TYPES, *gguf.BY_QUANTIZER)
         if self.format == "gguf" and not (self.kinds and set(self.kinds.split(",")) <= set(known)):
-            raise ValueError(f"kinds={self.kinds!r}: choose of {', '.join(known)}, with commas between")
+            raise ValueError(f"kinds={self.kinds!r}: choose from {', '.join(known)}, separated by commas")
         if Path(self.name).name != self.name:
-            raise ValueError(f"name={self.name!r} is no name of a file: leave out what separates folders")
+            raise ValueError(f"name={self.name!r} is not a file name: remove the path separators")
         if self.text_tokens < 100 or self.prompts < 1 or self.shard_gigabytes <= 0:
             raise ValueError(f"text_tokens={self.text_tokens}, prompts={self.prompts}, shard_gigabytes="
                              f"{self.shard_gigabytes}: give at least 100, at least 1 and more than 0")
@@ -59,7 +60,7 @@ def run(config: ExportConfig, workdir: Path) -> dict:
     """Writes the export into the workdir; returns what `result.json` holds."""
     source, step = checkpoint.resolve(config.checkpoint)
     params, model, tokenizer = checkpoint.read(source, step)
-    # In the dtype of the training nothing could be compared.
+    # The dtype of the training is too coarse for a comparison.
     model = dataclasses.replace(model, compute_dtype="float32")
     texts, documents = _texts(config, tokenizer, model.context)
     prompts = _prompts(config, tokenizer, texts, documents, model.context)
@@ -68,20 +69,22 @@ def run(config: ExportConfig, workdir: Path) -> dict:
               "model": dataclasses.asdict(model), "parameters": presets.parameter_count(model), "proven": config.prove,
               "checkpoint_step": checkpoint.read_about(source, step)["step"]}
     if tokenizer.morphology:
-        hub = mecab_free_tokenizer.build(tokenizer)
+        mecab_free = mecab_free_tokenizer.build(tokenizer)
         result["tokens_cut_otherwise_without_mecab"] = mecab_free_tokenizer.difference(
-            tokenizer, ((text, hub.encode(text, add_special_tokens=False).ids) for text in texts))
-        result["characters_without_a_piece"] = _unknown(tokenizer, texts)
+            tokenizer, ((text, mecab_free.encode(text, add_special_tokens=False).ids) for text in texts))
+        result["characters_without_a_piece"] = _share_unknown(tokenizer, texts)
     elif config.format == "gguf":
-        raise ValueError(f"{source} has a tokenizer that was taken in from Hugging Face: GGUF is written for our own "
-                         "alone; llama.cpp's convert_hf_to_gguf.py reads what configs/export.py:hugging_face writes")
+        raise ValueError(f"{source} has a tokenizer imported from Hugging Face, GGUF export supports only our own: use "
+                         "llama.cpp's convert_hf_to_gguf.py on what configs/export.py:hugging_face writes")
     if config.format == "hugging_face":
         result |= _hugging_face(config, workdir, source, params, model, prompts)
     else:
         size = sum(len(text.encode()) for text in texts[:len(documents)])
         result |= _gguf(config, workdir, source, name, params, model, tokenizer, prompts, documents, size)
     if tokenizer.morphology:
-        _print_rates(result)
+        print(f"without MeCab {result['tokens_cut_otherwise_without_mecab']:.2%} of the tokens are split differently; "
+              f"{result['characters_without_a_piece']:.2%} of the characters have no piece, which plain llama.cpp "
+              "reads as unknown")
     files.write_text(workdir / "README.md", model_card.card(source, result))
     print(f"exported to {workdir}; its card is {workdir}/README.md")
     return result
@@ -95,8 +98,8 @@ def _hugging_face(config: ExportConfig, workdir: Path, source: Path, params, mod
                            int(config.shard_gigabytes * 1e9))
         result = {"model_folder": str(folder), "dtype": config.dtype}
         if config.prove:
-            found = proof.compare(_rounded(params, config.dtype), model, proof.Transformers(aside), prompts)
-            result |= _accepted(found, "hugging_face", config.dtype)
+            measured = proof.compare(_rounded(params, config.dtype), model, proof.Transformers(aside), prompts)
+            result |= _accepted(measured, "hugging_face", config.dtype)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -108,28 +111,28 @@ def _hugging_face(config: ExportConfig, workdir: Path, source: Path, params, mod
 def _gguf(config: ExportConfig, workdir: Path, source: Path, name: str, params, model, tokenizer: Tokenizer, prompts,
           documents, size: int) -> dict:
     result: dict = {"kinds": {}, "tokenizer": str(workdir / TOKENIZER_FOLDER)}
-    kinds = [*dict.fromkeys(config.kinds.split(","))]
+    quant_types = [*dict.fromkeys(config.kinds.split(","))]
     aside = workdir / "export.writing"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    # The layout is proven once, in float32, where it can be exact; of the smaller types the loss is measured.
-    order = ["f32", *(kind for kind in kinds if kind != "f32")] if config.prove else kinds
+    # The layout is proven once, in float32, where it can be exact; for smaller types the loss is measured.
+    order = [*dict.fromkeys(["f32", *quant_types])] if config.prove else quant_types
     unproven = aside / "unproven"
     try:
-        for kind in Progress(order, desc="export", unit="file"):
-            gguf.write(unproven, params, model, tokenizer, kind, name)
+        for quant_type in Progress(order, desc="export", unit="file"):
+            gguf.write(unproven, params, model, tokenizer, quant_type, name)
             if config.prove:
-                result |= _prove_gguf(result, unproven, kind, params, model, tokenizer, prompts, documents, size)
-            if kind in kinds:
-                path = workdir / f"{name}-{kind}.gguf"
-                result["kinds"].setdefault(kind, {}).update(path=str(path), bytes=unproven.stat().st_size)
+                result |= _prove_gguf(result, unproven, quant_type, params, model, tokenizer, prompts, documents, size)
+            if quant_type in quant_types:
+                path = workdir / f"{name}-{quant_type}.gguf"
+                result["kinds"].setdefault(quant_type, {}).update(path=str(path), bytes=unproven.stat().st_size)
                 unproven.rename(aside / path.name)
         shutil.copytree(source / TOKENIZER_FOLDER, aside / TOKENIZER_FOLDER)
-        # Files of an earlier export, perhaps of another model, would be run with this tokenizer.
+        # Files of an earlier export, perhaps of another model, would run with this tokenizer.
         for old in workdir.glob("*.gguf"):
             old.unlink()
         shutil.rmtree(workdir / TOKENIZER_FOLDER, ignore_errors=True)
-        for new in (TOKENIZER_FOLDER, *(f"{name}-{kind}.gguf" for kind in kinds)):
+        for new in (TOKENIZER_FOLDER, *(f"{name}-{quant_type}.gguf" for quant_type in quant_types)):
             (aside / new).rename(workdir / new)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -138,38 +141,40 @@ def _gguf(config: ExportConfig, workdir: Path, source: Path, name: str, params, 
     return result
 
 
-def _prove_gguf(result: dict, path: Path, kind: str, params, model, tokenizer: Tokenizer, prompts, documents,
+def _prove_gguf(result: dict, path: Path, quant_type: str, params, model, tokenizer: Tokenizer, prompts, documents,
                 size: int) -> dict:
-    found = {}
-    if kind == "f32":
-        found = _accepted(proof.compare(params, model, proof.LlamaCpp(path, tokenizer, exact=True), prompts), "gguf",
-                          kind)
-        found["bits_per_byte"] = proof.ours_bits_per_byte(params, model, documents, size)
-    ours = found.get("bits_per_byte", result.get("bits_per_byte"))
+    accepted: dict = {}
+    if quant_type == "f32":
+        exact = proof.LlamaCpp(path, tokenizer, exact=True)
+        accepted = _accepted(proof.compare(params, model, exact, prompts), "gguf", quant_type)
+        accepted["bits_per_byte"] = proof.ours_bits_per_byte(params, model, documents, size)
+    ours = (result | accepted)["bits_per_byte"]
     runtime = proof.LlamaCpp(path, tokenizer, exact=False)
     measured = dataclasses.asdict(proof.compare(params, model, runtime, prompts[:3]))
     measured["bits_per_byte"] = proof.bits_per_byte(runtime, documents, size)
-    if not measured["bits_per_byte"] <= ours * (1 + _LOSS[kind]):
-        raise ValueError(f"the {kind} export takes {measured['bits_per_byte']:.4f} bits a byte, the checkpoint "
-                         f"{ours:.4f}: more than {_LOSS[kind]:.1%} is lost, so it was not kept; export a larger type")
-    result["kinds"][kind] = measured
-    return found
+    if not measured["bits_per_byte"] <= ours * (1 + _MAX_LOSS[quant_type]):
+        raise ValueError(f"the {quant_type} export has {measured['bits_per_byte']:.4f} bits per byte, the checkpoint "
+                         f"{ours:.4f}, which is more than {_MAX_LOSS[quant_type]:.1%} worse, so it was not kept: "
+                         "export a larger type")
+    result["kinds"][quant_type] = measured
+    return accepted
 
 
-def _accepted(found: proof.Proof, format: str, kind: str) -> dict:
+def _accepted(measured: proof.Proof, format: str, dtype: str) -> dict:
     tolerance = _TOLERANCE[format]
-    if not (found.max_logit_difference <= tolerance and found.greedy_agreement == 1):
-        raise ValueError(f"the {format} export in {kind} differs from the checkpoint by "
-                         f"{found.max_logit_difference:.2g} (at most {tolerance:g}), {found.greedy_agreement:.1%} of "
-                         f"{found.tokens_compared} greedy tokens agree (all must): it was not kept; please report this "
-                         "with your versions of the packages")
-    print(f"proof: largest difference of logits {found.max_logit_difference:.2g} over {found.positions_compared} "
-          f"positions, {found.greedy_agreement:.0%} of {found.tokens_compared} greedy tokens agree")
-    return dataclasses.asdict(found)
+    if not (measured.max_logit_difference <= tolerance and measured.greedy_agreement == 1):
+        raise ValueError(f"the {format} export in {dtype} differs from the checkpoint by "
+                         f"{measured.max_logit_difference:.2g} (at most {tolerance:g}), "
+                         f"{measured.greedy_agreement:.1%} of {measured.tokens_compared} greedy tokens agree (all "
+                         "must), so it was not kept: please report this with your package versions")
+    print(f"proof: largest difference of logits {measured.max_logit_difference:.2g} over "
+          f"{measured.positions_compared} positions, {measured.greedy_agreement:.0%} of {measured.tokens_compared} "
+          "greedy tokens agree")
+    return dataclasses.asdict(measured)
 
 
 def _rounded(params, dtype: str):
-    """The parameters as they are once stored, so that a proof in float32 stays exact."""
+    """The parameters rounded to the stored dtype, so that a proof in float32 stays exact."""
     import ml_dtypes
     stored = {"bfloat16": ml_dtypes.bfloat16}.get(dtype) or np.dtype(dtype)
     return jax.tree.map(lambda values: np.asarray(values).astype(stored).astype(np.float32), params)
@@ -178,9 +183,11 @@ def _rounded(params, dtype: str):
 # The text ---------------------------------------------------------------------------------------------------------
 
 def _texts(config: ExportConfig, tokenizer: Tokenizer, context: int) -> tuple[list[str], list[list[int]]]:
-    """Normalised beginnings of documents, and of the first of them the ids, with both ends."""
+    """Normalised beginnings of documents, and the ids of the first of them between two end-of-document tokens."""
     end = tokenizer.end_of_document
-    texts, documents, tokens = [], [], 0
+    texts: list[str] = []
+    documents: list[list[int]] = []
+    tokens = 0
     for document in sources.documents(CorpusConfig(files=config.text, sample_megabytes=0.2)):
         text = normalize(document.text)[:200]
         ids = tokenizer.encode(text)
@@ -194,27 +201,21 @@ def _texts(config: ExportConfig, tokenizer: Tokenizer, context: int) -> tuple[li
         if len(texts) >= 500:
             break
     if not texts:
-        raise ValueError(f"text={config.text} has no documents: name files with text, or leave it at sample")
+        raise ValueError(f"text={config.text} has no documents: name files with text, or keep the sample")
     return texts, documents
 
 
 def _prompts(config: ExportConfig, tokenizer: Tokenizer, texts, documents, context: int) -> list[list[int]]:
-    """Prompts of many lengths: beginnings of documents from one token up, and a question in the chat template."""
+    """Prompts of many lengths: beginnings of documents from one token up, and a conversation."""
     try:
-        asked = [chat.encode(tokenizer, [{"role": "user", "content": texts[0][:30]}], reply=True).ids]
-    except KeyError:  # a tokenizer that was taken in without the symbols of a chat
-        asked = []
-    cut = [documents[i % len(documents)][:1 + 2 * i] for i in range(config.prompts - 1)]
-    return [prompt[:context - 20] for prompt in [*asked, *cut]]
+        conversation = [chat.encode(tokenizer, [{"role": "user", "content": texts[0][:30]}], reply=True).ids]
+    except KeyError:  # a tokenizer that was imported without chat symbols
+        conversation = []
+    beginnings = [documents[i % len(documents)][:1 + 2 * i] for i in range(config.prompts - 1)]
+    return [prompt[:context - 20] for prompt in [*conversation, *beginnings]]
 
 
-def _unknown(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
-    """The share of characters that have no piece, which a runtime without byte fallback reads as unknown."""
+def _share_unknown(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
+    """The share of characters without a piece, which a runtime without byte fallback reads as unknown."""
     known = functools.cache(lambda character: not any(map(tokenizer.is_byte, tokenizer.encode_morphemes([character]))))
     return sum(not known(character) for text in texts for character in text) / max(1, sum(map(len, texts)))
-
-
-def _print_rates(result: dict) -> None:
-    print(f"without MeCab {result['tokens_cut_otherwise_without_mecab']:.2%} of the tokens are cut otherwise; "
-          f"{result['characters_without_a_piece']:.2%} of the characters have no piece, which plain llama.cpp reads as "
-          "unknown")

@@ -1,7 +1,7 @@
-"""GGUF, the format of llama.cpp: the weights, the tokenizer and the chat template in one file.
+"""GGUF, the format of llama.cpp: weights, tokenizer and chat template in one file.
 
-llama.cpp has no MLP of two matrices with SiLU. Its `llama` computes W2 (silu(W1 x) * (Wup x + bup)), which with
-Wup = 0 and bup = 1 is ours exactly; the zeros are stored in as few bits as their width allows.
+llama.cpp has no ungated MLP with SiLU. Its `llama` computes W2 (silu(W1 x) * (Wup x + bup)), which with Wup = 0 and
+bup = 1 equals ours exactly; the zeros are stored in as few bits as their width allows.
 """
 
 import shutil
@@ -21,43 +21,48 @@ FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q5_
               "q4_0": "MOSTLY_Q4_0"}
 QUANTIZER = "llama-quantize"
 BY_QUANTIZER = ("q4_k_m", "q5_k_m", "q6_k")  # types that only llama.cpp's own program writes
+_LAYER_TENSORS = {  # {name in GGUF: path in ours}; of query and key the rows are permuted
+    "attn_norm": ("attention_norm", "scale"), "attn_q": ("attention", "query"), "attn_k": ("attention", "key"),
+    "attn_v": ("attention", "value"), "attn_output": ("attention", "output"), "ffn_norm": ("mlp_norm", "scale"),
+    "ffn_gate": ("mlp", "gate"), "ffn_up": ("mlp", "up"), "ffn_down": ("mlp", "down")}
 
 
-def write(path: Path, params: Params, model: ModelConfig, tokenizer: Tokenizer, kind: str, name: str) -> None:
-    """Writes a model as one GGUF file.
+def write(path: Path, params: Params, model: ModelConfig, tokenizer: Tokenizer, quant_type: str, name: str) -> None:
+    """Writes a model as a single GGUF file.
 
-    In the types below eight bits the embedding and the head stay at eight, where an error costs the most.
+    In types below eight bits the embedding and the head stay at eight bits, where an error costs most.
 
     Args:
-      kind: a key of `FILE_TYPES`, or one of `BY_QUANTIZER`, which need llama.cpp's llama-quantize on the PATH.
+      quant_type: a key of `FILE_TYPES`, or one of `BY_QUANTIZER`, which need llama.cpp's llama-quantize on the PATH.
 
     Raises:
-      ValueError: an unknown kind, or a width that its blocks of 32 do not divide.
-      RuntimeError: without the gguf package, or without llama-quantize where it is needed.
+      ValueError: an unknown type, or a width that is not a multiple of its blocks of 32.
+      RuntimeError: without the gguf package, or without llama-quantize if it is needed.
     """
-    if kind in BY_QUANTIZER:
-        _by_quantizer(path, params, model, tokenizer, kind, name)
+    if quant_type in BY_QUANTIZER:
+        _by_quantizer(path, params, model, tokenizer, quant_type, name)
         return
-    if kind not in FILE_TYPES:
-        raise ValueError(f"GGUF has no type {kind!r} here: choose of {', '.join((*FILE_TYPES, *BY_QUANTIZER))}")
+    if quant_type not in FILE_TYPES:
+        raise ValueError(f"{quant_type!r} is not a supported GGUF type: choose one of "
+                         f"{', '.join((*FILE_TYPES, *BY_QUANTIZER))}")
     widths = {"model.width": model.width, "model.mlp_width": model.mlp_width,
               "model.query_heads * model.head_size": model.query_heads * model.head_size}
     for setting, width in widths.items():
-        if kind.startswith("q") and width % 32:
-            raise ValueError(f"{setting}={width} is no multiple of 32, the block of {kind}: export f16 or f32")
+        if quant_type.startswith("q") and width % 32:
+            raise ValueError(f"{setting}={width} is not a multiple of {quant_type}'s block of 32: export f16 or f32")
     try:
         import gguf
     except ImportError as error:
         raise RuntimeError(f"writing GGUF needs the package {error.name}: pip install 'slm[export]'") from None
     aside = path.with_suffix(".writing")
     writer = gguf.GGUFWriter(aside, "llama")
-    writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[kind]])
+    writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[quant_type]])
     writer.add_name(name)
     _add_sizes(writer, model)
     writer.add_string(FINGERPRINT, tokenizer.fingerprint)
     _add_tokenizer(writer, tokenizer)
     for tensor, values in _tensors(params, model):
-        _add_tensor(writer, tensor, values, kind)
+        _add_tensor(writer, tensor, values, quant_type)
     if model.mlp == "silu":
         zeros = np.zeros((model.mlp_width, model.width), np.float32)
         stored = _type_of_zeros(model.width)
@@ -72,48 +77,39 @@ def write(path: Path, params: Params, model: ModelConfig, tokenizer: Tokenizer, 
 
 
 def _type_of_zeros(width: int):
-    import gguf
-    kinds = gguf.GGMLQuantizationType
-    return kinds.TQ1_0 if width % 256 == 0 else kinds.Q4_0 if width % 32 == 0 else kinds.F16
+    from gguf import GGMLQuantizationType as Type
+    return Type.TQ1_0 if width % 256 == 0 else Type.Q4_0 if width % 32 == 0 else Type.F16
 
 
-def _add_tensor(writer, name: str, values: np.ndarray, kind: str) -> None:
+def _add_tensor(writer, name: str, values: np.ndarray, quant_type: str) -> None:
     import gguf
-    if values.ndim == 1 or kind == "f32":
+    if values.ndim == 1 or quant_type == "f32":
         writer.add_tensor(name, np.ascontiguousarray(values, np.float32))
         return
-    if kind in ("q4_0", "q5_0") and name in ("token_embd.weight", "output.weight"):
-        kind = "q8_0"
-    stored = gguf.GGMLQuantizationType[kind.upper()]
+    if quant_type in ("q4_0", "q5_0") and name in ("token_embd.weight", "output.weight"):
+        quant_type = "q8_0"
+    stored = gguf.GGMLQuantizationType[quant_type.upper()]
     writer.add_tensor(name, gguf.quantize(np.ascontiguousarray(values, np.float32), stored), raw_dtype=stored)
 
 
 def _tensors(params: Params, model: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, values) of every tensor but the constant ones; matrices as [out, in]."""
+    """(name, values) of every tensor but the constant ones; matrices are [out, in]."""
     yield "token_embd.weight", np.asarray(params["embedding"])
     yield "output_norm.weight", np.asarray(params["final_norm"]["scale"])
     yield "output.weight", np.asarray(params["head"]).T
-    blocks = params["blocks"]
-    attention, mlp = blocks["attention"], blocks["mlp"]
+    tensors = dict(_LAYER_TENSORS)
+    if model.mlp == "silu":
+        tensors["ffn_gate"] = tensors.pop("ffn_up")  # `write` adds the constant ffn_up
     for layer in range(model.layers):
-        yield f"blk.{layer}.attn_norm.weight", np.asarray(blocks["attention_norm"]["scale"][layer])
-        yield f"blk.{layer}.attn_q.weight", _in_pairs(np.asarray(attention["query"][layer]).T, model.head_size)
-        yield f"blk.{layer}.attn_k.weight", _in_pairs(np.asarray(attention["key"][layer]).T, model.head_size)
-        yield f"blk.{layer}.attn_v.weight", np.asarray(attention["value"][layer]).T
-        yield f"blk.{layer}.attn_output.weight", np.asarray(attention["output"][layer]).T
-        yield f"blk.{layer}.ffn_norm.weight", np.asarray(blocks["mlp_norm"]["scale"][layer])
-        if model.mlp == "silu":
-            yield f"blk.{layer}.ffn_gate.weight", np.asarray(mlp["up"][layer]).T
-        else:
-            yield f"blk.{layer}.ffn_gate.weight", np.asarray(mlp["gate"][layer]).T
-            yield f"blk.{layer}.ffn_up.weight", np.asarray(mlp["up"][layer]).T
-        yield f"blk.{layer}.ffn_down.weight", np.asarray(mlp["down"][layer]).T
+        for name, (part, matrix) in tensors.items():
+            values = np.asarray(params["blocks"][part][matrix][layer]).T
+            yield f"blk.{layer}.{name}.weight", _in_pairs(values, model) if name in ("attn_q", "attn_k") else values
 
 
-def _in_pairs(weight: np.ndarray, head_size: int) -> np.ndarray:
-    """Rows of each head as (0, H/2, 1, H/2 + 1, …): llama.cpp turns neighbours, we turn halves."""
+def _in_pairs(weight: np.ndarray, model: ModelConfig) -> np.ndarray:
+    """Rows of each head as (0, H/2, 1, H/2 + 1, …): llama.cpp rotates neighbouring features, we rotate halves."""
     rows, columns = weight.shape
-    return weight.reshape(rows // head_size, 2, head_size // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    return weight.reshape(-1, 2, model.head_size // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
 def _add_sizes(writer, model: ModelConfig) -> None:
@@ -134,20 +130,20 @@ def _add_sizes(writer, model: ModelConfig) -> None:
 def _add_tokenizer(writer, tokenizer: Tokenizer) -> None:
     """The vocabulary as llama.cpp's Unigram ("t5"): no MeCab, no bytes for rare characters.
 
-    llama.cpp cuts line ends out before anything else, so that \\r\\n is two of them there.
+    llama.cpp splits at line ends before anything else, so it reads \\r\\n as two of them.
     """
     import gguf
-    kinds, pieces, scores = gguf.TokenType, tokenizer.pieces(range(len(tokenizer))), tokenizer.scores()
-    types = [kinds.BYTE if tokenizer.is_byte(index) else kinds.UNKNOWN if index == tokenizer.unknown
-             else kinds.CONTROL if tokenizer.is_special(index)
-             else kinds.USER_DEFINED if piece in WHITE_SPACE_SYMBOLS else kinds.NORMAL
+    token, pieces = gguf.TokenType, tokenizer.pieces(range(len(tokenizer)))
+    types = [token.BYTE if tokenizer.is_byte(index) else token.UNKNOWN if index == tokenizer.unknown
+             else token.CONTROL if tokenizer.is_special(index)
+             else token.USER_DEFINED if piece in WHITE_SPACE_SYMBOLS else token.NORMAL
              for index, piece in enumerate(pieces)]
     writer.add_tokenizer_model("t5")
     writer.add_token_list([piece.encode() for piece in pieces])
-    writer.add_token_scores(scores)
+    writer.add_token_scores(tokenizer.scores())
     writer.add_token_types(types)
     writer.add_unk_token_id(tokenizer.unknown)
-    writer.add_bos_token_id(tokenizer.end_of_document)  # every document began with it
+    writer.add_bos_token_id(tokenizer.end_of_document)  # every training document starts with it
     writer.add_eos_token_id(tokenizer.end_of_document)
     writer.add_eot_token_id(tokenizer.special(END_OF_TURN))
     writer.add_precompiled_charsmap(charsmap.whole())
@@ -158,21 +154,22 @@ def _add_tokenizer(writer, tokenizer: Tokenizer) -> None:
     writer.add_chat_template(CHAT_TEMPLATE)
 
 
-def _by_quantizer(path: Path, params: Params, model: ModelConfig, tokenizer: Tokenizer, kind: str, name: str) -> None:
+def _by_quantizer(path: Path, params: Params, model: ModelConfig, tokenizer: Tokenizer, quant_type: str,
+                  name: str) -> None:
     program = shutil.which(QUANTIZER)
     if not program:
-        raise RuntimeError(f"{kind} is written by llama.cpp's own {QUANTIZER}, which is not on the PATH: install "
+        raise RuntimeError(f"{quant_type} is written by llama.cpp's {QUANTIZER}, which is not on the PATH: install "
                            f"llama.cpp, or export {', '.join(FILE_TYPES)}")
-    whole = path.with_suffix(".whole")
-    write(whole, params, model, tokenizer, "f32", name)
+    full = path.with_suffix(".full")
+    write(full, params, model, tokenizer, "f32", name)
     aside = path.with_suffix(".writing")
     zeros = ["--tensor-type", f"ffn_up={_type_of_zeros(model.width).name.lower()}"] if model.mlp == "silu" else []
     try:
-        done = subprocess.run([program, "--allow-requantize", *zeros, whole, aside, kind.upper()], capture_output=True,
-                              text=True, errors="replace")
+        done = subprocess.run([program, "--allow-requantize", *zeros, full, aside, quant_type.upper()],
+                              capture_output=True, text=True, errors="replace")
         if done.returncode:
-            raise RuntimeError(f"{program} could not write {kind}: {(done.stdout + done.stderr)[-300:]}")
+            raise RuntimeError(f"{program} could not write {quant_type}: {(done.stdout + done.stderr)[-300:]}")
         aside.rename(path)
     finally:
-        whole.unlink(missing_ok=True)
+        full.unlink(missing_ok=True)
         aside.unlink(missing_ok=True)

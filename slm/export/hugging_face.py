@@ -1,7 +1,7 @@
-"""The format of Hugging Face transformers, both ways: Llama for SwiGLU presets, Arcee for those of two matrices.
+"""Reads and writes the format of Hugging Face transformers: Llama for SwiGLU presets, Arcee for ungated MLPs.
 
-`ArceeForCausalLM` with hidden_act="silu" is NCVC-slm-1's architecture exactly; RoPE turns halves in all three, so that
-no weight is permuted. Theirs are [out, in], ours [in, out] and stacked over the layers.
+`ArceeForCausalLM` with hidden_act="silu" is exactly NCVC-slm-1's architecture. RoPE rotates halves in all three, so no
+weight is permuted. Their matrices are [out, in], ours [in, out] and stacked over the layers.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from slm.export import mecab_free_tokenizer
+from slm.files import write_json
 from slm.model.decoder import Params
 from slm.model.presets import ModelConfig
 from slm.text.tokenizer import (
@@ -25,11 +26,11 @@ from slm.text.tokenizer import (
 )
 
 DTYPES = ("float32", "bfloat16", "float16")
-MECAB_FOLDER = "mecab"  # our tokenizer, for those who opt into it
+MECAB_FOLDER = "mecab"  # our tokenizer, which users must opt into
 
 _INDEX = "model.safetensors.index.json"
 _ARCHITECTURES = {"silu": ("arcee", "ArceeForCausalLM"), "swiglu": ("llama", "LlamaForCausalLM")}
-_OF_A_LAYER = {  # their name: where ours is, and whether it is a matrix
+_LAYER_TENSORS = {  # {name in Hugging Face: path in ours}
     "input_layernorm": ("attention_norm", "scale"), "post_attention_layernorm": ("mlp_norm", "scale"),
     "self_attn.q_proj": ("attention", "query"), "self_attn.k_proj": ("attention", "key"),
     "self_attn.v_proj": ("attention", "value"), "self_attn.o_proj": ("attention", "output"),
@@ -41,8 +42,8 @@ def write(folder: Path, params: Params, model: ModelConfig, tokenizer_folder: Pa
     """Writes weights, configs and both tokenizers into a new folder.
 
     Args:
-      tokenizer_folder: ours, as training left it beside its checkpoints.
-      shard_bytes: of one file of weights, where no tensor is larger by itself.
+      tokenizer_folder: as training leaves it beside its checkpoints.
+      shard_bytes: of a weight file, unless a single tensor is larger.
 
     Raises:
       ValueError: an unknown dtype.
@@ -56,10 +57,10 @@ def write(folder: Path, params: Params, model: ModelConfig, tokenizer_folder: Pa
     end = tokenizer.end_of_document
     try:
         ends = [end, tokenizer.special(END_OF_TURN)]
-    except KeyError:  # one that was taken in without the symbols of a chat
+    except KeyError:  # one imported without chat symbols
         ends = [end]
-    _write_json(folder / "config.json", _config(model, dtype) | {"bos_token_id": end, "eos_token_id": end})
-    _write_json(folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": ends,
+    write_json(folder / "config.json", _config(model, dtype) | {"bos_token_id": end, "eos_token_id": end})
+    write_json(folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": ends,
                                                     "pad_token_id": end})
     names = {"bos_token": END_OF_DOCUMENT, "eos_token": END_OF_DOCUMENT, "pad_token": END_OF_DOCUMENT,
              "model_max_length": model.context, "clean_up_tokenization_spaces": False}
@@ -71,27 +72,27 @@ def write(folder: Path, params: Params, model: ModelConfig, tokenizer_folder: Pa
         shutil.copytree(tokenizer_folder, mecab / "tokenizer")
         shutil.copy(Path(__file__).with_name("tokenization_slm.py"), mecab)
         (mecab / CHAT_TEMPLATE_FILE).write_text(CHAT_TEMPLATE, encoding="utf-8")
-        _write_json(mecab / "tokenizer_config.json", names | {
+        write_json(mecab / "tokenizer_config.json", names | {
             "tokenizer_class": "SlmTokenizer", "auto_map": {"AutoTokenizer": ["tokenization_slm.SlmTokenizer", None]}})
-    else:  # one that was taken in
+    else:  # an imported one
         shutil.copy(tokenizer_folder / HUGGING_FACE_FILE, folder / "tokenizer.json")
         symbol, = tokenizer.pieces([end])
         names |= {"bos_token": symbol, "eos_token": symbol, "pad_token": symbol}
         template = CHAT_TEMPLATE.replace(END_OF_DOCUMENT, symbol)
-    _write_json(folder / "tokenizer_config.json", names | {"tokenizer_class": "PreTrainedTokenizerFast"})
+    write_json(folder / "tokenizer_config.json", names | {"tokenizer_class": "PreTrainedTokenizerFast"})
     (folder / CHAT_TEMPLATE_FILE).write_text(template, encoding="utf-8")
 
 
 def _config(model: ModelConfig, dtype: str) -> dict[str, Any]:
-    kind, architecture = _ARCHITECTURES[model.mlp]
-    return {"architectures": [architecture], "model_type": kind, "hidden_act": "silu", "dtype": dtype,
-            "torch_dtype": dtype,  # what transformers 4 reads
+    model_type, architecture = _ARCHITECTURES[model.mlp]
+    return {"architectures": [architecture], "model_type": model_type, "hidden_act": "silu", "dtype": dtype,
+            "torch_dtype": dtype,  # for transformers 4
             "vocab_size": model.vocabulary_size, "hidden_size": model.width, "intermediate_size": model.mlp_width,
             "num_hidden_layers": model.layers, "num_attention_heads": model.query_heads,
             "num_key_value_heads": model.kv_heads, "head_dim": model.head_size,
             "max_position_embeddings": model.context, "rms_norm_eps": model.norm_epsilon,
             "rope_theta": model.rope_theta,
-            "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},  # what transformers 5 reads
+            "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},  # for transformers 5
             "attention_bias": False, "mlp_bias": False, "attention_dropout": 0.0, "tie_word_embeddings": False,
             "initializer_range": 0.02, "use_cache": True}
 
@@ -99,10 +100,10 @@ def _config(model: ModelConfig, dtype: str) -> dict[str, Any]:
 # Weights ----------------------------------------------------------------------------------------------------------
 
 def _names(model: ModelConfig) -> Iterator[tuple[str, tuple[str, ...], int | None]]:
-    """(their name, the path of ours, layer) of every tensor, in the order of the model."""
+    """(name in Hugging Face, path in ours, layer) of every tensor, in the order of the model."""
     yield "model.embed_tokens.weight", ("embedding",), None
     for layer in range(model.layers):
-        for name, path in _OF_A_LAYER.items():
+        for name, path in _LAYER_TENSORS.items():
             if name != "mlp.gate_proj" or model.mlp == "swiglu":
                 yield f"model.layers.{layer}.{name}.weight", ("blocks", *path), layer
     yield "model.norm.weight", ("final_norm", "scale"), None
@@ -119,25 +120,24 @@ def _write_weights(folder: Path, params: Params, model: ModelConfig, dtype: str,
     shards: list[dict[str, tuple]] = [{}]
     size = 0
     for name, path, layer in _names(model):
-        ours = _at(params, path)
-        bytes_of = int(np.prod(ours.shape[layer is not None:])) * np.dtype(stored).itemsize
-        if shards[-1] and size + bytes_of > shard_bytes:
+        tensor_bytes = int(np.prod(_at(params, path).shape[layer is not None:])) * np.dtype(stored).itemsize
+        if shards[-1] and size + tensor_bytes > shard_bytes:
             shards.append({})
             size = 0
         shards[-1][name] = (path, layer)
-        size += bytes_of
+        size += tensor_bytes
     files, total = {}, 0
     for number, shard in enumerate(shards, 1):
         file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = {}
         for name, (path, layer) in shard.items():
-            ours = np.asarray(_at(params, path) if layer is None else _at(params, path)[layer])
-            tensors[name] = np.ascontiguousarray(_turned(path, ours).astype(stored))
+            values = np.asarray(_at(params, path) if layer is None else _at(params, path)[layer])
+            tensors[name] = np.ascontiguousarray(_transposed(path, values).astype(stored))
             total += tensors[name].nbytes
             files[name] = file
         save_file(tensors, folder / file, metadata={"format": "pt"})
     if len(shards) > 1:
-        _write_json(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": files})
+        write_json(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": files})
 
 
 def _at(params: Params, path: tuple[str, ...]) -> Any:
@@ -146,7 +146,7 @@ def _at(params: Params, path: tuple[str, ...]) -> Any:
     return params
 
 
-def _turned(path: tuple[str, ...], values: np.ndarray) -> np.ndarray:
+def _transposed(path: tuple[str, ...], values: np.ndarray) -> np.ndarray:
     return values.T if path[-1] != "embedding" and values.ndim == 2 else values
 
 
@@ -155,7 +155,7 @@ def read(folder: Path) -> tuple[Params, ModelConfig]:
 
     Raises:
       FileNotFoundError: a file is missing.
-      ValueError: an architecture that this model is not, or weights that do not fit their config.
+      ValueError: an unsupported architecture, or weights that do not fit their config.
     """
     model = read_config(folder)
     tensor = _reader(folder)
@@ -164,15 +164,15 @@ def read(folder: Path) -> tuple[Params, ModelConfig]:
         if layer is None or layer == 0:
             parts = [tensor(name.replace(".layers.0.", f".layers.{number}."))
                      for number in range(1 if layer is None else model.layers)]
-            turned = [np.ascontiguousarray(_turned(path, part).astype(np.float32)) for part in parts]
+            parts = [np.ascontiguousarray(_transposed(path, part).astype(np.float32)) for part in parts]
             node = params
             for key in path[:-1]:
                 node = node.setdefault(key, {})
-            node[path[-1]] = turned[0] if layer is None else np.stack(turned)
+            node[path[-1]] = parts[0] if layer is None else np.stack(parts)
     for path, shape in _shapes(model).items():
         if _at(params, path).shape != shape:
             raise ValueError(f"{folder}: {'.'.join(path)} has the shape {_at(params, path).shape}, its config.json "
-                             f"says {shape}: the files do not belong together")
+                             f"says {shape}: use files of the same model")
     return params, model
 
 
@@ -189,37 +189,36 @@ def _shapes(model: ModelConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The sizes that a config.json states, as ours."""
+    """The model that a folder's config.json describes."""
     path = folder / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: give the folder of a model in Hugging Face's format")
     try:
         return _read_config(path, json.loads(path.read_text(encoding="utf-8")))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON ({error}): copy it again") from None
+        raise ValueError(f"{path} is not JSON ({error}): copy it again") from None
     except KeyError as error:
-        raise ValueError(f"{path} has no {error.args[0]}: it is not the config.json of a Llama or an Arcee") from None
+        raise ValueError(f"{path} has no {error.args[0]}: use the config.json of a Llama or an Arcee") from None
 
 
 def _read_config(path: Path, config: dict[str, Any]) -> ModelConfig:
-    kinds = {kind: mlp for mlp, (kind, _) in _ARCHITECTURES.items()}
-    mlp = kinds.get(config.get("model_type"))
+    mlps: dict[Any, Any] = {model_type: mlp for mlp, (model_type, _) in _ARCHITECTURES.items()}
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    wanted = {"model_type": (config.get("model_type"), tuple(kinds)),
-              "hidden_act": (config.get("hidden_act"), ("silu",)),
-              "attention_bias": (config.get("attention_bias", False), (False,)),
-              "mlp_bias": (config.get("mlp_bias", False), (False,)),
-              "RoPE's type": (rope.get("rope_type", rope.get("type", "default")), ("default",)),
-              "sliding_window": (config.get("sliding_window"), (None,))}
-    for name, (found, known) in wanted.items():
-        if found not in known:
-            raise ValueError(f"{path} has {name}={found!r}: this model is {' or '.join(map(repr, known))} there")
+    settings = {"model_type": (config.get("model_type"), tuple(mlps)),
+                "hidden_act": (config.get("hidden_act"), ("silu",)),
+                "attention_bias": (config.get("attention_bias", False), (False,)),
+                "mlp_bias": (config.get("mlp_bias", False), (False,)),
+                "RoPE's type": (rope.get("rope_type", rope.get("type", "default")), ("default",)),
+                "sliding_window": (config.get("sliding_window"), (None,))}
+    for name, (value, supported) in settings.items():
+        if value not in supported:
+            raise ValueError(f"{path} has {name}={value!r}: only {' or '.join(map(repr, supported))} is supported")
     heads = config["num_attention_heads"]
     return ModelConfig(
         preset=config["model_type"], vocabulary_size=config["vocab_size"], layers=config["num_hidden_layers"],
         width=config["hidden_size"], query_heads=heads, kv_heads=config.get("num_key_value_heads") or heads,
         head_size=config.get("head_dim") or config["hidden_size"] // heads, mlp_width=config["intermediate_size"],
-        mlp=mlp, context=config["max_position_embeddings"], norm_epsilon=config["rms_norm_eps"],
+        mlp=mlps[config["model_type"]], context=config["max_position_embeddings"], norm_epsilon=config["rms_norm_eps"],
         rope_theta=float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0))
 
 
@@ -239,18 +238,15 @@ def _reader(folder: Path) -> Callable[[str], np.ndarray]:
         file = files.get(name, "model.safetensors")
         if file not in opened:
             if not (folder / file).exists():
-                raise FileNotFoundError(f"{folder / file} is missing: the weights have to be in safetensors")
+                raise FileNotFoundError(f"{folder / file} is missing: convert the weights to safetensors")
             try:
                 opened[file] = safe_open(folder / file, framework="numpy")
             except SafetensorError as error:
-                raise ValueError(f"{folder / file} is cut short or no safetensors file ({error}): copy it again"
+                raise ValueError(f"{folder / file} is cut short or not a safetensors file ({error}): copy it again"
                                  ) from None
         try:
             return opened[file].get_tensor(name)
         except SafetensorError:
-            raise ValueError(f"{folder / file} has no tensor {name}, which its config.json asks for") from None
+            raise ValueError(f"{folder / file} has no tensor {name}, which its config.json implies: copy it again"
+                             ) from None
     return tensor
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

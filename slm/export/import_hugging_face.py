@@ -1,6 +1,6 @@
-"""The other way: a Hugging Face Llama or Arcee, with its tokenizer, into a checkpoint to train on or to evaluate.
+"""The import job: a Hugging Face Llama or Arcee with its tokenizer becomes a checkpoint to fine-tune or evaluate.
 
-A folder that our own export wrote brings our tokenizer with it; of other folders the tokenizer.json is used as it is.
+A folder that our own export wrote contains our tokenizer; of other folders the tokenizer.json is used as it is.
 """
 
 import dataclasses
@@ -29,15 +29,15 @@ class ImportConfig:
     job: str = "import_hugging_face"
     variant: str = "folder"
     folder: str = ""  # with config.json, *.safetensors and tokenizer.json; nothing is downloaded
-    chat_symbols: bool = True  # adds the roles and the end of a turn that its tokenizer lacks, which sft needs
+    chat_symbols: bool = True  # adds the chat template's symbols that its tokenizer lacks, which sft needs
 
 
 def run(config: ImportConfig, workdir: Path) -> dict:
-    """Writes checkpoint and tokenizer into the workdir, which then is one of a training; returns `result.json`'s.
+    """Makes the workdir that of a training, with checkpoint and tokenizer; returns what `result.json` holds.
 
     Raises:
       FileNotFoundError: a file of the folder is missing.
-      ValueError: a model or a tokenizer that ours cannot be, or a workdir that holds a training.
+      ValueError: an unsupported model or tokenizer, or a workdir that holds a training.
       RuntimeError: without safetensors or tokenizers.
     """
     folder = _folder(config)
@@ -57,10 +57,10 @@ def run(config: ImportConfig, workdir: Path) -> dict:
         # What it was trained on nobody here can tell, so a leaderboard says that its text is unchecked.
         about = {"step": 0, "tokenizer": tokenizer.fingerprint, "provenance": Provenance(unchecked=True).to_json(),
                  "config": dataclasses.asdict(config) | {"model": dataclasses.asdict(model), "seed": 0, "fold": None}}
-        made = Checkpoints(aside / "checkpoints", keep=1)
-        made.save(0, {"params": params}, about, None)
-        made.close()
-        for name in ("tokenizer", "checkpoints"):  # the last one says that all is there
+        checkpoints = Checkpoints(aside / "checkpoints", keep=1)
+        checkpoints.save(0, {"params": params}, about, None)
+        checkpoints.close()
+        for name in ("tokenizer", "checkpoints"):  # checkpoints last: they mark the import as complete
             (aside / name).rename(workdir / name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -74,78 +74,78 @@ def run(config: ImportConfig, workdir: Path) -> dict:
 
 def _folder(config: ImportConfig) -> Path:
     if not config.folder:
-        raise ValueError("there is no model to take in: name its folder with --config.folder=FOLDER")
+        raise ValueError("folder='' names no model to import: set --config.folder=FOLDER")
     folder = Path(config.folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder: nothing is downloaded here, so give that of a model on this "
+        raise FileNotFoundError(f"{folder} is not a folder: nothing is downloaded here, so name a model on this "
                                 "machine, as `hf download NAME --local-dir FOLDER` leaves it")
     return folder
 
 
 def _tokenizer(config: ImportConfig, folder: Path, into: Path, size: int) -> tuple[int, list[int]]:
-    """Writes the tokenizer; returns how many tokens it had, and the ids of the symbols that were added."""
+    """Writes the tokenizer; returns its original number of tokens, and the ids of the added symbols."""
     ours = folder / hugging_face.MECAB_FOLDER / "tokenizer"
     if ours.is_dir():
         shutil.copytree(ours, into)
-        tokens, added = len(load_tokenizer(into)), []
+        tokens = len(load_tokenizer(into))
         _refuse_larger(ours, tokens, folder, size)
-        return tokens, added
+        return tokens, []
     path = folder / TOKENIZER_FILE
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: make one with transformers' AutoTokenizer.from_pretrained("
                                 f"{str(folder)!r}).save_pretrained({str(folder)!r})")
     try:
-        own = hugging_face_tokenizer.parse(path.read_text(encoding="utf-8"))
+        tokenizer = hugging_face_tokenizer.parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    tokens = 1 + max(own.get_vocab(with_added_tokens=True).values())
+    tokens = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
     _refuse_larger(path, tokens, folder, size)
-    end = _end_of_document(folder, own)
-    added = _add_symbols(path, own, tokens) if config.chat_symbols else []
-    hugging_face_tokenizer.save(into, own.to_str(), end)
+    end = _end_of_document(folder, tokenizer)
+    added = _add_symbols(path, tokenizer, tokens) if config.chat_symbols else []
+    hugging_face_tokenizer.save(into, tokenizer.to_str(), end)
     return tokens, added
 
 
 def _refuse_larger(path: Path, tokens: int, folder: Path, size: int) -> None:
     if tokens > size:
-        raise ValueError(f"{path} has {tokens} tokens, {folder / 'config.json'} has vocab_size={size}: the files do "
-                         "not belong together")
+        raise ValueError(f"{path} has {tokens} tokens, {folder / 'config.json'} has vocab_size={size}: use "
+                         "files of the same model")
 
 
-def _add_symbols(path: Path, own, tokens: int) -> list[int]:
-    """Makes special tokens of the chat template's symbols, and returns the ids of those that are new."""
+def _add_symbols(path: Path, tokenizer, tokens: int) -> list[int]:
+    """Adds the chat template's symbols as special tokens; returns the ids of the new ones."""
     from tokenizers import AddedToken
-    known = {token.content for token in own.get_added_tokens_decoder().values() if token.special}
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
     missing = [symbol for symbol in hugging_face_tokenizer.CHAT_SYMBOLS if symbol not in known]
-    own.add_special_tokens([AddedToken(symbol, special=True, normalized=False) for symbol in missing])
-    ids = [own.token_to_id(symbol) for symbol in missing]
+    tokenizer.add_special_tokens([AddedToken(symbol, special=True, normalized=False) for symbol in missing])
+    ids = [tokenizer.token_to_id(symbol) for symbol in missing]
     added = [index for index in ids if index >= tokens]
-    names = own.get_vocab(with_added_tokens=True)
+    names = tokenizer.get_vocab(with_added_tokens=True)
     if len({*names.values()}) < len(names):
-        raise ValueError(f"{path} leaves ids out, so that nothing can be added to it: set --config.chat_symbols=false")
+        raise ValueError(f"{path} has gaps in its ids, so that no symbol can be added: set --config.chat_symbols=false")
     return added
 
 
-def _end_of_document(folder: Path, own) -> int:
-    """The id of eos, by tokenizer_config.json, else by config.json."""
+def _end_of_document(folder: Path, tokenizer) -> int:
+    """The id of the EOS token, from tokenizer_config.json or else config.json."""
     path = folder / "tokenizer_config.json"
     if path.exists():
         token = json.loads(path.read_text(encoding="utf-8")).get("eos_token")
         token = token.get("content") if isinstance(token, dict) else token
-        if token and own.token_to_id(token) is not None:
-            return own.token_to_id(token)
+        if token and tokenizer.token_to_id(token) is not None:
+            return tokenizer.token_to_id(token)
     index = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("eos_token_id")
     index = index[0] if isinstance(index, list) and index else index
-    if not isinstance(index, int) or own.id_to_token(index) is None:
-        raise ValueError(f"{folder} names no end of a document that its tokenizer has: set eos_token in its "
+    if not isinstance(index, int) or tokenizer.id_to_token(index) is None:
+        raise ValueError(f"{folder} names no EOS token that its tokenizer has: set eos_token in its "
                          "tokenizer_config.json, or eos_token_id in its config.json")
     return index
 
 
 def with_symbols(params: Params, added: Sequence[int], tokens: int) -> Params:
-    """Parameters with rows for new ids; each is the mean of the first `tokens`, so that none of them stands out.
+    """Parameters with rows for new ids, each the mean of the first `tokens` rows, so that none is distinguished.
 
-    Ids that a model leaves unused at the end of its vocabulary are taken first.
+    Ids that a model leaves unused at the end of its vocabulary are used first.
     """
     size = max(len(params["embedding"]), max(added) + 1)
 

@@ -1,4 +1,4 @@
-"""Our vocabulary as a `tokenizers` Unigram file: the free mode, without MeCab, which any Hugging Face library reads."""
+"""Our vocabulary as a `tokenizers` Unigram file without MeCab, which any Hugging Face library reads."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -8,14 +8,14 @@ from slm.text import normalize
 from slm.text.tokenizer import WHITE_SPACE_SYMBOLS, Tokenizer
 
 _SPACE = "▁"
-_OUT_OF_REACH = 1000.0  # below the least likely piece: what a text never reads as a piece
+_OUT_OF_REACH = 1000.0  # how far below the least likely piece: text is never split into such a piece
 
 
 def build(tokenizer: Tokenizer):
-    """A `tokenizers.Tokenizer` with the ids of ours.
+    """A `tokenizers.Tokenizer` with our ids.
 
-    Unlike ours it reads control symbols that are spelled out in a text, as Hugging Face's tokenizers do, and the name
-    of a byte (<0x41>) where the vocabulary has no piece for its characters.
+    Unlike ours it parses control symbols that are spelled out in a text, as Hugging Face's tokenizers do, and the name
+    of a byte (<0x41>) if the vocabulary has no piece for its characters.
 
     Raises:
       RuntimeError: without the package.
@@ -26,23 +26,23 @@ def build(tokenizer: Tokenizer):
         raise RuntimeError("a Hugging Face tokenizer needs the package tokenizers: pip install 'slm[export]'") from None
     from tokenizers import AddedToken, decoders, models, pre_tokenizers
     pieces, scores = tokenizer.pieces(range(len(tokenizer))), tokenizer.scores()
-    silent = [tokenizer.is_special(index) or tokenizer.is_byte(index) for index in range(len(tokenizer))]
-    least = min(score for score, own in zip(scores, silent) if not own) - _OUT_OF_REACH
-    vocabulary = [(piece, least if own else score) for piece, score, own in zip(pieces, scores, silent)]
-    made = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=tokenizer.unknown, byte_fallback=True))
-    made.normalizer = _normalizer()
-    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=False)
-    made.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
-    made.add_special_tokens([AddedToken(piece, special=True, normalized=False)
+    hidden_pieces = [tokenizer.is_special(index) or tokenizer.is_byte(index) for index in range(len(tokenizer))]
+    least = min(score for score, hidden in zip(scores, hidden_pieces) if not hidden) - _OUT_OF_REACH
+    vocabulary = [(piece, least if hidden else score) for piece, score, hidden in zip(pieces, scores, hidden_pieces)]
+    result = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=tokenizer.unknown, byte_fallback=True))
+    result.normalizer = _normalizer()
+    result.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=False)
+    result.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    result.add_special_tokens([AddedToken(piece, special=True, normalized=False)
                              for index, piece in enumerate(pieces) if tokenizer.is_special(index)])
-    made.add_tokens([AddedToken(symbol, normalized=True) for symbol in WHITE_SPACE_SYMBOLS])
-    return made
+    result.add_tokens([AddedToken(symbol, normalized=True) for symbol in WHITE_SPACE_SYMBOLS])
+    return result
 
 
 def _normalizer():
-    """`text.normalize`: first marks and spaces where fractions and runs of raised digits begin or end, then characters.
+    """`text.normalize`: marks and spaces at the borders of fractions and superscript runs, then single characters.
 
-    None is put at the beginning of a text, at which tokenizers 0.23 panics.
+    Nothing is inserted at the beginning of a text, on which tokenizers 0.23 panics.
     """
     from tokenizers import Regex, normalizers
     digit, fraction = "[0-9０-９]", f"[{normalize.FRACTIONS}]"
@@ -58,16 +58,16 @@ def _normalizer():
 
 
 def difference(ours: Tokenizer, others: Iterable[tuple[str, Sequence[int]]]) -> float:
-    """The share of our tokens that another tokenizer cuts otherwise, of texts and its ids of them."""
+    """The share of our tokens that another tokenizer splits differently, over pairs (text, its ids)."""
     tokens = missed = 0
     for text, ids in others:
-        own = _places(ours, ours.encode(text))
-        missed += len(own - _places(ours, ids))
-        tokens += len(own)
+        expected = _located(ours, ours.encode(text))
+        missed += len(expected - _located(ours, ids))
+        tokens += len(expected)
     return missed / tokens if tokens else 0.0
 
 
-def _places(tokenizer: Tokenizer, ids: Sequence[int]) -> set[tuple[int, int]]:
+def _located(tokenizer: Tokenizer, ids: Sequence[int]) -> set[tuple[int, int]]:
     """(end in bytes, id) of each token."""
     sizes = [1 if tokenizer.is_byte(index) else len(piece.replace(_SPACE, " ").encode())
              for index, piece in zip(ids, tokenizer.pieces(ids))]

@@ -1,4 +1,4 @@
-"""That an export computes what the checkpoint computes: the same prompts through both."""
+"""Proof that an export computes what the checkpoint computes: the same prompts go through both."""
 
 import dataclasses
 import math
@@ -16,24 +16,23 @@ from slm.text.tokenizer import Tokenizer
 
 
 class Runtime(Protocol):
-    """An exported model in the program that it was exported for."""
+    """An exported model in the program it was exported for."""
 
     def log_probabilities(self, ids: Sequence[int]) -> np.ndarray:
-        """What follows each token of a prompt: [T, V], natural logarithms."""
+        """Log P in nats of what follows each token of a prompt: [T, V]."""
 
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
-        """The `count` likeliest tokens that follow, whatever they are."""
+        """The `count` most likely tokens that follow, end tokens included."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """How far an export is from ours.
+    """How far an export is from the checkpoint.
 
     Attributes:
-      max_logit_difference: the largest, over positions and vocabulary, after log-softmax, which the probabilities are
-        all that is left of.
-      greedy_agreement: share of greedily continued tokens that are the same.
-      tokens_compared: of those.
+      max_logit_difference: the largest over positions and vocabulary, after log-softmax, for runtimes return no more.
+      greedy_agreement: share of greedily generated tokens that are equal.
+      tokens_compared: the number of those tokens.
       positions_compared: positions of prompts whose logits were compared.
     """
     max_logit_difference: float
@@ -44,14 +43,14 @@ class Proof:
 
 def compare(params: decoder.Params, model: ModelConfig, runtime: Runtime, prompts: Sequence[Sequence[int]],
             new_tokens: int = 12) -> Proof:
-    """Ours (float32) against a runtime, over prompts of any lengths."""
+    """Compares our decoder in float32 with a runtime, over prompts of any lengths."""
     engine = _exact(params, model)
     worst, same = 0.0, 0
-    # No token ends the continuation, so that as many are compared of each prompt.
+    # No end token, so that as many tokens are compared for each prompt.
     continued = engine.generate(prompts, new_tokens, GREEDY, end=-1)
     for prompt, ours in zip(prompts, continued):
         theirs = runtime.log_probabilities(prompt)
-        # np.maximum keeps a NaN, which no tolerance then accepts.
+        # np.maximum keeps a NaN, which then exceeds any tolerance.
         worst = float(np.maximum(worst, np.abs(theirs - engine.log_probabilities(prompt)).max()))
         same += sum(a == b for a, b in zip(ours, runtime.greedy(prompt, new_tokens)))
     compared = len(prompts) * new_tokens
@@ -98,8 +97,8 @@ class LlamaCpp:
         """
         from slm.local import runtime
         self._runtime, self._size = runtime.LlamaCpp(path, tokenizer, exact=exact), len(tokenizer)
-        # llama.cpp tells probabilities with the text of a token: not with an end, nor with a part of a character. They
-        # are those before sampling, so one with a text is forced.
+        # llama.cpp returns probabilities only with the text of a token: not with an end, nor with part of a character.
+        # They are those before sampling, so a token with text is forced.
         self._silent = [tokenizer.is_special(index) or tokenizer.is_byte(index) for index in range(self._size)]
         self._carrier = self._silent.index(False)
 
@@ -110,7 +109,7 @@ class LlamaCpp:
         return result
 
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
-        chosen = []
+        chosen: list[int] = []
         for _ in range(count):  # one at a time: an end would stop it
             chosen.append(self._forced([*ids, *chosen], self._carrier, 1)["top_logprobs"][0]["id"])
         return chosen
@@ -125,15 +124,16 @@ class LlamaCpp:
 
     def _all(self, ids: Sequence[int]) -> np.ndarray:
         result = np.full(self._size, np.nan, np.float32)
-        for own in self._forced(ids, self._carrier, self._size)["top_logprobs"]:
-            result[own["id"]] = own["logprob"]
+        for entry in self._forced(ids, self._carrier, self._size)["top_logprobs"]:
+            result[entry["id"]] = entry["logprob"]
         return result
 
     def _forced(self, ids: Sequence[int], token: int, count: int) -> dict:
-        """What llama.cpp tells with `token` as the next: its log probability, and the `count` likeliest."""
+        """llama.cpp's answer with `token` forced: its log probability, and the `count` most likely tokens."""
         chunks: list[dict] = []
         self._runtime.complete({"prompt": [int(index) for index in ids], "max_tokens": 1, "temperature": 0.0,
-                                "n_probs": count, "logit_bias": [[token, 1e6]]}, chunks.append)
+                                "n_probs": count, "logit_bias": [[token, 1e6]]},
+                               lambda chunk: bool(chunks.append(chunk)))
         for chunk in chunks:
             if "error" in chunk:
                 raise RuntimeError(f"llama.cpp: {chunk['error']['message']}")

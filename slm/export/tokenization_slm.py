@@ -1,7 +1,7 @@
 """MeCab, then Unigram pieces, in transformers: `AutoTokenizer.from_pretrained(FOLDER/mecab, trust_remote_code=True)`.
 
-It calls the package slm, which made the model; install it first. Without it use the folder above, whose tokenizer does
-without MeCab and cuts a few words otherwise than the model learned.
+It needs the package slm, which made the model. Without it use the parent folder, whose tokenizer has no MeCab and
+splits a few words differently than in training.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from slm.text.tokenizer import load_tokenizer
 
 
 class SlmTokenizer(PreTrainedTokenizer):
-    """Ids equal to slm's own, spelled-out control symbols excepted, which transformers reads as such."""
+    """The same ids as slm's, except that transformers parses control symbols spelled out in a text."""
 
     def __init__(self, name_or_path: str = "", **kwargs):
         self._slm = load_tokenizer(Path(name_or_path) / "tokenizer")

@@ -1,8 +1,7 @@
-"""A saved instruction over many records, in JSON Lines: diseases, drugs and findings, a class, or a summary of each.
+"""The annotate job: one instruction over many records, written as JSON Lines.
 
-The answer is held to its form by a grammar, so every line can be read, and what is extracted is copied from the
-record, not made up. A record's line is written whole when it is done, in the order of the records; after any kill the
-same command goes on, and each record has its line once.
+A grammar constrains each answer, so every line can be parsed, and what is extracted is copied from the record. Lines
+are written whole and in the order of the records; the same command resumes after a kill, and each record has one line.
 """
 
 import collections
@@ -52,21 +51,21 @@ class AnnotateConfig:
 
 
 def run(config: AnnotateConfig, workdir: Path) -> dict:
-    """Annotates what `annotations.jsonl` in the workdir still misses; returns what `result.json` holds.
+    """Annotates the records that `annotations.jsonl` in the workdir lacks; returns what `result.json` holds.
 
     Each line has `id`, `by` (a hash of model file, instruction and settings), `sha256` (of the record, its beginning),
-    `cut_tokens` (left out of the record's middle to fit the context), `finish` ("stop", or "length" where max_tokens
+    `cut_tokens` (left out of the record's middle to fit the context), `finish` ("stop", or "length" if max_tokens
     ended the answer), and
       extract: `entities`, each {text, start, end} in characters of `slm.text.normalize.normalize(record)`. They are
-        spans of it from morpheme to morpheme within a sentence. Of a record of more than 4,000 characters they are any
-        strings, and one that does not stand in it is {text, in_text: false}.
-      classify: `label`; null where the answer ended before one was whole.
+        spans of whole morphemes within a sentence. Of a record of more than 4,000 characters they are any strings,
+        and one that does not occur in it is {text, in_text: false}.
+      classify: `label`; null if the answer ended before a label was complete.
       summarise: `summary`.
-    A record that failed has `error` instead of an answer; without its line in the file it is tried again.
+    A record that failed has `error` instead of an answer; delete its line to retry it.
 
     Raises:
-      ValueError, FileNotFoundError: records, instruction or model that cannot be used, or lines of others in the file.
-      RuntimeError: all records failed, or another process writes there.
+      ValueError, FileNotFoundError: records, instruction or model that cannot be used, or lines of another run.
+      RuntimeError: all records failed, or another process is writing to the workdir.
     """
     if config.parallel < 1:
         raise ValueError(f"parallel={config.parallel}: give at least 1")
@@ -79,13 +78,13 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
     workdir.mkdir(parents=True, exist_ok=True)
     lock = os.open(workdir, os.O_RDONLY)
     try:
-        _take(lock, workdir)
+        _acquire(lock, workdir)
         counts: collections.Counter[str] = collections.Counter()
         done = _read_done(path, by, counts)
         records, left = _survey(config, done)
         seconds = 0.0
         if left:
-            model = runtime.load(dataclasses.replace(config.runtime, model=str(gguf)), config.parallel)
+            model = runtime.load_gguf(gguf, config.runtime, config.parallel)
             begun = time.perf_counter()
             with (open(path, "ab") as file,
                   Progress(total=records, initial=records - left, desc="annotate", unit="record") as bar):
@@ -98,7 +97,7 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
     finally:
         os.close(lock)
     if counts["errors"] == counts["lines"]:
-        raise RuntimeError(f"all {counts['errors']} records failed: {path} says why under 'error'; mend it, delete the "
+        raise RuntimeError(f"all {counts['errors']} records failed: {path} says why under 'error'; fix it, delete the "
                            "file, and run again")
     return {"records": records, "done_now": left, "seconds": process.seconds(),
             "records_per_second": left / seconds if left else 0.0,
@@ -113,24 +112,24 @@ def _records(config: AnnotateConfig) -> Iterator[Record]:
 
 
 def _survey(config: AnnotateConfig, done: Mapping[str, str]) -> tuple[int, int]:
-    """Reads all records once, to refuse what would only come to light after hours.
+    """Reads all records once, so that errors surface now rather than after hours.
 
     Returns:
-      The number of records, and of those that are left.
+      The number of records, and of those not yet annotated.
 
     Raises:
-      ValueError: an odd record, an id that comes twice, a record that changed since it was annotated.
+      ValueError: an invalid record, a repeated id, or a record that changed since it was annotated.
     """
     seen: dict[str, int] = {}
     left = 0
     for number, record in enumerate(_records(config)):
         if (first := seen.setdefault(record.id, number)) != number:
-            other = next(itertools.islice(_records(config), first, None)).place
-            raise ValueError(f"{record.place} has the id of {other}: each record needs one of its own; leave id_column "
-                             "empty to number the rows")
+            other = next(itertools.islice(_records(config), first, None)).location
+            raise ValueError(f"{record.location} has the id of {other}: ids must be unique; leave id_column empty to "
+                             "number the rows")
         if done.get(record.id, record.sha256) != record.sha256:
-            raise ValueError(f"{record.place} is not what it was when its id was annotated: give another --workdir, or "
-                             "an id_column whose ids stay with their records")
+            raise ValueError(f"{record.location} changed since its id was annotated: give another --workdir, or an "
+                             "id_column whose ids stay with their records")
         left += record.id not in done
     return len(seen), left
 
@@ -142,17 +141,17 @@ def _missing(config: AnnotateConfig, done: Mapping[str, str]) -> Iterator[Record
 # Answers ------------------------------------------------------------------------------------------------------
 
 def _find_gguf(config: RuntimeConfig) -> Path:
-    found = runtime.find(config.model)
-    if not found:
+    path = runtime.find(config.model)
+    if not path:
         raise FileNotFoundError(f"{config.model or 'runs/'} holds no GGUF file, which annotating needs: export a "
                                 "checkpoint with python -m slm.main --config=configs/export.py:gguf "
                                 "--config.checkpoint=WORKDIR")
-    return found
+    return path
 
 
 def _refuse_without_room(config: AnnotateConfig, form: Form, gguf: Path) -> None:
-    """Raises a `ValueError` where the instruction and the longest answer leave no room for a record."""
-    context = config.runtime.context or read_gguf_metadata(gguf)["context_length"]
+    """Raises a `ValueError` if the instruction and the longest answer leave no room for a record."""
+    context = config.runtime.context or read_gguf_metadata(gguf).context_length
     limit = context - config.settings.max_tokens
     bare = chat.encode(load_tokenizer(gguf.parent / runtime.TOKENIZER_FOLDER), form.messages(""), reply=True).ids
     if len(bare) >= limit:
@@ -187,7 +186,7 @@ def _line(about: dict, text: str, request: dict, model: LlamaCpp, form: Form, st
     try:
         answer, finish = _complete(model.complete, request, stopped)
         return about | form.read(answer, text) | {"finish": finish}
-    except (ValueError, RuntimeError) as error:  # of this record; the others go on
+    except (ValueError, RuntimeError) as error:  # of this record alone
         return about | {"error": str(error)[:500]}
 
 
@@ -211,40 +210,40 @@ def _complete(complete: Callable, request: dict[str, Any], stopped: threading.Ev
 
 # The file -----------------------------------------------------------------------------------------------------
 
-def _take(lock: int, workdir: Path) -> None:
+def _acquire(lock: int, workdir: Path) -> None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a killed process lets go
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when a process is killed
     except BlockingIOError:
-        raise RuntimeError(f"another process is annotating into {workdir}: wait for its end, or give another --workdir"
+        raise RuntimeError(f"another process is annotating into {workdir}: wait for it, or give another --workdir"
                            ) from None
 
 
 def _read_done(path: Path, by: str, counts: collections.Counter) -> dict[str, str]:
-    """{id: hash of the record} of the lines that are there, which are counted; a torn last line is cut off.
+    """{id: hash of the record} of the existing lines, which are counted; a torn last line is removed.
 
     Raises:
-      ValueError: a line that is none of ours, or of another model or instruction.
+      ValueError: a line that is not an annotation, or is of another model or instruction.
     """
     done: dict[str, str] = {}
     if not path.exists():
         return done
     with open(path, "r+b") as file:
-        place = 0
+        offset = 0
         for number, raw in enumerate(file, 1):
             if not raw.endswith(b"\n"):
-                file.truncate(place)
+                file.truncate(offset)
                 break
-            place += len(raw)
+            offset += len(raw)
             try:
                 line = json.loads(raw)
                 id, sha256, other = line["id"], line["sha256"], line["by"]
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{path}, line {number} is no annotation: give another --workdir") from None
+                raise ValueError(f"{path}, line {number} is not an annotation: give another --workdir") from None
             if other != by:
                 raise ValueError(f"{path}, line {number} was written by {other!r}, this model file, instruction and "
-                                 f"settings are {by!r}: give another --workdir, or what it was begun with")
+                                 f"settings are {by!r}: give another --workdir, or what the run started with")
             if id in done:
-                raise ValueError(f"{path}, line {number} has an id for the second time: give another --workdir")
+                raise ValueError(f"{path}, line {number} repeats an id: give another --workdir")
             done[id] = sha256
             _count(counts, line)
     return done

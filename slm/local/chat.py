@@ -1,4 +1,4 @@
-"""A chat in the terminal: history, streaming, and the settings in reach."""
+"""The chat job: a conversation in the terminal, with history, streaming and settings."""
 
 import dataclasses
 import sys
@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 
+from slm import files
 from slm.inference import fit
 from slm.inference.sampling import Settings
 from slm.local import runtime
@@ -13,10 +14,10 @@ from slm.local.runtime import Runtime, RuntimeConfig
 from slm.text import chat
 
 _HELP = """/new            begin a new conversation
-/system TEXT    begin a new one, with this said before it
+/system TEXT    begin a new one with this system prompt
 /set NAME=VALUE change a setting ({names})
 /settings       show them
-/undo           take back the last question and its answer
+/undo           remove the last question and its answer
 /again          ask it again
 /save FILE      write the conversation, as messages that configs/sft.py reads
 /exit           leave (also Ctrl-D); Ctrl-C stops an answer"""
@@ -29,25 +30,25 @@ class ChatConfig:
     variant: str = "terminal"
     runtime: RuntimeConfig = RuntimeConfig()
     settings: Settings = Settings()
-    system: str = ""  # said before the conversation
+    system: str = ""  # the system prompt
 
 
 def run(config: ChatConfig, workdir: Path) -> dict:
-    """Talks until the user leaves, or the lines of a pipe end; returns what `result.json` holds, which is no text."""
+    """Chats until the user leaves or piped input ends; returns what `result.json` holds, which contains no text."""
     model = runtime.load(config.runtime)
-    talk = ChatSession(model, config.settings, config.system)
+    session = ChatSession(model, config.settings, config.system)
     if sys.stdin.isatty():
         import readline  # noqa: F401  arrows and history in input()
-        print(f"{model.name}, {model.context} tokens of context. /help tells what else can be typed. Nothing it says "
-              "is medical advice.")
-    failed = _loop(talk, "> " if sys.stdin.isatty() else "")
+        print(f"{model.name}, {model.context} tokens of context. /help lists the commands. Nothing it says is medical "
+              "advice.")
+    failed = _loop(session, "> " if sys.stdin.isatty() else "")
     if failed and not sys.stdin.isatty():
-        raise RuntimeError(f"{failed} lines of the pipe could not be done; what is wrong stands above")
-    return {"model": model.name, "turns": talk.turns}
+        raise RuntimeError(f"{failed} lines of the piped input failed; the errors are above")
+    return {"model": model.name, "turns": session.turns}
 
 
-def _loop(talk: "ChatSession", prompt: str) -> int:
-    """Answers lines until they end; returns how many could not be."""
+def _loop(session: "ChatSession", prompt: str) -> int:
+    """Answers lines until they end; returns how many failed."""
     failed = 0
     while True:
         try:
@@ -61,24 +62,24 @@ def _loop(talk: "ChatSession", prompt: str) -> int:
             continue
         try:
             if line.startswith("/"):
-                print(command(talk, line), end="")
+                print(command(session, line), end="")
             else:
-                talk.ask(line, _say)
+                session.ask(line, _print)
         except (ValueError, OSError) as error:
             print(f"error: {error}")
             failed += 1
 
 
-def _say(piece: str) -> None:
-    print(piece, end="", flush=True)
+def _print(text: str) -> None:
+    print(text, end="", flush=True)
 
 
 class ChatSession:
     """A conversation with a model.
 
     Attributes:
-      messages: what was said so far.
-      turns: questions answered since the program began.
+      messages: the conversation so far.
+      turns: questions answered since the program started.
     """
 
     def __init__(self, model: Runtime, settings: Settings, system: str = ""):
@@ -88,80 +89,79 @@ class ChatSession:
     def begin(self, system: str = "") -> None:
         self.messages: list[chat.Message] = [{"role": "system", "content": system}] if system else []
 
-    def ask(self, question: str, say: Callable[[str], None]) -> str:
-        """The answer, which `say` is given piece by piece; Ctrl-C keeps what was said until then.
+    def ask(self, question: str, write: Callable[[str], None]) -> str:
+        """The answer, also passed to `write` part by part; Ctrl-C stops it and keeps what was written.
 
-        Old turns are left out of what the model reads where the context has no room for them.
+        The model does not see the oldest turns if the context has no room for them.
 
         Raises:
           ValueError: a question that does not fit in the context by itself; it is not kept.
         """
         messages = [*self.messages, {"role": "user", "content": question}]
-        pieces: list[str] = []
-        answer = self.model.stream(self._prompt(messages), self.settings)
+        answer = ""
+        stream = self.model.stream(self._prompt(messages), self.settings)
         try:
-            for piece in answer:
-                pieces.append(piece)
-                say(piece)
+            for part in stream:
+                answer += part
+                write(part)
         except KeyboardInterrupt:
-            answer.close()
-        say("\n")
-        self.messages = [*messages, {"role": "assistant", "content": "".join(pieces)}]
+            stream.close()
+        write("\n")
+        self.messages = [*messages, {"role": "assistant", "content": answer}]
         self.turns += 1
-        return "".join(pieces)
+        return answer
 
     def _prompt(self, messages: list[chat.Message]) -> list[int]:
         context = self.model.context
         limit = context - min(self.settings.max_tokens, context // 4)
         ids = fit.latest_turns(self.model.tokenizer, messages, limit)
         if ids is None:
-            raise ValueError(f"the question does not fit in {limit} tokens, for the model's context is {context} and a "
-                             "part of it is the answer's: shorten the question")
+            raise ValueError(f"the question has more than {limit} tokens, all that the model's context of {context} "
+                             "leaves beside the answer: shorten it")
         return ids
 
     def undo(self) -> str | None:
-        """Takes back the last question and its answer; returns the question."""
+        """Removes the last question and its answer; returns the question."""
         if not self.messages or self.messages[-1]["role"] != "assistant":
             return None
         *self.messages, question, _ = self.messages
         return question["content"]
 
 
-def command(talk: ChatSession, line: str) -> str:
-    """Does what a line that begins with a slash says; returns what there is to print."""
+def command(session: ChatSession, line: str) -> str:
+    """Runs a command, a line that begins with a slash; returns what to print."""
     name, _, rest = line.partition(" ")
     rest = rest.strip()
     names = ", ".join(field.name for field in dataclasses.fields(Settings))
     if name == "/help":
         return _HELP.format(names=names) + "\n"
     if name in ("/new", "/system"):
-        talk.begin(rest)
+        session.begin(rest)
         return "a new conversation\n"
     if name == "/set":
-        talk.settings = changed(talk.settings, rest)
+        session.settings = changed(session.settings, rest)
         return ""
     if name == "/settings":
-        return f"{talk.settings}\n"
+        return f"{session.settings}\n"
     if name == "/undo":
-        return "taken back\n" if talk.undo() is not None else "there is nothing to take back\n"
+        return "removed\n" if session.undo() is not None else "nothing to remove\n"
     if name == "/again":
-        before = talk.messages
-        if (question := talk.undo()) is None:
-            return "there is nothing to ask again\n"
-        talk.settings = dataclasses.replace(talk.settings, seed=(talk.settings.seed + 1) % 2**31)
+        before = session.messages
+        if (question := session.undo()) is None:
+            return "nothing to ask again\n"
+        session.settings = dataclasses.replace(session.settings, seed=(session.settings.seed + 1) % 2**31)
         try:
-            talk.ask(question, _say)
+            session.ask(question, _print)
         except ValueError:
-            talk.messages = before
+            session.messages = before
             raise
         return ""
     if name == "/save":
-        import json
         if not rest:
             raise ValueError("/save needs the name of a file")
-        Path(rest).write_text(json.dumps({"messages": talk.messages}, ensure_ascii=False) + "\n", encoding="utf-8")
+        files.write_json_lines(Path(rest), [{"messages": session.messages}])
         return f"written to {rest}\n"
-    return f"{name} is not known: /help tells what is\n"
+    return f"{name} is not a command: /help lists them\n"
 
 
 def changed(settings: Settings, text: str) -> Settings:
@@ -170,13 +170,12 @@ def changed(settings: Settings, text: str) -> Settings:
     Raises:
       ValueError: an unknown name, or a value that it cannot have.
     """
-    name, _, value = text.partition("=")
-    kinds = typing.get_type_hints(Settings)
-    if name.strip() not in kinds:
-        raise ValueError(f"{name.strip()!r} is no setting: known are {', '.join(kinds)}")
-    kind = kinds[name.strip()]
+    name, value = (part.strip() for part in text.partition("=")[::2])
+    types = typing.get_type_hints(Settings)
+    if name not in types:
+        raise ValueError(f"{name!r} is not a setting: choose one of {', '.join(types)}")
     try:
-        read = kind(value.strip())
+        converted = types[name](value)
     except ValueError:
-        raise ValueError(f"{name.strip()} is {kind.__name__}, not {value.strip()!r}") from None
-    return dataclasses.replace(settings, **{name.strip(): read})
+        raise ValueError(f"{name}={value!r} is not of type {types[name].__name__}") from None
+    return dataclasses.replace(settings, **{name: converted})

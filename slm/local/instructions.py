@@ -1,4 +1,4 @@
-"""Instructions: what is asked of a record, the grammar that holds an answer to its form, and how it is read."""
+"""Instructions for annotating records: the prompt, the grammar that constrains an answer, and how it is parsed."""
 
 import dataclasses
 import json
@@ -12,53 +12,56 @@ from slm.tasks.reading import read_list
 from slm.text import chat
 from slm.text.normalize import normalize
 
-VERSION = 1  # raise it with any change of what is asked or of the form of the answers
+VERSION = 1  # raise it with any change of the prompts or of the format of the answers
 _MOST_ENTITIES, _LONGEST_ENTITY, _LONGEST_SUMMARY = 64, 80, 400  # the last two in characters
 _LONGEST_COPIED = 4_000  # characters of a record whose grammar lists its spans
 
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """What is asked of each record."""
+    """What to ask of each record."""
     kind: Literal["extract", "classify", "summarise"]
     system: str
-    prompt: str  # holds {text} where the record goes; {labels} stands for the labels
+    prompt: str  # {text} stands for the record, {labels} for the labels
     labels: str = ""  # A|B|C, to classify
     file: str = ""  # a JSON file with the four above, read instead of them
 
 
 def read(instruction: Instruction) -> Instruction:
-    """The instruction, from its file where it names one, once it is checked."""
-    where = "config.instruction"
-    if where_from := instruction.file:
-        where, known = where_from, [field.name for field in dataclasses.fields(Instruction) if field.name != "file"]
+    """The validated instruction, from its file if it names one.
+
+    Raises:
+      ValueError, FileNotFoundError: an instruction or a file that cannot be used.
+    """
+    location = "config.instruction"
+    if instruction.file:
+        location, keys = instruction.file, ["kind", "system", "prompt", "labels"]
         try:
-            found = json.loads(Path(where).read_text(encoding="utf-8-sig"))
+            value = json.loads(Path(location).read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
-            raise FileNotFoundError(f"{where} is missing: give a JSON file with {', '.join(known)}") from None
+            raise FileNotFoundError(f"{location} is missing: give a JSON file with {', '.join(keys)}") from None
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where} is not JSON in UTF-8 ({error})") from None
-        if not isinstance(found, dict) or not set(known[:3]) <= set(found) <= set(known):
-            keys = ", ".join(found) if isinstance(found, dict) else type(found).__name__
-            raise ValueError(f"{where} holds {keys}: an instruction is an object with {', '.join(known[:3])}, and "
-                             f"{known[3]} to classify")
-        instruction = configs.freeze(Instruction, found, where)
+            raise ValueError(f"{location} is not JSON in UTF-8 ({error})") from None
+        if not isinstance(value, dict) or not set(keys[:3]) <= set(value) <= set(keys):
+            content = ", ".join(value) if isinstance(value, dict) else type(value).__name__
+            raise ValueError(f"{location} holds {content}: an instruction is an object with {', '.join(keys[:3])}, and "
+                             f"{keys[3]} to classify")
+        instruction = configs.freeze(Instruction, value, location)
     if instruction.prompt.count("{text}") != 1:
-        raise ValueError(f"{where}.prompt={instruction.prompt[:80]!r}: write {{text}} once, where the record goes")
+        raise ValueError(f"{location}.prompt={instruction.prompt[:80]!r}: write {{text}} exactly once")
     if (instruction.kind == "classify") != bool(instruction.labels):
-        raise ValueError(f"{where}.labels={instruction.labels!r} with kind={instruction.kind}: labels, written "
-                         "A|B|C, are what classify chooses from, and of no use to the others; give them as "
-                         "--config.instruction.labels='A|B|C'")
+        raise ValueError(f"{location}.labels={instruction.labels!r} with kind={instruction.kind}: give labels, as "
+                         "--config.instruction.labels='A|B|C', to classify and only then")
     return instruction
 
 
 class Form:
-    """An instruction, and the form of its answers: a grammar, and how an answer that keeps to it is read.
+    """An instruction and the format of its answers: the grammar, and how to parse an answer that follows it.
 
-    An answer that max_tokens ended is the beginning of one.
+    An answer that max_tokens cut off is the beginning of one.
 
     Raises:
-      ValueError: labels that are not at least two, all different.
+      ValueError: fewer than two labels, or two that are the same.
     """
 
     def __init__(self, instruction: Instruction):
@@ -75,7 +78,7 @@ class Form:
         return [*system, {"role": "user", "content": f"{before}{text}{after}"}]
 
     def grammar(self, text: str, borders: Callable[[str], set[int]]) -> str:
-        """GBNF of the answers about a normalised text; `borders` tells where its morphemes begin and end."""
+        """GBNF of the answers about a normalised text; `borders` gives the offsets of its morphemes' borders."""
         match self.instruction.kind:
             case "extract":
                 return _spans(text, borders(text)) if len(text) <= _LONGEST_COPIED else _STRINGS
@@ -90,15 +93,15 @@ class Form:
                 whole = _WHOLE_ENTITIES.match(answer)
                 entities, unread = read_list(f"{whole[0]}]" if whole else "[]")
                 if unread:
-                    raise ValueError("the answer is no list of strings")
-                return {"entities": locate(entities, text)}
+                    raise ValueError("the answer is not a list of strings")
+                return {"entities": locate([str(entity) for entity in entities], text)}
             case "classify":
                 return {"label": self._labels.get(answer)}
             case "summarise":
                 return {"summary": answer.strip()}
 
 
-# The list is what slm.tasks.tables.extraction_reply writes, and so what is fine-tuned on.
+# The list has the format of slm.tasks.tables.extraction_reply, on which models are fine-tuned.
 _LIST = f"""root ::= "[" (entity (", " entity){{0,{_MOST_ENTITIES - 1}}})? "]"
 entity ::= "'" string "'"
 """
@@ -110,7 +113,7 @@ _IN_LIST = {"'": "\\'", "\\": "\\\\"}
 
 
 def _spans(text: str, borders: set[int]) -> str:
-    """GBNF of lists of spans of the text: a rule for each character, which the next one's follows."""
+    """GBNF of lists of spans of the text: one rule per character, followed by that of the next."""
     inside = [character.isprintable() and character != "。" for character in text] + [False]
     starts = [f"at{index}" for index in sorted(borders) if inside[index] and text[index] != " "]
     if not starts:
@@ -130,19 +133,18 @@ def _literal(label: str) -> str:
 
 
 def locate(entities: list[str], text: str) -> list[dict[str, Any]]:
-    """Each entity with its place in the text, [start, end) in characters, or `in_text: false`.
+    """Each entity with its span in the text, [start, end) in characters, or `in_text: false`.
 
-    It is the first that is not taken, longer ones first: 糖尿病 is not found in 糖尿病性網膜症 while it also stands
-    alone. An entity that is told more often than it stands there has its first place again.
+    Longer entities are located first, each at its first free occurrence: 糖尿病 is not located inside 糖尿病性網膜症
+    while it also occurs alone. An entity that is repeated more often than it occurs gets its first span again.
     """
     taken: set[tuple[int, int]] = set()
-    places: dict[int, tuple[int, int] | None] = {}
+    spans: dict[int, tuple[int, int] | None] = {}
     for index in sorted(range(len(entities)), key=lambda index: -len(entities[index])):
-        size = len(entities[index])
-        found = [(match.start(), match.start() + size) for match in re.finditer(re.escape(entities[index]), text)]
-        free = [span for span in found if all(span[1] <= start or end <= span[0] for start, end in taken)]
-        inside = [span for span in found if span not in taken]
-        places[index] = next(iter(free or inside or found), None)
-        taken.update(filter(None, [places[index]]))
-    return [{"text": entity, "start": place[0], "end": place[1]} if (place := places[index])
+        occurrences = [match.span() for match in re.finditer(re.escape(entities[index]), text)]
+        free = [span for span in occurrences if all(span[1] <= start or end <= span[0] for start, end in taken)]
+        inside = [span for span in occurrences if span not in taken]
+        spans[index] = next(iter(free or inside or occurrences), None)
+        taken.update(filter(None, [spans[index]]))
+    return [{"text": entity, "start": span[0], "end": span[1]} if (span := spans[index])
             else {"text": entity, "in_text": False} for index, entity in enumerate(entities)]

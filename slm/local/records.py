@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slm.corpus import readers
+from slm.files import long_csv_fields
 from slm.text.normalize import normalize
 
 LONGEST_RECORD = 1_000_000  # bytes
-_LONGEST_FIELD = 10_000_000  # characters of a CSV field; a longer one is a quote that nobody closed
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One text; `place` names its file and row in messages."""
+    """One text; `location` names its file and row in messages."""
     id: str
-    place: str
+    location: str
     text: str
 
     @property
@@ -27,68 +27,74 @@ class Record:
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
 
-def read_records(named: str, text_column: str, id_column: str) -> Iterator[Record]:
+def read_records(source: str, text_column: str, id_column: str) -> Iterator[Record]:
     """The records, one at a time, always in the same order.
 
+    Args:
+      source: a folder of .txt files, a glob, a .csv or a .jsonl file.
+
     Raises:
-      ValueError, FileNotFoundError: a record that is empty, longer than 1 MB or not UTF-8, no records; the message
+      ValueError, FileNotFoundError: a record that is empty, longer than 1 MB or not UTF-8, or no records; the message
         names the file and the row.
     """
-    place, kinds = Path(named), "a folder of .txt files, a GLOB, a .csv or a .jsonl file"
-    kind = place.suffix.lower()
-    if not named:
-        raise ValueError(f"there are no records: give {kinds} as --config.records=…")
-    if place.is_dir():
-        found = _read_texts(place, "*.txt")
-    elif place.is_file() and kind in (".csv", ".jsonl", ".ndjson", ".txt"):
-        found = (_read_csv(place, text_column, id_column) if kind == ".csv" else _read_texts(place.parent, place.name)
-                 if kind == ".txt" else _read_json_lines(place, text_column, id_column))
-    elif place.is_file():
-        raise ValueError(f"{place}: cannot tell its kind; name it .csv, .jsonl or .txt")
-    elif re.search(r"[*?\[]", named):
-        fixed = list(itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), place.parts))
-        found = _read_texts(Path(*fixed), str(Path(*place.parts[len(fixed):])))
-    else:
-        raise FileNotFoundError(f"{place} is missing: give {kinds}")
-    empty = True
-    for record in found:
-        _refuse_odd(record)
-        empty = False
+    records = _read(source, text_column, id_column)
+    first = next(records, None)
+    if first is None:
+        raise ValueError(f"{source} has no records: a folder holds .txt files, a table one row per record")
+    for record in itertools.chain([first], records):
+        _validate(record)
         yield record
-    if empty:
-        raise ValueError(f"{place} has no records: a folder holds .txt files, a table a row for each")
 
 
-def _refuse_odd(record: Record) -> None:
+def _read(source: str, text_column: str, id_column: str) -> Iterator[Record]:
+    path, sources = Path(source), "a folder of .txt files, a GLOB, a .csv or a .jsonl file"
+    if not source:
+        raise ValueError(f"no records are named: give {sources} as --config.records=…")
+    if path.is_dir():
+        return _read_texts(path, "*.txt")
+    if path.is_file():
+        match path.suffix.lower():
+            case ".csv":
+                return _read_csv(path, text_column, id_column)
+            case ".jsonl" | ".ndjson":
+                return _read_json_lines(path, text_column, id_column)
+            case ".txt":
+                return _read_texts(path.parent, path.name)
+        raise ValueError(f"{path} is of no known format: name it .csv, .jsonl or .txt")
+    if not re.search(r"[*?\[]", source):
+        raise FileNotFoundError(f"{path} is missing: give {sources}")
+    fixed = list(itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), path.parts))
+    return _read_texts(Path(*fixed), str(Path(*path.parts[len(fixed):])))
+
+
+def _validate(record: Record) -> None:
     try:
         size = len(record.text.encode())
         record.id.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{record.place} is not UTF-8: convert the file, for example with iconv -f CP932 -t UTF-8"
+        raise ValueError(f"{record.location} is not UTF-8: convert the file, for example with iconv -f CP932 -t UTF-8"
                          ) from None
     if size > LONGEST_RECORD:
-        raise ValueError(f"{record.place} has {size:,} bytes, more than the {LONGEST_RECORD:,} of a record: split it")
+        raise ValueError(f"{record.location} has {size:,} bytes, more than {LONGEST_RECORD:,}: split it")
     if not record.id.strip():
-        raise ValueError(f"{record.place} has no id: fill it in, or leave id_column empty to number the rows")
+        raise ValueError(f"{record.location} has no id: fill it in, or leave id_column empty to number the rows")
     if not normalize(record.text).strip():
-        raise ValueError(f"{record.place} is empty: remove it, or write its text")
+        raise ValueError(f"{record.location} is empty: remove it, or write its text")
 
 
 def _read_texts(folder: Path, pattern: str) -> Iterator[Record]:
     for path in sorted(folder.glob(pattern)):
         if path.is_file():
             if path.stat().st_size > LONGEST_RECORD:
-                raise ValueError(f"{path} has {path.stat().st_size:,} bytes, more than the {LONGEST_RECORD:,} of a "
-                                 "record: split it")
+                raise ValueError(f"{path} has {path.stat().st_size:,} bytes, more than {LONGEST_RECORD:,}: split it")
             yield Record(path.relative_to(folder).as_posix(), str(path),
                          path.read_bytes().decode("utf-8-sig", "surrogateescape"))
 
 
 def _read_csv(path: Path, text_column: str, id_column: str) -> Iterator[Record]:
-    # Bytes that are no UTF-8 come as lone surrogates, so that their row can be named.
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    # Bytes that are not UTF-8 become lone surrogates, so that their row can be named.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file, long_csv_fields():
         reader, number = csv.reader(file, strict=True), 0
-        before = csv.field_size_limit(_LONGEST_FIELD)  # of the whole process
         try:
             header = next(reader, [])
             text, id = (_column(path, header, name) for name in (text_column, id_column))
@@ -96,32 +102,30 @@ def _read_csv(path: Path, text_column: str, id_column: str) -> Iterator[Record]:
                 if not row:  # an empty line
                     continue
                 number += 1
-                place = f"{path}, row {number}"
+                location = f"{path}, row {number}"
                 if len(row) != len(header):
-                    raise ValueError(f"{place} (line {reader.line_num}) has {len(row)} fields, the header {len(header)}"
-                                     ": quote fields that hold commas")
-                yield Record(row[id] if id_column else str(number), place, row[text])
+                    raise ValueError(f"{location} (line {reader.line_num}) has {len(row)} fields, the header has "
+                                     f"{len(header)}: quote fields that hold commas")
+                yield Record(row[id] if id_column else str(number), location, row[text])
         except csv.Error as error:
             raise ValueError(f"{path}, row {number + 1} (line {reader.line_num}) cannot be read as CSV ({error}): a "
                              "quote may not be closed") from None
-        finally:
-            csv.field_size_limit(before)
 
 
 def _column(path: Path, header: list[str], name: str) -> int:
     if name and header.count(name) != 1:
         raise ValueError(f"{path} has {header.count(name)} columns {name!r} among the {len(header)} of its first line: "
-                         "set text_column and id_column to names that stand there")  # which may be a record, untold
+                         "set text_column and id_column to names in it")  # not quoted, for it may be a record
     return header.index(name) if name else -1
 
 
 def _read_json_lines(path: Path, text_column: str, id_column: str) -> Iterator[Record]:
-    for number, (place, row) in enumerate(readers.json_objects(path), 1):
+    for number, (location, row) in enumerate(readers.json_objects(path), 1):
         text, id = row.get(text_column), row.get(id_column) if id_column else number
         if not isinstance(text, str):
-            raise ValueError(f"{place} has no text in {text_column!r}, its keys are {', '.join(row)}: set "
+            raise ValueError(f"{location} has no text in {text_column!r}, its keys are {', '.join(row)}: set "
                              "text_column to the one that holds the record")
         if type(id) not in (str, int):
-            raise ValueError(f"{place} has no text or whole number in {id_column!r}, its keys are "
+            raise ValueError(f"{location} has no text or integer in {id_column!r}, its keys are "
                              f"{', '.join(row)}: set id_column to the one that names the record")
-        yield Record(str(id), place, text)
+        yield Record(str(id), location, text)

@@ -11,7 +11,7 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,8 +27,8 @@ TOKENIZER_FOLDER = "tokenizer"
 class RuntimeConfig:
     """Which model, and how much of the machine it may use."""
     model: str = ""  # an export's or training's workdir, or a GGUF file; empty: the newest export, else training
-    threads: int = 0  # of llama.cpp; 0: as many as there are cores
-    context: int = 0  # tokens of a conversation; 0: the model's own
+    threads: int = 0  # of llama.cpp; 0: one per core
+    context: int = 0  # tokens of a conversation; 0: as many as the model can
 
 
 class Runtime(Protocol):
@@ -37,19 +37,19 @@ class Runtime(Protocol):
     tokenizer: Tokenizer
     context: int
 
-    def stream(self, prompt: Sequence[int], settings: Settings) -> Iterator[str]:
-        """The answer to a prompt, as pieces of text; closing the iterator stops the computation."""
+    def stream(self, prompt: Sequence[int], settings: Settings) -> Generator[str, None, None]:
+        """The answer to a prompt, as parts of text; closing the generator stops the computation."""
 
 
 class LlamaCpp:
     """A GGUF file in llama.cpp (xllamacpp), with our tokenizer beside it."""
 
-    def __init__(self, path: Path, tokenizer: Tokenizer | None, context: int = 0, parallel: int = 1, threads: int = 0,
+    def __init__(self, path: Path, tokenizer: Tokenizer, context: int = 0, parallel: int = 1, threads: int = 0,
                  exact: bool = False):
         """
         Args:
-          context: tokens of one request; 0: the model's own.
-          parallel: requests computed together, each with its own memory for `context` tokens.
+          context: tokens of one request; 0: as many as the model can.
+          parallel: requests computed together, each with memory for `context` tokens.
           exact: keys and values in float32 and plain attention, for comparisons.
 
         Raises:
@@ -63,7 +63,7 @@ class LlamaCpp:
         except ImportError:
             raise RuntimeError(f"running {path} needs llama.cpp: pip install 'slm[local]'") from None
         self.name, self.tokenizer = path.stem, tokenizer
-        self.context = context or read_gguf_metadata(path)["context_length"]
+        self.context = context or read_gguf_metadata(path).context_length
         folder = tempfile.mkdtemp(prefix="slm-")  # mode 0700
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         params = xllamacpp.CommonParams()
@@ -99,7 +99,7 @@ class LlamaCpp:
         """
         self._server.handle_completions(request | {"stream": True}, on_chunk)
 
-    def stream(self, prompt: Sequence[int], settings: Settings) -> Iterator[str]:
+    def stream(self, prompt: Sequence[int], settings: Settings) -> Generator[str, None, None]:
         chunks: queue.Queue = queue.Queue()
         stopped = threading.Event()
 
@@ -138,7 +138,7 @@ class Jax:
         model_context = self._engine.model_config.context
         self.name, self.context = str(workdir), min(context or model_context, model_context)
 
-    def stream(self, prompt: Sequence[int], settings: Settings) -> Iterator[str]:
+    def stream(self, prompt: Sequence[int], settings: Settings) -> Generator[str, None, None]:
         room = min(settings.max_tokens, self.context - len(prompt))
         if room < 1:
             raise ValueError(f"the conversation has {len(prompt)} tokens, the model's context is {self.context}: begin "
@@ -153,14 +153,21 @@ def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:
     Raises:
       FileNotFoundError: no such model.
     """
-    if gguf := find(config.model):
-        tokenizer = load_tokenizer(gguf.parent / TOKENIZER_FOLDER)
-        made_with = read_gguf_metadata(gguf).get("tokenizer", tokenizer.fingerprint)
-        if made_with != tokenizer.fingerprint:
-            raise ValueError(f"{gguf} was exported with the tokenizer {made_with}, beside it is "
-                             f"{tokenizer.fingerprint}: export the model again")
-        return LlamaCpp(gguf, tokenizer, config.context, parallel, config.threads)
-    return Jax(config.model, config.context)
+    gguf = find(config.model)
+    return load_gguf(gguf, config, parallel) if gguf else Jax(config.model, config.context)
+
+
+def load_gguf(path: Path, config: RuntimeConfig, parallel: int = 1) -> LlamaCpp:
+    """
+    Raises:
+      ValueError: the tokenizer beside the file is not the one it was exported with.
+    """
+    tokenizer = load_tokenizer(path.parent / TOKENIZER_FOLDER)
+    fingerprint = read_gguf_metadata(path).tokenizer
+    if fingerprint not in (None, tokenizer.fingerprint):
+        raise ValueError(f"{path} was exported with the tokenizer {fingerprint}, beside it is "
+                         f"{tokenizer.fingerprint}: export the model again")
+    return LlamaCpp(path, tokenizer, config.context, parallel, config.threads)
 
 
 def find(name: str) -> Path | None:

@@ -1,7 +1,7 @@
-"""An OpenAI-compatible server on llama.cpp: completions and chat, streaming, log probabilities, stop, seed.
+"""The serve job: an OpenAI-compatible server on llama.cpp.
 
-Our tokenizer makes the ids, so text is cut as the model learned it and a control symbol in it stays text. It listens on
-this machine only, unless the user gives a token; it keeps and logs no text; how much it accepts is bounded.
+Our tokenizer makes the ids, so text is split as in training and a control symbol in it stays text. It listens on this
+machine only, unless the user sets a token; it stores and logs no text; what it accepts is bounded.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from slm.local import runtime
 from slm.local.openai_format import Request, ResponseBuilder, read_chat, read_completion
 from slm.local.runtime import LlamaCpp, RuntimeConfig
 
-_HERE = ("127.0.0.1", "localhost")
+_LOCAL = ("127.0.0.1", "localhost")
 _SHORTEST_TOKEN = 16
 _MOST_CONNECTIONS = 200
-_DRAINED = 8  # times request_bytes that are read of a longer one: a client still sending would not hear the answer
-_DISCONNECTED_SECONDS = 0.25  # how often it is asked whether a client is still there
+_DRAINED = 8  # times request_bytes are read of a longer request: a client that is still sending reads no answer
+_DISCONNECTED_SECONDS = 0.25  # how often to check whether a client has disconnected
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,20 +34,20 @@ class ServeConfig:
     job: str = "serve"
     variant: str = "local"
     runtime: RuntimeConfig = RuntimeConfig()
-    settings: Settings = Settings()  # of requests that say nothing; max_tokens is the most that any may ask for
+    settings: Settings = Settings()  # defaults of requests; max_tokens is also the limit of any request
     host: str = "127.0.0.1"
     port: int = 8080
-    token_file: str = ""  # its first line is what clients must send as their API key; needed for any other host
+    token_file: str = ""  # its first line is the API key that clients must send; required for any other host
     parallel: int = 2  # requests computed together
-    waiting: int = 16  # requests that may wait for their turn; others are told to come again
-    grammars: bool = False  # whether clients may send grammars: a short one can occupy llama.cpp, and so all, for long
+    waiting: int = 16  # requests that may wait for their turn; others get 429
+    grammars: bool = False  # whether clients may send grammars: even a short one can block llama.cpp for long
     request_bytes: int = 1_000_000
-    body_seconds: float = 30.0  # in which a request must have arrived
+    body_seconds: float = 30.0  # within which a request must arrive
 
     def __post_init__(self):
-        if self.host not in _HERE and not self.token_file:
+        if self.host not in _LOCAL and not self.token_file:
             raise ValueError(f"host={self.host} opens the model to other machines, and token_file is empty: name a "
-                             f"file with a secret of at least {_SHORTEST_TOKEN} characters, or leave host at 127.0.0.1")
+                             f"file with a secret of at least {_SHORTEST_TOKEN} characters, or keep host at 127.0.0.1")
         if min(self.parallel, self.request_bytes) < 1 or self.waiting < 0 or self.body_seconds <= 0:
             raise ValueError(f"parallel={self.parallel}, request_bytes={self.request_bytes}, waiting={self.waiting}, "
                              f"body_seconds={self.body_seconds}: give at least 1, 1, 0 and more than 0")
@@ -75,7 +75,7 @@ def run(config: ServeConfig, workdir: Path) -> dict:
 
 
 def _silence_llama() -> None:
-    """llama.cpp writes parts of what it cannot read to the error output; Python's own errors still go there."""
+    """Keeps llama.cpp from writing parts of requests to stderr; Python's own errors still go there."""
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -91,7 +91,7 @@ def _read_token(path: str) -> str:
 
 
 class Refused(Exception):
-    """A request that is answered by an HTTP error."""
+    """A request that gets an HTTP error."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
@@ -99,10 +99,10 @@ class Refused(Exception):
 
 
 class Service:
-    """The routes, and the turns of the requests.
+    """The routes, and the queue of requests.
 
     Attributes:
-      requests, tokens: answered and told so far.
+      requests, tokens: answered and generated so far.
     """
 
     def __init__(self, config: ServeConfig, model: LlamaCpp, token: str):
@@ -115,9 +115,9 @@ class Service:
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
         from starlette.routing import Route
-        # A page of the web whose name is made to point here must not reach the model through its reader's browser.
-        own = Middleware(TrustedHostMiddleware, allowed_hosts=["*"] if self.token else list(_HERE))
-        return Starlette(middleware=[own], routes=[
+        # Against DNS rebinding: a web page must not reach the model through its reader's browser.
+        hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["*"] if self.token else list(_LOCAL))
+        return Starlette(middleware=[hosts], routes=[
             Route("/health", self._health), Route("/v1/models", self._models),
             Route("/v1/completions", self._completions, methods=["POST"]),
             Route("/v1/chat/completions", self._chat, methods=["POST"])])
@@ -147,46 +147,46 @@ class Service:
             body = await self._body(request)
             self._refuse_crowd()
             if body.get("grammar") is not None and not self.config.grammars:
-                raise Refused(400, "grammar is not accepted: the server has to be started with --config.grammars=true")
+                raise Refused(400, "grammar is not accepted: start the server with --config.grammars=true")
             try:
-                async with self._reading:  # MeCab takes one text at a time, and the others' streams go on meanwhile
-                    asked = await asyncio.to_thread(read_chat if chat else read_completion, body, self.model,
-                                                    self.config.settings)
+                async with self._reading:  # MeCab takes one text at a time; other streams continue meanwhile
+                    parsed = await asyncio.to_thread(read_chat if chat else read_completion, body, self.model,
+                                                     self.config.settings)
             except ValueError as error:
                 raise Refused(400, str(error)) from None
             self._refuse_crowd()
-            chunks = self._chunks(request, asked)
-            first = await anext(chunks)  # an error is told before anything is streamed
+            chunks = self._chunks(request, parsed)
+            first = await anext(chunks)  # raises an error before anything is streamed
         except Refused as refused:
             return _error(refused)
         except (StopAsyncIteration, ClientDisconnect):
-            return _error(Refused(499, "the client has gone"))
-        told = ResponseBuilder(self.model.name, asked)
-        if asked.stream:
-            return StreamingResponse(self._events(told, first, chunks), media_type="text/event-stream",
+            return _error(Refused(499, "the client has disconnected"))
+        response = ResponseBuilder(self.model.name, parsed)
+        if parsed.stream:
+            return StreamingResponse(self._events(response, first, chunks), media_type="text/event-stream",
                                      headers={"Cache-Control": "no-store"})
         try:
-            told.take(first)
+            response.add(first)
             async for chunk in chunks:
-                told.take(chunk)
+                response.add(chunk)
         except Refused as refused:
             return _error(refused)
-        return _json(200, told.whole())
+        return _json(200, response.whole())
 
     def _refuse_crowd(self) -> None:
         if self._inside >= self.config.parallel + self.config.waiting:
-            raise Refused(429, f"{self._inside} requests are being answered or wait: come again later")
+            raise Refused(429, f"{self._inside} requests are running or waiting: try again later")
 
     def _admit(self, request) -> None:
         if self.token:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
-            if not hmac.compare_digest(given, self.token.encode()):
+            key = request.headers.get("authorization", "").removeprefix("Bearer ").encode()
+            if not hmac.compare_digest(key, self.token.encode()):
                 raise Refused(401, "the API key is missing or wrong")
 
     async def _body(self, request) -> dict[str, Any]:
-        # A browser sends this type to another site only after asking, and is never answered yes.
+        # A browser sends this type to another site only after a preflight request, which is never allowed.
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-            raise Refused(415, "the Content-Type has to be application/json")
+            raise Refused(415, "the Content-Type must be application/json")
         limit, size, data = self.config.request_bytes, 0, bytearray()
         try:
             async with asyncio.timeout(self.config.body_seconds):
@@ -208,13 +208,14 @@ class Service:
             raise Refused(400, "the request is not a JSON object")
         return body
 
-    async def _chunks(self, request, asked: Request) -> AsyncIterator[dict[str, Any]]:
-        """llama.cpp's chunks, in turn with other requests; it stops computing when nobody listens any more."""
+    async def _chunks(self, request, parsed: Request) -> AsyncGenerator[dict[str, Any], None]:
+        """llama.cpp's chunks, in turn with other requests; the computation stops when the client disconnects."""
         self._inside += 1
         stopped = threading.Event()
         try:
             async with self._turns:
-                loop, queue = asyncio.get_running_loop(), asyncio.Queue()
+                loop = asyncio.get_running_loop()
+                queue: asyncio.Queue[dict | None] = asyncio.Queue()
 
                 def take(chunk: dict) -> bool:
                     loop.call_soon_threadsafe(queue.put_nowait, chunk)
@@ -222,24 +223,24 @@ class Service:
 
                 def compute() -> None:
                     try:
-                        self.model.complete(asked.completion, take)
-                    except Exception as error:  # its message may hold text, its kind does not
+                        self.model.complete(parsed.completion, take)
+                    except Exception as error:  # its message may hold text, its type does not
                         take({"error": {"message": f"the computation failed ({type(error).__name__})"}})
                     finally:
                         loop.call_soon_threadsafe(queue.put_nowait, None)
 
                 if await request.is_disconnected():  # while it waited for its turn
                     return
-                worker, asked_at = loop.run_in_executor(None, compute), loop.time()
+                worker, checked_at = loop.run_in_executor(None, compute), loop.time()
                 try:
                     while True:
-                        chunk = ...
+                        chunk: Any = ...
                         with contextlib.suppress(TimeoutError):
                             chunk = await asyncio.wait_for(queue.get(), _DISCONNECTED_SECONDS)
-                        if loop.time() - asked_at >= _DISCONNECTED_SECONDS:
+                        if loop.time() - checked_at >= _DISCONNECTED_SECONDS:
                             if await request.is_disconnected():
                                 return
-                            asked_at = loop.time()
+                            checked_at = loop.time()
                         if chunk is ...:
                             continue
                         if chunk is None:
@@ -251,22 +252,23 @@ class Service:
                     self.requests += 1
                 finally:
                     stopped.set()
-                    await asyncio.shield(worker)  # the turn is over when llama.cpp has let go
+                    await asyncio.shield(worker)  # the turn ends when llama.cpp has stopped
         finally:
             self._inside -= 1
 
-    async def _events(self, told: "ResponseBuilder", first: dict, chunks: AsyncIterator[dict]) -> AsyncIterator[str]:
+    async def _events(self, response: ResponseBuilder, first: dict, chunks: AsyncGenerator[dict, None]
+                      ) -> AsyncIterator[str]:
         try:
-            yield _event(told.take(first))
+            yield _event(response.add(first))
             async for chunk in chunks:
-                yield _event(told.take(chunk))
+                yield _event(response.add(chunk))
         except Refused as refused:
             yield _event({"error": {"message": str(refused), "code": refused.status}})
             return
         finally:
             await chunks.aclose()
-        if told.asked.include_usage:
-            yield _event(told.part([]) | {"usage": told.usage})
+        if response.request.include_usage:
+            yield _event(response.part([]) | {"usage": response.usage})
         yield "data: [DONE]\n\n"
 
 
@@ -280,5 +282,5 @@ def _json(status: int, value: dict):
 
 
 def _error(refused: Refused):
-    kind = "invalid_request_error" if refused.status < 500 else "server_error"
-    return _json(refused.status, {"error": {"message": str(refused), "type": kind, "code": refused.status}})
+    error_type = "invalid_request_error" if refused.status < 500 else "server_error"
+    return _json(refused.status, {"error": {"message": str(refused), "type": error_type, "code": refused.status}})

@@ -1,4 +1,4 @@
-"""The model card of an export, in Markdown as Hugging Face reads it, from what the runs recorded."""
+"""The model card of an export, in Hugging Face's Markdown, from what the runs recorded."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 from slm import checkpoint
 from slm.files import markdown_table
 from slm.tasks.benchmark import Provenance
+from slm.workdir import read_config, read_result
 
 NOT_ADVICE = "Nothing that this model says is medical advice"
 
@@ -15,8 +16,8 @@ def card(source: Path, export: dict[str, Any]) -> str:
     """The card as text.
 
     Args:
-      source: the workdir of the training that was exported.
-      export: what the export records in its result.json.
+      source: the workdir of the exported training.
+      export: the export's result.json.
     """
     model = export["model"]
     about = checkpoint.read_about(source, export.get("checkpoint_step"))
@@ -24,16 +25,16 @@ def card(source: Path, export: dict[str, Any]) -> str:
     header = {"language": ["ja"], "library_name": "transformers" if export["format"] == "hugging_face" else "gguf",
               "pipeline_tag": "text-generation", "license": "other", "tags": ["medical", "slm"]}
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()]
-    kind = "SwiGLU (Llama)" if model["mlp"] == "swiglu" else "two matrices with SiLU (NCVC-slm-1)"
+    mlp = "SwiGLU MLP (Llama)" if model["mlp"] == "swiglu" else "ungated MLP with SiLU (NCVC-slm-1)"
     sections = [
         "\n".join(["---", *lines, "---", f"# {export['name']}"]),
         f"A Japanese clinical language model of {export['parameters']:,} parameters: {model['layers']} layers of width "
-        f"{model['width']}, {model['query_heads']} query and {model['kv_heads']} key heads, an MLP of {kind}, "
+        f"{model['width']}, {model['query_heads']} query and {model['kv_heads']} key heads, {mlp}, "
         f"{model['vocabulary_size']:,} pieces, {model['context']:,} tokens of context. Made by `slm`.",
         "## Intended use and limits\n\nResearch on clinical language models that run inside a hospital. It is not a "
-        f"medical device. {NOT_ADVICE}: a person who is qualified must check whatever is to be used. It may state what "
-        "is false, leave out what matters, and repeat what it was trained on. Parts of its training text may be "
-        "synthetic (合成) and not clinically verified.",
+        f"medical device. {NOT_ADVICE}: a qualified person must check all output before use. It may state falsehoods, "
+        "omit what matters, and repeat its training text. Parts of that text may be synthetic (合成) and not "
+        "clinically verified.",
         "## Training\n\n" + "\n".join(f"- {line}" for line in history),
         "## Tokenizer\n\n" + _tokenizer(export),
         "## Evaluation\n\n" + _evaluation(source),
@@ -42,36 +43,36 @@ def card(source: Path, export: dict[str, Any]) -> str:
 
 
 def _evaluation(source: Path) -> str:
-    """The first metric of each task, by the evaluations whose workdirs lie beside that of the training."""
+    """The headline metric of each task, from evaluations whose workdirs are siblings of the training's."""
     rows = []
     for path in sorted({*source.parent.glob("*/config.json"), *source.parent.parent.glob("*/config.json")}):
-        config, result = json.loads(path.read_text(encoding="utf-8"))["config"], path.with_name("result.json")
-        if (config.get("job") != "evaluate" or config.get("backend") != "checkpoint" or not result.exists()
+        config = read_config(path.parent)
+        if (config.get("job") != "evaluate" or config.get("backend") != "checkpoint"
                 or Path(config["checkpoint"]) not in (source, source.parent)):
             continue
-        for task, own in json.loads(result.read_text(encoding="utf-8")).items():
-            if isinstance(own, dict) and own.get("metrics"):
-                metric, value = next(iter(own["metrics"].items()))
-                baseline = own.get("baseline", {}).get(metric)
-                if None in value.values():  # undefined, as kappa of one answer
+        for task, line in (read_result(path.parent) or {}).items():
+            if isinstance(line, dict) and line.get("metrics"):
+                metric, value = next(iter(line["metrics"].items()))
+                baseline = line.get("baseline", {}).get(metric)
+                if None in value.values():  # undefined, as kappa is for constant answers
                     continue
-                rows.append([f"{task} ({config['benchmark']})", own["protocol"], own["readout"], str(own["seeds"]),
+                rows.append([f"{task} ({config['benchmark']})", line["protocol"], line["readout"], str(line["seeds"]),
                              metric, f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]",
                              "–" if baseline is None else f"{baseline:.3f}"])
     if not rows:
-        return "None was found beside its training."
+        return "No evaluation exists beside its training."
     return ("Means over the seeds of its fine-tuning, with 95% intervals by a bootstrap over documents. The protocol "
-            "says what was learned before the test (P0 nothing of the benchmark, P1 all but the test rows, P2 no "
-            "document of the test); the baseline is a cheap baseline under the same protocol.\n\n" + markdown_table(
-                ["task", "protocol", "readout", "seeds", "metric", "value", "baseline"], rows))
+            "says what was trained on before the test (P0 nothing of the benchmark, P1 all but the test rows, P2 no "
+            "document of the test); the baseline is a cheap method under the same protocol.\n\n" + markdown_table(
+                ["task", "protocol", "answer mode", "seeds", "metric", "value", "baseline"], rows))
 
 
 def _tokenizer(export: dict[str, Any]) -> str:
     if "tokens_cut_otherwise_without_mecab" not in export:
-        return "The one that the model was taken in with, without MeCab."
-    return ("The model learned text that MeCab had cut (ipadic, and a user dictionary if there was one). Without MeCab "
-            f"{export['tokens_cut_otherwise_without_mecab']:.2%} of the tokens of a text are cut otherwise. Both "
-            "tokenizers of the Hugging Face format, and slm's own programs, spell rare characters as bytes; plain "
+        return "The imported model's own, without MeCab."
+    return ("The model was trained on text segmented by MeCab (ipadic, and a user dictionary if any). Without MeCab "
+            f"{export['tokens_cut_otherwise_without_mecab']:.2%} of the tokens of a text are split differently. "
+            "Both tokenizers of the Hugging Face format, and slm's programs, spell rare characters as bytes; plain "
             f"llama.cpp reads them as unknown: {export['characters_without_a_piece']:.2%} of the characters of that "
             "text.")
 
@@ -100,7 +101,7 @@ def quantization_table(types: dict[str, dict], checkpoint_bits_per_byte: float) 
 
 
 def _history(source: Path, about: dict[str, Any]) -> list[str]:
-    """What the model was trained on, the last first, as far as its workdirs are still here."""
+    """What the model was trained on, the latest first, as far as its workdirs still exist."""
     config = about["config"]
     if config.get("job") == "sft":
         provenance = Provenance.of_checkpoint(about)
@@ -110,17 +111,15 @@ def _history(source: Path, about: dict[str, Any]) -> list[str]:
             line += f", trained on training rows of JMED-LLM's {', '.join(tasks)}"
         base = Path(about["base"]["path"])
         earlier = _history(base, checkpoint.read_about(base)) if (base / "checkpoints").exists() else [
-            f"before that: {base}, whose record is not here"]
+            f"before that: {base}, whose record no longer exists"]
         return [line + ".", *earlier]
     if config.get("job") == "import_hugging_face":
-        return [f"Taken in from {config['folder']}; what it was trained on before is not known here."]
+        return [f"Imported from {config['folder']}; its earlier training is unknown."]
     corpus = config.get("corpus", {})
     parts = corpus.get("files") or ", ".join(part["name"] for part in corpus.get("sources", []))
     tokens = ""
-    result = source / "result.json"
-    if result.exists():
-        told = json.loads(result.read_text(encoding="utf-8"))
-        if "tokens" in told and told.get("steps") == about["step"]:
-            tokens = f" over {told['tokens']:,} tokens, {told['train_seconds'] / 3600:.1f} hours in its last session"
+    result = read_result(source) or {}
+    if "tokens" in result and result.get("steps") == about["step"]:
+        tokens = f" over {result['tokens']:,} tokens, {result['train_seconds'] / 3600:.1f} hours in its last session"
     return [f"{config.get('job', 'training').capitalize()}ed from random weights, {about['step']} steps{tokens}, on "
             f"{parts or 'unknown text'}; each source keeps its licence."]

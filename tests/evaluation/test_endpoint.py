@@ -115,13 +115,13 @@ def test_letters_are_read_from_the_first_token(serve):
     completion("A")["choices"][0] | {"logprobs": {"content": []}}]}])
 def test_a_server_without_log_probabilities_says_so(serve, answer):
     stub = serve(lambda path, request: (200, answer))
-    with pytest.raises(RuntimeError, match="gives no log-probabilities of m"):
+    with pytest.raises(RuntimeError, match="returns no log-probabilities of m"):
         Endpoint(stub.url, "m").log_likelihoods([(user("x"), ["A"])])
 
 
 def test_continuations_are_single_letters(serve):
     stub = serve(lambda path, request: (200, completion("A")))
-    with pytest.raises(ValueError, match="'胃癌' is no single letter"):
+    with pytest.raises(ValueError, match="'胃癌' is not a single letter"):
         Endpoint(stub.url, "m").log_likelihoods([(user("x"), ["A", "胃癌"])])
     assert not stub.requests
 
@@ -135,7 +135,7 @@ def test_tokens_where_the_server_tells_them(serve):
 @pytest.mark.parametrize("status, body", [(404, {}), (200, {}), (200, {"tokens": ["a"]}), (200, []), (200, b"<html>")])
 def test_tokens_where_it_does_not(serve, status, body):
     stub = serve(lambda path, request: (status, body))
-    with pytest.raises(ValueError, match="does not say how m splits text"):
+    with pytest.raises(ValueError, match="does not tokenize for m"):
         Endpoint(stub.url, "m", retries=0).tokenize("x")
 
 

@@ -147,5 +147,5 @@ def test_a_long_prompt_is_cut_and_counted(model):
 def test_a_missing_model_is_named(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    with pytest.raises(FileNotFoundError, match="is no model that transformers can load"):
+    with pytest.raises(FileNotFoundError, match="is not a model that transformers can load"):
         HuggingFace(str(tmp_path))

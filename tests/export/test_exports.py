@@ -136,7 +136,7 @@ def test_smaller_types_lose_in_order(kind, words, tmp_path, monkeypatch):
 
 def test_what_gguf_cannot_hold_is_refused(words, tmp_path, monkeypatch):
     odd = dataclasses.replace(SILU, mlp_width=250)
-    with pytest.raises(ValueError, match=r"model.mlp_width=250 is no multiple of 32, the block of q8_0"):
+    with pytest.raises(ValueError, match=r"model.mlp_width=250 is not a multiple of q8_0's block of 32"):
         gguf.write(tmp_path / "model.gguf", weights(odd), odd, words, "q8_0", "test")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeError, match="llama-quantize, which is not on the PATH"):
@@ -267,7 +267,7 @@ def test_an_export_ends_with_its_proof(trained, tmp_path):
     export.run(again, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"README.md", "tokenizer", "new-f16.gguf"}
     assert runtime.load(runtime.RuntimeConfig(str(tmp_path))).name == "new-f16"
-    with pytest.raises(ValueError, match="is no name of a file"):
+    with pytest.raises(ValueError, match="is not a file name"):
         ExportConfig(name="org/model")
 
 
@@ -287,14 +287,14 @@ def test_the_card_tells_what_evaluations_found(trained, tmp_path):
     told = {"model": dataclasses.asdict(SILU), "format": "gguf", "name": "x", "parameters": 1, "proven": False}
     card = model_card.card(run, told)
     assert "| crade (jmed_llm) | P2 | likelihood | 3 | kappa | 0.250 [0.125, 0.375] | 0.500 |" in card and "smdis" not in card
-    assert "None was found beside its training" in model_card.card(trained, told)
+    assert "No evaluation exists beside its training" in model_card.card(trained, told)
 
 
 def test_an_export_that_differs_is_refused(trained, tmp_path, monkeypatch):
     pytest.importorskip("transformers")
-    names = dict(hugging_face._OF_A_LAYER)
+    names = dict(hugging_face._LAYER_TENSORS)
     names["self_attn.q_proj"], names["self_attn.o_proj"] = names["self_attn.o_proj"], names["self_attn.q_proj"]
-    monkeypatch.setattr(hugging_face, "_OF_A_LAYER", names)
+    monkeypatch.setattr(hugging_face, "_LAYER_TENSORS", names)
     with pytest.raises(ValueError, match=r"differs from the checkpoint by .* it was not kept"):
         export.run(ExportConfig(checkpoint=str(trained), text_tokens=100, prompts=2), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -348,7 +348,7 @@ def only_a_model(source):
     (lambda source: change(source, rope_scaling={"rope_type": "llama3", "factor": 8.0}), ValueError, "RoPE's type='llama3'"),
     (lambda source: change(source, attention_bias=True), ValueError, "attention_bias=True"),
     (lambda source: change(source, vocab_size=300), ValueError, r"tokenizer.json has 3\d\d tokens, .*config.json has vocab_size=300"),
-    (lambda source: change(source, eos_token_id=None), ValueError, "no end of a document"),
+    (lambda source: change(source, eos_token_id=None), ValueError, "names no EOS token"),
     (without_a_shard, FileNotFoundError, "model-00002-of-00002.safetensors is missing"),
     (cut_short, ValueError, "model.safetensors is cut short"),
     (only_a_model, FileNotFoundError, r"tokenizer.json is missing: make one with .*save_pretrained"),

@@ -162,11 +162,11 @@ def test_it_goes_on_with_new_records_and_refuses_changed_ones(exported, tmp_path
     for other, words in ((config(exported, file, max_tokens=5), f"'{lines[0]['by']}'.* are '"),
                          (config(exported, file, SUMMARISE, max_tokens=4), "line 1 was written by"),
                          (config(exported, write_lines(tmp_path / "x.jsonl", RECORDS[1:]), max_tokens=4),
-                          "x.jsonl, line 1 .*is not what it was")):
+                          "x.jsonl, line 1 .*changed since its id was annotated")):
         with pytest.raises(ValueError, match=words):
             run(other, out)
     lock = os.open(out, os.O_RDONLY)
-    annotate._take(lock, out)
+    annotate._acquire(lock, out)
     with pytest.raises(RuntimeError, match="another process is annotating"):
         run(own, out)
     os.close(lock)
@@ -193,13 +193,13 @@ FILES = {
     "column.csv": (b"id,body\n1,a\n", "0 columns 'text' among the 2 of its first"),
     "empty.csv": (b"text\na\n\" \"\n", r"empty.csv, row 2 is empty"),
     "sjis.csv": ("text\na\n頭痛\n".encode("cp932"), r"sjis.csv, row 2 is not UTF-8"),
-    "fields.csv": (b"text,b\na,b\na\n", r"row 2 \(line 3\) has 1 fields, the header 2"),
+    "fields.csv": (b"text,b\na,b\na\n", r"row 2 \(line 3\) has 1 fields, the header has 2"),
     "quote.csv": (b'text\na\n"b\nc\n', r"row 2 \(line 4\) cannot be read as CSV"),
     "long.csv": (b"text\n" + b"a" * 1_000_001, r"row 1 has 1,000,001 bytes"),
     "a.jsonl": (b'{"text": "a"}\n{"text": 1}\n', "line 2 has no text in 'text'"),
     "b.jsonl": (b'{"text": "a"}\n{"te', "line 2 is not JSON"),
     "surrogate.jsonl": (rb'{"text": "\ud800"}', "line 1 is not UTF-8"),
-    "c.xml": (b"<a/>", "cannot tell its kind"),
+    "c.xml": (b"<a/>", "is of no known format"),
 }
 
 
@@ -244,9 +244,9 @@ def test_an_id_that_comes_twice_is_refused_with_both_places(exported, tmp_path):
     ({"kind": "extract", "prompt": "{text}"}, "holds kind, prompt: "), ([], "holds list"),
     ({"kind": "extract", "system": 1, "prompt": "{text}"}, "own.json.system=1 is a int"),
     ({"kind": "list", "system": "", "prompt": "{text}"}, "own.json.kind='list': choose one of"),
-    ({"kind": "extract", "system": "", "prompt": "text"}, "write {text} once"),
+    ({"kind": "extract", "system": "", "prompt": "text"}, "write {text} exactly once"),
     ({"kind": "classify", "system": "", "prompt": "{text}"}, "labels='' with kind=classify"),
-    ({"kind": "extract", "system": "", "prompt": "{text}", "labels": "A|B"}, "of no use to the others"),
+    ({"kind": "extract", "system": "", "prompt": "{text}", "labels": "A|B"}, "to classify and only then"),
     ({"kind": "classify", "system": "", "prompt": "{text}", "labels": "A|Ａ"}, "at least two, all different"),
     ({"kind": "classify", "system": "", "prompt": "{text}", "labels": "A||B"}, "at least two, all different")])
 def test_odd_instructions_are_refused(instruction, sentence, exported, tmp_path):
