@@ -33,7 +33,7 @@ class QualityConfig:
     model: Literal["linear", "transformer"] = "linear"
     threshold: float = 0.5  # the report counts a text with a lower score as dropped
     seed: int = 0
-    # The transformer starts from a pretraining's workdir, or, with a tokenizer's folder and a preset, from random weights.
+    # Of the transformer, which starts from a pretraining's workdir, or from a tokenizer's folder and random weights.
     checkpoint: str = ""
     tokenizer: str = ""
     preset: str = "laptop"
