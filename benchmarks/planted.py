@@ -29,7 +29,7 @@ def copies(articles: list[str], morphology: Morphology) -> None:
     rng = random.Random(0)
     cut = [morphology.split(text[:6000]) for text in articles[:300]]
     pool = [morpheme for morphemes in cut for morpheme in morphemes]
-    signer = MinhashDedupSignature("unused", duplicates.CONFIG, language=duplicates.Words())
+    signer = MinhashDedupSignature("unused", duplicates.CONFIG, language=duplicates.MeCabTokenizer())
     print("| morphemes replaced | overlap of 5-grams (Jaccard) | promised by the bands | found |")
     print("|---:|---:|---:|---:|")
     for edits in (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5):

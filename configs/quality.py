@@ -4,7 +4,7 @@
     python -m slm.main --config=configs/quality.py --config.reference='GOOD/*.jsonl.gz' \\
         --config.poor='runs/products/corpus-…/dropped/*.jsonl'      # bootstrapped
     python -m slm.main --config=configs/quality.py:transformer --config.labels=labels.jsonl.gz \\
-        --config.checkpoint=runs/pretrain-laptop                # as the paper; much slower
+        --config.checkpoint=runs/pretrain-laptop                # as in the paper; much slower
 """
 
 from slm import config

@@ -81,10 +81,10 @@ def test_sources_of_a_mixture_are_set_by_their_names():
     assert config.freeze(jobs.JOBS["corpus"].config_class(), get_config("corpus")).corpus.sources == ()
 
 
-def test_files_and_sources_fight():
+def test_files_and_sources_conflict():
     values = get_config("corpus", "ncvc").to_dict()
     values["corpus"]["files"] = "a.jsonl"
-    with pytest.raises(ValueError, match=r"corpus\.files='a\.jsonl' and corpus\.sources \(oscar, textbooks, .*fight"):
+    with pytest.raises(ValueError, match=r"corpus\.files='a\.jsonl' and corpus\.sources \(oscar, textbooks, .*conflict"):
         config.freeze(jobs.JOBS["corpus"].config_class(), values)
 
 

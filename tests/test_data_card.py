@@ -23,7 +23,7 @@ def test_card_says_what_the_report_holds():
     assert card.startswith("---\nlanguage: [ja]\n") and '- "odd \\"name\\""' in card.split("---")[1]
     assert "| 百科事典 | 6 | 4 | 600 | 400 | 2 |" in card
     assert "| short | 2 | 20.00% | 短い¦文 |" in card
-    assert "| phone | 3 |" in card and "Not looked for" in card
+    assert "| phone | 3 |" in card and "No decontamination was run" in card
 
 
 def test_tables_are_regular():

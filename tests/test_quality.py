@@ -197,10 +197,10 @@ def good_and_poor(good, poor):
     ([{"text": "a", "label": "1"}], r"labels.jsonl, line 1 has the label '1': give the number 1 \(good\) or 0"),
     ([{"text": "a", "label": 1}, {"text": "a", "label": 2}], "line 2 has the label 2"),
     ([{"text": "a", "label": True}], "line 1 has the label True"),
-    ([{"label": 1}], "line 1 is no object with a string 'text'"),
+    ([{"label": 1}], "line 1 has no string 'text'"),
     ([{"text": "\ud800", "label": 1}], "line 1: the text has a lone surrogate"),
-    (good_and_poor(50, 0), "found 50 good and 0 poor documents .* at least 20 of each are needed"),
-    (good_and_poor(50, 7), "found 50 good and 7 poor documents"),
+    (good_and_poor(50, 0), "hold 50 good and 0 poor documents .* at least 20 of each are needed"),
+    (good_and_poor(50, 7), "hold 50 good and 7 poor documents"),
 ])
 def test_labels_that_cannot_be_learned_from_are_refused(tmp_path, rows, message):
     (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -210,7 +210,7 @@ def test_labels_that_cannot_be_learned_from_are_refused(tmp_path, rows, message)
 
 def test_files_that_cannot_be_read_are_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text("{\n")
-    with pytest.raises(ValueError, match=r"a.jsonl, line 1 is not JSON in UTF-8"):
+    with pytest.raises(ValueError, match=r"a.jsonl, line 1 is not JSON"):
         labels.labelled(str(tmp_path / "a.jsonl"), 100)
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a", "label": 1}\n' * 999)[:-9])
     with pytest.raises(ValueError, match=r"b.jsonl.gz ends or breaks after line"):
@@ -266,7 +266,7 @@ def test_folders_without_a_fitting_classifier_are_refused(files, products, tmp_p
         stale(["発熱"])
     settings = json.loads((folder / "classifier.json").read_text())
     (folder / "classifier.json").write_text(json.dumps(settings | {"normalizer": 0}))
-    with pytest.raises(ValueError, match="is a classifier of normalizer 0, here it is"):
+    with pytest.raises(ValueError, match="is a classifier of normalizer 0, now it is"):
         load(folder)
 
 

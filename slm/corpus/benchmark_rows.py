@@ -1,4 +1,4 @@
-"""The rows of benchmarks, to find them in a corpus: CSV and JSON Lines, every text of a row."""
+"""The rows of benchmark files (CSV, JSON Lines), to search a corpus for them."""
 
 import csv
 import json
@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from slm.corpus.sources import find
-
-_LONGEST_FIELD = 10_000_000  # characters
+from slm.files import long_csv_fields
 
 
 def rows(patterns: str) -> Iterator[tuple[str, str]]:
     """(benchmark, text) of each row of the files; a benchmark is named by its folder and file.
 
     Raises:
-      FileNotFoundError: a pattern that finds no file.
-      ValueError: a file of another kind, or one that cannot be read; the message names it.
+      FileNotFoundError: nothing matches a pattern.
+      ValueError: a file of another format, or one that cannot be read; the message names it.
     """
     for path in find(patterns.split(",")):
         name = f"{path.parent.name}/{path.name}"
@@ -27,30 +26,26 @@ def rows(patterns: str) -> Iterator[tuple[str, str]]:
                     texts += 1
                     yield name, text
         except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is no benchmark file ({error}): give UTF-8 CSV or JSON Lines") from None
+            raise ValueError(f"{path} is not a benchmark file ({error}): give UTF-8 CSV or JSON Lines") from None
         if not texts:
-            raise ValueError(f"{path} holds no text: decontamination would look for nothing; leave it out")
+            raise ValueError(f"{path} holds no text, so there is nothing to search for: leave it out")
 
 
 def _read(path: Path) -> Iterator[list[str]]:
     if path.suffix == ".csv":
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            before = csv.field_size_limit(_LONGEST_FIELD)  # of the whole process
-            try:
-                yield from [list(_texts(row)) for row in csv.DictReader(file)]
-            finally:
-                csv.field_size_limit(before)
+        with open(path, encoding="utf-8-sig", newline="") as file, long_csv_fields():
+            yield from [list(_texts(row)) for row in csv.DictReader(file)]
     elif path.suffix in (".jsonl", ".json"):
         with open(path, encoding="utf-8-sig") as file:
             for line in file:
                 if line.strip():
                     yield list(_texts(json.loads(line)))
     else:
-        raise ValueError(f"{path}: cannot tell its kind; a benchmark is a .csv, .json or .jsonl file")
+        raise ValueError(f"{path} has no known format: a benchmark is a .csv, .json or .jsonl file")
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every string inside, in order; one letter is an answer, no text."""
+    """Every string inside, in order, but single letters, which are answers."""
     if isinstance(value, str):
         if len(value) > 1:
             yield value

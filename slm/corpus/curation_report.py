@@ -1,13 +1,14 @@
-"""What the pipeline did, gathered from datatrove's statistics of its tasks."""
+"""The report of a curation, gathered from datatrove's statistics of its tasks."""
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
 from slm.corpus.steps import CHARACTERS, SEPARATOR
+from slm.files import read_json, read_whole_json_lines
 
 _EXAMPLES, _EXCERPT = 5, 120  # of each reason; characters
-_HITS = 100  # contaminated documents named
+_HITS = 100  # contaminated documents listed
+Counts = dict[tuple[str, ...], list[int]]  # label → documents, characters
 
 
 def gather(stages: Path, dropped: Path) -> dict:
@@ -15,7 +16,7 @@ def gather(stages: Path, dropped: Path) -> dict:
 
     Args:
       stages: datatrove's logging folders.
-      dropped: the documents that `Dropped` kept.
+      dropped: the folder of documents that `steps.Dropped` wrote.
     """
     steps = _steps(stages / "curate") + _steps(stages / "write")
     counts: Counts = defaultdict(lambda: [0, 0])
@@ -25,18 +26,18 @@ def gather(stages: Path, dropped: Path) -> dict:
                 counts[label] = [total + more for total, more in zip(counts[label], pair)]
     by_source: dict[str, dict] = defaultdict(lambda: {
         "documents_in": 0, "characters_in": 0, "documents_out": 0, "characters_out": 0, "dropped": {}})
-    reasons: Counts = defaultdict(lambda: [0, 0])
-    for (kind, *rest), (documents, characters) in counts.items():
-        if kind in ("in", "out"):
-            by_source[rest[0]][f"documents_{kind}"] += documents
-            by_source[rest[0]][f"characters_{kind}"] += characters
-        elif kind == "drop":
+    reasons: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for (event, *rest), (documents, characters) in counts.items():
+        if event in ("in", "out"):
+            by_source[rest[0]][f"documents_{event}"] += documents
+            by_source[rest[0]][f"characters_{event}"] += characters
+        elif event == "drop":
             reason, source = rest
             reasons[reason] = [reasons[reason][0] + documents, reasons[reason][1] + characters]
             by_source[source]["dropped"][reason] = documents
 
-    def of(kind: str) -> dict[str, int]:
-        return {label[1]: documents for label, (documents, _) in counts.items() if label[0] == kind}
+    def of(event: str) -> dict[str, int]:
+        return {label[1]: documents for label, (documents, _) in counts.items() if label[0] == event}
 
     def total(column: str) -> int:
         return sum(source[column] for source in by_source.values())
@@ -50,14 +51,11 @@ def gather(stages: Path, dropped: Path) -> dict:
     }
 
 
-Counts = dict[tuple[str, ...], list[int]]  # label → documents, characters
-
-
 def _steps(folder: Path) -> list[dict]:
-    """The steps of a stage, with what they counted over all tasks, and seconds."""
+    """The steps of a stage, with their counts and seconds over all tasks."""
     steps: list[dict] = []
     for path in sorted((folder / "stats").glob("*.json")):
-        for index, stats in enumerate(json.loads(path.read_text(encoding="utf-8"))):
+        for index, stats in enumerate(read_json(path)):
             if index == len(steps):
                 steps.append({"step": stats["name"].split(": ", 1)[1], "counts": defaultdict(lambda: [0, 0]),
                               "seconds": 0.0})
@@ -70,12 +68,12 @@ def _steps(folder: Path) -> list[dict]:
 
 
 def _total(value: dict | float) -> float:
-    """datatrove writes a plain number where there is no more to tell than the total."""
+    """datatrove writes a plain number where all updates were 1."""
     return value["total"] if isinstance(value, dict) else value
 
 
 def _summary(step: dict) -> dict:
-    """What went into a step and out of it; steps that only change text or write drop nothing."""
+    """Documents and characters into and out of a step; only seconds for a step that does not count."""
     counts, seconds = step["counts"], round(step["seconds"], 2)
     if not any(label[0] == "in" for label in counts):
         return {"step": step["step"], "seconds": seconds}
@@ -86,19 +84,19 @@ def _summary(step: dict) -> dict:
 
 
 def _examples(dropped: Path) -> dict:
-    """The first few dropped documents of each reason, and which held a benchmark's item."""
-    examples, hits = defaultdict(list), []
+    """The first few dropped documents of each reason, and the documents that held an item of a benchmark."""
+    examples: dict[str, list[str]] = defaultdict(list)
+    hits: list[dict] = []
     for path in sorted(dropped.glob("*.jsonl")):
-        with open(path, encoding="utf-8") as file:
-            for row in map(json.loads, file):
-                if len(examples[row["reason"]]) < _EXAMPLES:
-                    examples[row["reason"]].append(" ".join(row["text"][:_EXCERPT].split()))
-                if row["benchmark"] and len(hits) < _HITS:
-                    hits.append({"id": row["id"], "source": row["source"], "benchmark": row["benchmark"]})
+        for row in read_whole_json_lines(path):
+            if len(examples[row["reason"]]) < _EXAMPLES:
+                examples[row["reason"]].append(" ".join(row["text"][:_EXCERPT].split()))
+            if row["benchmark"] and len(hits) < _HITS:
+                hits.append({name: row[name] for name in ("id", "source", "benchmark")})
     return {"examples": dict(examples), "contaminated_documents": hits}
 
 
 def reconciles(report: dict) -> bool:
-    """Whether every document is accounted for: in = out + every drop, in all and by source."""
+    """Whether every document is accounted for: documents in = documents out + all drops, in total and by source."""
     parts = [report, *report["by_source"].values()]
     return all(part["documents_in"] == part["documents_out"] + sum(part["dropped"].values()) for part in parts)

@@ -1,4 +1,4 @@
-"""The data card of a curated corpus, in Markdown as Hugging Face reads it."""
+"""The data card of a curated corpus, in Hugging Face's Markdown."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from slm.files import markdown_table, write_text
 
 
 def write(folder: Path, report: dict, config: CorpusConfig) -> None:
-    """`README.md`, the card, and the figure of proportions, from what the pipeline recorded."""
+    """Writes the card, `README.md`, and the figure of proportions from the pipeline's report."""
     characters = {name: source["characters_out"] for name, source in report["by_source"].items()}
     proportions.draw(folder, characters, report["dropped"], report["documents_in"])
     write_text(folder / "README.md", card(report, config))
@@ -30,8 +30,8 @@ source_licenses:
 # A corpus for Japanese clinical language models
 
 {report["documents_out"]:,} documents, {report["characters_out"]:,} characters, {report["bytes_out"] / 1e6:,.1f} MB of
-UTF-8, of {report["documents_in"]:,} documents that were read; {report["documents_train"]:,} for training and
-{report["documents_validation"]:,} for validation, by a hash of the text. Made by `slm`; what it was made with is in
+UTF-8, out of {report["documents_in"]:,} documents read; {report["documents_train"]:,} for training and
+{report["documents_validation"]:,} for validation, split by a hash of the text. Built by `slm`; all counts are in
 `report.json`. A TFDS dataset in ArrayRecord: `tfds.builder_from_directory(FOLDER).as_data_source("train")`.
 
 ![proportions](proportions.png)
@@ -50,7 +50,7 @@ clinically verified. Nothing in this corpus is medical advice.""",
               f"{step['characters_in']:,}", f"{step['seconds']:,.1f}"]
              for step in report["steps"] if "documents_in" in step]),
         "## Dropped\n\n" + (markdown_table(
-            ["reason", "documents", "of those read", "for example"],
+            ["reason", "documents", "share of all read", "for example"],
             [[reason, f"{count:,}", f"{count / max(1, report['documents_in']):.2%}",
               _cell((report["examples"].get(reason) or [""])[0][:60])] for reason, count in report["dropped"].items()])
             if report["dropped"] else "Nothing was dropped."),
@@ -58,16 +58,16 @@ clinically verified. Nothing in this corpus is medical advice.""",
             ["kind", "masked"], [[kind, f"{count:,}"] for kind, count in sorted(report["masked"].items())])
             if report["masked"] else "None was found." if config.mask else "Masking was switched off."),
         "## Benchmarks\n\n" + (
-            "Not looked for: no benchmark was named (corpus.benchmarks)." if not config.benchmarks else
-            "No document held an item of the benchmarks named." if not report["contaminated"] else
+            "No decontamination was run: no benchmark was named (corpus.benchmarks)." if not config.benchmarks else
+            "No document held an item of the named benchmarks." if not report["contaminated"] else
             "Documents that held an item were dropped.\n\n" + markdown_table(
                 ["benchmark", "documents"],
                 [[_cell(name), f"{count:,}"] for name, count in report["contaminated"].items()])),
         "## Licences\n\n" + markdown_table(["licence", "documents"], [[_cell(name), f"{count:,}"] for name, count in
                                                              sorted(report["licenses"].items())]),
-        "## Limits\n\nRules and masks are measured in docs/LOG.md of the project; what they miss stays in the text. "
-        "Personal information in free prose without a title, label or age beside it is not found. Documents of public "
-        "persons (encyclopedias, literature) keep names.",
+        "## Limits\n\nThe project's docs/LOG.md measures the rules and masks; what they miss stays in the text. "
+        "Personal information in free prose without a title, label or age next to it is not found. Names stay in "
+        "documents about public persons (encyclopedias, literature, textbooks).",
     ]
     return "\n\n".join(sections) + "\n"
 

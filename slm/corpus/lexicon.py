@@ -1,7 +1,7 @@
 """Lists of diseases and drugs → entries with source and licence.
 
-What a file is, its columns say: MANBYO / J-MeDic, the MHLW drug price list, a table of MEDIS' shape, or a plain
-list of a word a line, the commonest first.
+The columns decide the format: MANBYO / J-MeDic, the MHLW drug price list, a table with the columns of MEDIS, or a plain
+list of one word a line, the commonest first.
 """
 
 import csv
@@ -19,20 +19,20 @@ from slm import sample
 from slm.corpus import sources
 from slm.text.normalize import normalize
 
-VERSION = 1  # raise it when a list is read otherwise
+VERSION = 1  # raise it when the same list gives other entries
 
-LONGEST_LINE = 10_000  # bytes; a longer one is no row of a table and no word
-LONGEST_WORD = 200  # characters of a plain list's line; the longest of 380,000 real ones has 60
+LONGEST_LINE = 10_000  # bytes; a longer line is neither a row of a table nor a word
+LONGEST_WORD = 200  # characters of a line of a plain list; the longest of 380,000 real ones has 60
 HEADER_ROWS = 20  # titles and notes may stand above the header
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One name of a disease, a drug or something else (`term`), and where it comes from."""
+    """One name of a disease, a drug or something else (`term`), and its origin."""
     surface: str
     kind: str
     reading: str = ""
-    code: str = ""  # ICD-10 of a disease, of a drug that of the price list
+    code: str = ""  # ICD-10 code of a disease, price list code of a drug
     source: str = ""
     license: str = "unknown"
 
@@ -41,12 +41,12 @@ _DOSE_OR_MAKER = r"[「(]|\d[\d.,]*\s*(?:mg|μg|g|kg|mL|L|%|cm|mm|MBq|kBq|mEq|[�
 
 
 def load(paths: str) -> list[Entry]:
-    """The merged entries of `PATH[@LICENSE][,PATH[@LICENSE]…]`, globs too; empty: of the names the project brings."""
+    """The merged entries of `PATH[@LICENSE][,PATH[@LICENSE]…]`, globs too; empty: of the bundled sample's names."""
     return merge(itertools.chain.from_iterable(lists(paths)))
 
 
 def lists(paths: str) -> list[list[Entry]]:
-    """As `load`, but list by list as they are."""
+    """As `load`, but list by list, neither merged nor normalised."""
     if not paths:
         return [[Entry(surface, kind if kind in ("disease", "drug") else "term", source="sample", license="Apache-2.0")
                  for surface in surfaces] for kind, surfaces in sample.terms().items()]
@@ -58,7 +58,7 @@ def lists(paths: str) -> list[list[Entry]]:
 
 
 def merge(entries: Iterable[Entry]) -> list[Entry]:
-    """Entries with normalised surface and reading; of those with one surface the first."""
+    """Entries with normalised surface and reading; of several with the same surface, the first."""
     merged: dict[str, Entry] = {}
     for entry in entries:
         surface = normalize(entry.surface).strip()
@@ -68,24 +68,24 @@ def merge(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def bare_name(product: str) -> str:
-    """A product's name without dose and maker: アスピリン錠 of アスピリン錠100mg「トーワ」, nothing of 5%ブドウ糖液."""
+    """A product's name without dose and maker: アスピリン錠 of アスピリン錠100mg「トーワ」, "" of 5%ブドウ糖液."""
     name = re.split(_DOSE_OR_MAKER, normalize(product), maxsplit=1, flags=re.IGNORECASE)[0]
     return name.strip(" ・-_/")
 
 
 def read(path: Path, license: str = "") -> list[Entry]:
-    """The entries of one file, in its order; of a table that tells how common its words are, the commonest first.
+    """The entries of one file, in its order; the commonest first if it is a table with frequencies.
 
     Args:
-      license: of the file's words; empty: what is known of its kind.
+      license: of the file's words; empty: the licence of its format, if that has one.
 
     Raises:
-      ValueError: columns of no known list, neither UTF-8 nor CP932, empty, cut short, a line too long, or an xlsx
-        that is none; the message names file, place and mend.
+      ValueError: unknown columns, neither UTF-8 nor CP932, empty, cut short, a line too long, or not an xlsx file; the
+        message names file, location and fix.
     """
     name = path.name.lower()
     if name.endswith(".xls"):
-        raise ValueError(f"{path} is of the old Excel format: save it as .xlsx or as .csv")
+        raise ValueError(f"{path} has the old Excel format: save it as .xlsx or as .csv")
     if name.endswith((".xlsx", ".xlsm")):
         entries = _read_sheets(path, license)
     else:
@@ -96,22 +96,22 @@ def read(path: Path, license: str = "") -> list[Entry]:
             head = list(csv.reader(lines[:HEADER_ROWS], delimiter=delimiter))
         except csv.Error:
             head = []
-        if any(map(_shape, head)):
+        if any(map(_format, head)):
             entries = _table(_rows(text, delimiter, path), license)
         elif ".csv" in name or ".tsv" in name:
             raise _no_header(path, head)
         else:
-            entries = list(_words(lines, path, license))
+            entries = list(_plain_list(lines, path, license))
     if not entries:
-        raise ValueError(f"{path} holds no entry: fetch it again, or leave it out")
+        raise ValueError(f"{path} holds no entry: download it again, or leave it out")
     return entries
 
 
 # Tables -------------------------------------------------------------------------------------------------------
 
-# Source → licence, columns that tell the kind of a table, further columns it may have; as patterns of header names.
-SHAPES = {
-    "MANBYO": ("CC BY 4.0", {"disease": "出現形", "told by": "標準病名|ICD.*"},
+# Source → licence, columns that identify the format, further columns it may have; as patterns of header names.
+FORMATS: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
+    "MANBYO": ("CC BY 4.0", {"disease": "出現形", "identified by": "標準病名|ICD.*"},
                {"reading": "(出現形|しゅつげんけい)?(よみ|ヨミ|読み).*", "code": "ICD.*", "frequency": "頻度.*"}),
     "MHLW": ("MHLW public data terms 1.0", {"product": "品名", "ingredient": "成分名"},
              {"code": "薬価基準収載医薬品コード"}),
@@ -119,10 +119,10 @@ SHAPES = {
 }
 
 
-def _shape(row: list[str]) -> tuple[str, dict[str, int]] | None:
-    """Of a header row, the source and the place of each column; None of another row."""
+def _format(row: list[str]) -> tuple[str, dict[str, int]] | None:
+    """The source and the index of each column, read from a header row; None for any other row."""
     names = [re.sub(r"\s", "", normalize(cell)).upper() for cell in row]
-    for source, (_, required, optional) in SHAPES.items():
+    for source, (_, required, optional) in FORMATS.items():
         columns = {meaning: i for meaning, pattern in (required | optional).items()
                    for i, name in reversed(list(enumerate(names))) if re.fullmatch(pattern, name)}
         if required.keys() <= columns.keys():
@@ -132,19 +132,20 @@ def _shape(row: list[str]) -> tuple[str, dict[str, int]] | None:
 
 def _table(rows: Iterable[list[str]], license: str) -> list[Entry]:
     rows = iter(rows)
-    source, columns = next(filter(None, map(_shape, rows)))
-    common = {"source": source, "license": license or SHAPES[source][0]}
-    entries = []
+    source, columns = next(filter(None, map(_format, rows)))
+    license = license or FORMATS[source][0]
+    entries: list[tuple[float, Entry]] = []
     for row in rows:
-        cells = {meaning: row[at].replace("\n", "").strip() for meaning, at in columns.items() if at < len(row)}
+        cells = {meaning: row[i].replace("\n", "").strip() for meaning, i in columns.items() if i < len(row)}
         code, product = cells.get("code", ""), cells.get("product", "")
         if "disease" in columns:
             frequency = max(map(float, re.findall(r"\d+(?:\.\d+)?", cells.get("frequency", ""))), default=0.0)
             names = {cells.get("disease", ""): code}
         else:  # the first seven characters of the price list's code are the ingredient's
             frequency, names = 0.0, {cells.get("ingredient", ""): code[:7], bare_name(product): code, product: code}
-        entries += [(frequency, Entry(name, "disease" if "disease" in columns else "drug", cells.get("reading", ""),
-                                      code, **common)) for name, code in names.items() if name]
+        kind = "disease" if "disease" in columns else "drug"
+        entries += [(frequency, Entry(name, kind, cells.get("reading", ""), code, source, license))
+                    for name, code in names.items() if name]
     entries.sort(key=lambda pair: -pair[0])  # stable: without frequencies the order of the file
     return [entry for _, entry in entries]
 
@@ -154,36 +155,36 @@ def _rows(text: str, delimiter: str, path: Path) -> Iterator[list[str]]:
     try:
         yield from rows
     except csv.Error as error:
-        raise ValueError(f"{path}, line {rows.line_num} is no row of a table ({error}): is a quotation mark left open?"
+        raise ValueError(f"{path}, line {rows.line_num} is not a row of a table ({error}): close its quotation mark"
                          ) from None
 
 
 def _no_header(path: Path, head: list[list[str]]) -> ValueError:
-    found = [cell for cell in (head[0] if head else []) if cell][:12]
-    return ValueError(f"{path} has no header that is known (its first row is {found}): expected are 出現形 with "
-                      "標準病名 or ICD10 (MANBYO), 品名 with 成分名 (the drug price list) or 病名表記 (MEDIS); name "
-                      "the columns so, or give a plain list, .txt, of a word a line")
+    first = [cell for cell in (head[0] if head else []) if cell][:12]
+    return ValueError(f"{path} has no known header (its first row is {first}): name the columns 出現形 and 標準病名 "
+                      "or ICD10 (MANBYO), 品名 and 成分名 (the drug price list) or 病名表記 (MEDIS), or give a plain "
+                      "list, .txt, of one word a line")
 
 
 def _read_sheets(path: Path, license: str) -> list[Entry]:
     try:
         import openpyxl  # late: for this format only
     except ImportError:
-        raise RuntimeError(f"{path}: pip install openpyxl, which reads xlsx, or save the file as .csv") from None
+        raise RuntimeError(f"{path} needs openpyxl: pip install openpyxl, or save the file as .csv") from None
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         heads = []
         for sheet in book.worksheets:
-            sheet.reset_dimensions()  # which some programs write wrongly
+            sheet.reset_dimensions()  # some programs write them wrongly
             values = sheet.iter_rows(values_only=True)
             rows = (["" if cell is None else str(cell) for cell in row] for row in values)
             head = list(itertools.islice(rows, HEADER_ROWS))
-            if any(map(_shape, head)):
+            if any(map(_format, head)):
                 return _table(itertools.chain(head, rows), license)
             heads += head
-    # A zip that is none, that is cut short, that holds something else.
+    # Not a zip file, one that is cut short, or one that holds something else.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, SyntaxError, TypeError) as error:
-        raise ValueError(f"{path} is not a whole xlsx file ({error}): fetch it again, or save it as .csv") from None
+        raise ValueError(f"{path} is not a whole xlsx file ({error}): download it again, or save it as .csv") from None
     raise _no_header(path, heads)
 
 
@@ -197,39 +198,40 @@ def _text(path: Path) -> str:
             while line := file.readline(LONGEST_LINE + 1):
                 lines.append(line)
                 if len(line) > LONGEST_LINE:
-                    raise ValueError(f"{path}, line {len(lines)} is longer than {LONGEST_LINE:,} bytes: a list holds a "
-                                     "word or a row a line; is it another file?")
+                    raise ValueError(f"{path}, line {len(lines)} is longer than {LONGEST_LINE:,} bytes: a list holds "
+                                     "one word or row a line; give another file")
     except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} breaks off after line {len(lines)} ({error}): fetch it again") from None
+        raise ValueError(f"{path} breaks off after line {len(lines)} ({error}): download it again") from None
     content = b"".join(lines)
     if b"\0" in content:
-        raise ValueError(f"{path} holds NUL bytes, so it is no text: name a workbook .xlsx and a compressed list .gz")
+        raise ValueError(f"{path} holds NUL bytes, so it is not text: name a workbook .xlsx, a compressed list .gz")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         broken = error
+    text: str | None
     try:
         text = content.decode("cp932")
     except UnicodeDecodeError:
         text = None
-    # Python's CP932 reads most of a broken UTF-8 file too: its kana then begin with these kanji, which hardly occur;
-    # and it maps the four bytes that CP932 leaves free to the rest.
+    # Python's CP932 also decodes most broken UTF-8 files: kana then begin with these kanji, which hardly occur
+    # otherwise; and it maps the four bytes that CP932 leaves unused to the other characters.
     if text is None or re.search("[縺繧繝\x80\uf8f0-\uf8f3]", text):
         number = content.count(b"\n", 0, broken.start) + 1
         raise ValueError(f"{path}, line {number} is neither UTF-8 (byte 0x{content[broken.start]:02X}) nor CP932: "
-                         "convert it with iconv, or fetch it again")
+                         "convert it with iconv, or download it again")
     return text
 
 
-def _words(lines: Iterable[str], path: Path, license: str) -> Iterator[Entry]:
+def _plain_list(lines: Iterable[str], path: Path, license: str) -> Iterator[Entry]:
     name = path.name.split(".")[0]
-    # Only the name of a plain list says what it holds.
+    # The name of a plain list is the only hint at its kind.
     kinds = {"disease": "disease|病|manbyo", "drug": "drug|薬|medicine"}
     kind = next((kind for kind, pattern in kinds.items() if re.search(pattern, name.lower())), "term")
     for number, line in enumerate(lines, start=1):
         word = line.strip()
         if len(word) > LONGEST_WORD:
             raise ValueError(f"{path}, line {number} has {len(word)} characters, more than {LONGEST_WORD}: a plain "
-                             "list holds a word a line; is it a text?")
+                             "list holds one word a line; give a list, not a text")
         if word:
             yield Entry(word, kind, source=name, license=license or "unknown")

@@ -1,4 +1,4 @@
-"""What a licence allows, as far as its name tells."""
+"""Licences by name."""
 
 import re
 
@@ -7,7 +7,7 @@ _PARTS = {"nc": r"(?<![a-z])nc(?![a-z])|non-?commercial|非営利", "nd": r"(?<!
 
 
 def forbidden(license_name: str, names: str) -> str | None:
-    """Which of `names` (NAME[,NAME…]: NC, ND, SA, unknown, or any part of a licence's name) a licence falls under."""
+    """The first of `names`, or None. NAME[,NAME…]: NC, ND, SA, unknown, or any part of a licence's name."""
     for name in filter(None, (part.strip().lower() for part in names.split(","))):
         if re.search(_PARTS.get(name, re.escape(name)), license_name.lower()):
             return name

@@ -1,13 +1,12 @@
-"""One file or dataset folder → documents: JSON Lines (own or OSCAR's), Parquet, text, Wikipedia's XML dump, TFDS.
+"""One file or dataset folder → documents: JSON Lines (yours or OSCAR's), Parquet, text, Wikipedia's XML dump, TFDS.
 
-A document's index is its place in the file, so several tasks can share a big file: each takes the indices that are
-its part modulo the number of parts, and pays little for the others.
+Several tasks can share a big file: each parses the documents whose index in the file is its part modulo the number of
+parts, and only skips over the others.
 """
 
 import bz2
 import dataclasses
 import gzip
-import html
 import io
 import json
 import re
@@ -16,9 +15,11 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from slm.corpus.wikitext import plain_text
+
 LONGEST_LINE = 8_000_000  # bytes; a longer line is a file without line ends, not a document
 _BUFFER = 1 << 20  # bytes decompressed at a time
-_BROKEN = (EOFError, OSError, zlib.error)  # what a compressed file that is cut or garbled raises
+_BROKEN = (EOFError, OSError, zlib.error)  # raised by a compressed file that is truncated or garbled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Document:
     source: str
     license: str = "unknown"
     url: str = ""
-    # What the pipeline reads besides; not kept in the corpus, and never taken from a file's fields or name.
-    warnings: tuple[str, ...] = ()  # what the source itself says against the document
+    # For the pipeline; not kept in the corpus, and never taken from a file's fields or name.
+    warnings: tuple[str, ...] = ()  # of the source about the document
     profile: str = "clinical"  # of `filters.PROFILES`: another one only where the format is that of a public source
 
 
@@ -38,11 +39,11 @@ FIELDS = ("id", "text", "source", "license", "url")
 
 
 def read(path: Path, part: int = 0, parts: int = 1) -> Iterator[Document]:
-    """Documents of one file or TFDS folder whose index is `part` modulo `parts`; the kind is told by the name.
+    """Documents of one file or TFDS folder whose index is `part` modulo `parts`; the file name decides the format.
 
     Raises:
-      ValueError: not UTF-8, not JSON, no `text`, a line too long or empty, a truncated file; the message
-        names file, place and mend. A line of another part is only measured, not parsed.
+      ValueError: not UTF-8, not JSON, no `text`, a line too long or empty, a truncated file; the message names file,
+        location and fix. Lines of other parts are not parsed, only checked for their length.
     """
     if not 0 <= part < parts:
         raise ValueError(f"{path}: part {part} of {parts}: give a part from 0 to {parts - 1}, of at least one")
@@ -58,7 +59,7 @@ def read(path: Path, part: int = 0, parts: int = 1) -> Iterator[Document]:
         return _read_text(path, part)
     if re.search(r"\.xml(-p\d+p\d+)?$", base):  # a big dump also comes in pieces: ….xml-p1p114794.bz2
         return _read_wikipedia(path, part, parts)
-    raise ValueError(f"{path}: cannot tell its kind; name it .jsonl, .parquet, .txt or .xml (and .gz, .bz2 or .zst "
+    raise ValueError(f"{path} has no known format: name it .jsonl, .parquet, .txt or .xml (and .gz, .bz2 or .zst "
                      "if compressed), or give a TFDS folder")
 
 
@@ -69,7 +70,7 @@ def is_tfds(path: Path) -> bool:
 
 def _open(path: Path) -> io.BufferedIOBase:
     if path.suffix.lower() in (".gz", ".bz2", ".zst") and not path.stat().st_size:
-        raise EOFError("it has no bytes")  # the libraries would take it for a whole file
+        raise EOFError("it has no bytes")  # which the libraries accept
     if path.name.lower().endswith(".gz"):
         return gzip.open(path, "rb")
     if path.name.lower().endswith(".bz2"):
@@ -81,7 +82,11 @@ def _open(path: Path) -> io.BufferedIOBase:
 
 
 def json_objects(path: Path, part: int = 0, parts: int = 1) -> Iterator[tuple[str, dict]]:
-    """(place, object) of each line of a JSON Lines file, plain or compressed, whose index is `part` modulo `parts`."""
+    """(location, object) of each line of a JSON Lines file, plain or compressed, whose index is `part` modulo `parts`.
+
+    Raises:
+      ValueError: as `read`.
+    """
     number = 0
     try:
         with _open(path) as file:
@@ -94,50 +99,52 @@ def json_objects(path: Path, part: int = 0, parts: int = 1) -> Iterator[tuple[st
                     yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
     except _BROKEN as error:
         raise ValueError(f"{path} ends or breaks after line {number} ({error}): it was cut short or is not what its "
-                         "name says; fetch it again") from None
+                         "name says; download it again") from None
 
 
 def _read_json_lines(path: Path, part: int, parts: int) -> Iterator[Document]:
-    for place, row in json_objects(path, part, parts):
-        yield _oscar(row, place) if "warc_headers" in row else _document(row, place, path)
+    for location, row in json_objects(path, part, parts):
+        yield _oscar(row, location) if "warc_headers" in row else _document(row, location, path)
 
 
-def _parse(line: bytes, place: str) -> dict:
+def _parse(line: bytes, location: str) -> dict:
     if not line.strip():
-        raise ValueError(f"{place} is empty: JSON Lines holds one object a line; remove it (grep -v '^$')")
-    text = _decode(line, place)
+        raise ValueError(f"{location} is empty: JSON Lines holds one object a line; remove it (grep -v '^$')")
+    text = _decode(line, location)
     try:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:  # not JSON, a number of 5,000 digits, 100,000 brackets
-        raise ValueError(f"{place} is not JSON ({error}): JSON Lines holds one object a line") from None
+        raise ValueError(f"{location} is not JSON ({error}): JSON Lines holds one object a line") from None
     if not isinstance(row, dict):
-        raise ValueError(f"{place} holds a {type(row).__name__}, not an object with named fields")
+        raise ValueError(f"{location} holds a {type(row).__name__}, not an object with named fields")
     return row
 
 
-def _document(row: dict, place: str, path: Path) -> Document:
+def _document(row: dict, location: str, path: Path) -> Document:
     if not isinstance(row.get("text"), str):
-        found = f"its 'text' is a {type(row['text']).__name__}" if "text" in row else f"found {sorted(row)}"
-        raise ValueError(f"{place} has no string field 'text' ({found}): rename the column that holds the text")
-    values = {name: str(row[name]) for name in FIELDS if row.get(name) is not None}
-    # Half a character in a name or an address costs that character, not the document.
-    values = {name: value if name == "text" else value.encode("utf-8", "replace").decode()
-              for name, value in values.items()}
-    return Document(**{"id": place, "source": path.name.split(".")[0], **values})
+        actual = f"its 'text' is a {type(row['text']).__name__}" if "text" in row else f"it has {sorted(row)}"
+        raise ValueError(f"{location} has no string field 'text' ({actual}): rename the column that holds the text")
+
+    def field(name: str, default: str) -> str:
+        # Half a character in a name or an address costs that character, not the document.
+        return default if row.get(name) is None else str(row[name]).encode("utf-8", "replace").decode()
+    return Document(field("id", location), row["text"], field("source", path.name.split(".")[0]),
+                    field("license", "unknown"), field("url", ""))
 
 
-def _oscar(row: dict, place: str) -> Document:
+def _oscar(row: dict, location: str) -> Document:
     """A line of OSCAR 23.01. Its CC0 covers metadata and annotations only: OSCAR claims no right to the crawled text.
 
-    `harmful_pp` is a perplexity, not a verdict, so it makes no warning.
+    `harmful_pp` is a perplexity, not a verdict, so it is not a warning.
     """
     headers, metadata = row["warc_headers"], row.get("metadata") or {}
     if not (isinstance(row.get("content"), str) and isinstance(headers, dict) and isinstance(metadata, dict)):
         kinds = {name: type(row.get(name)).__name__ for name in ("content", "warc_headers", "metadata")}
-        raise ValueError(f"{place} has 'warc_headers' but is not OSCAR's (a string 'content', objects 'warc_headers' "
-                         f"and 'metadata'; found {kinds}): fetch it again, or rename its fields to id, text and url")
+        raise ValueError(f"{location} has 'warc_headers' but is not OSCAR's (a string 'content', objects "
+                         f"'warc_headers' and 'metadata'; it has {kinds}): download it again, or rename its fields to "
+                         "id, text and url")
     warnings = [name for key in ("quality_warnings", "categories") for name in metadata.get(key) or []]
-    return Document(id=str(headers.get("warc-record-id", place)), text=row["content"], source="oscar-2301",
+    return Document(id=str(headers.get("warc-record-id", location)), text=row["content"], source="oscar-2301",
                     license="unknown (annotations: CC0-1.0)", url=str(headers.get("warc-target-uri", "")),
                     warnings=tuple(map(str, warnings)), profile="web")
 
@@ -149,16 +156,16 @@ def _read_parquet(path: Path, part: int, parts: int) -> Iterator[Document]:
         file = pyarrow.parquet.ParquetFile(path)
         columns = [name for name in FIELDS if name in file.schema_arrow.names]
         if "text" not in columns:
-            raise ValueError(f"{path} has no column 'text' (found {file.schema_arrow.names}): rename the column "
+            raise ValueError(f"{path} has no column 'text' (it has {file.schema_arrow.names}): rename the column "
                              "that holds the text")
         start = 0
         for batch in file.iter_batches(batch_size=1024, columns=columns):
-            mine = range((part - start) % parts, len(batch), parts)
-            for index, row in zip(mine, batch.take(pyarrow.array(mine, pyarrow.int64())).to_pylist()):
+            indices = range((part - start) % parts, len(batch), parts)
+            for index, row in zip(indices, batch.take(pyarrow.array(indices, pyarrow.int64())).to_pylist()):
                 yield _document(row, f"{path}, row {start + index + 1}", path)
             start += len(batch)
     except (pyarrow.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a whole Parquet file ({error}): fetch it again") from None
+        raise ValueError(f"{path} is not a whole Parquet file ({error}): download it again") from None
 
 
 def _read_text(path: Path, part: int) -> Iterator[Document]:
@@ -168,19 +175,19 @@ def _read_text(path: Path, part: int) -> Iterator[Document]:
         with _open(path) as file:
             content = file.read(LONGEST_LINE + 1)
     except _BROKEN as error:
-        raise ValueError(f"{path} breaks off ({error}): fetch it again") from None
+        raise ValueError(f"{path} breaks off ({error}): download it again") from None
     if len(content) > LONGEST_LINE:
-        raise ValueError(f"{path} is longer than {LONGEST_LINE:,} bytes: a text file is one document; cut it into "
+        raise ValueError(f"{path} is longer than {LONGEST_LINE:,} bytes: a text file is one document; split it into "
                          "files, or into JSON Lines")
     yield Document(id=str(path), text=_decode(content, str(path)), source=path.parent.name or "text")
 
 
-def _decode(content: bytes, place: str) -> str:
+def _decode(content: bytes, location: str) -> str:
     try:
-        return content.decode("utf-8-sig")  # a byte order mark is no text
+        return content.decode("utf-8-sig")  # without a byte order mark
     except UnicodeDecodeError as error:
-        raise ValueError(f"{place} is not UTF-8 (byte 0x{content[error.start]:02X} at {error.start}): convert it, for "
-                         "example with iconv -f CP932 -t UTF-8") from None
+        raise ValueError(f"{location} is not UTF-8 (byte 0x{content[error.start]:02X} at {error.start}): convert it, "
+                         "for example with iconv -f CP932 -t UTF-8") from None
 
 
 def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
@@ -190,43 +197,45 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
     import tensorflow_datasets as tfds  # late: it takes a second to import
     try:
         builder = tfds.builder_from_directory(path)
-        features, found = set(builder.info.features), sorted(builder.info.splits)
-        if "text" not in features or "train" not in found:
-            raise ValueError(f"{path} has the features {sorted(features)} and the splits {found}: prepare it with a "
-                             "feature 'text' and a split 'train'")
-        # A corpus of ours is told by its fields; the other splits of another's dataset may be a benchmark.
-        ours = features >= set(FIELDS) and "validation" in found
+        features, splits = set(builder.info.features), sorted(builder.info.splits)
+        if "text" not in features or "train" not in splits:
+            raise ValueError(f"{path} has the features {sorted(features)} and the splits {splits}: prepare it with "
+                             "a feature 'text' and a split 'train'")
+        # The fields show that a corpus was built by slm; other splits of another dataset may be a benchmark.
+        is_corpus = features >= set(FIELDS) and "validation" in splits
         start = 0
-        for split in ("train", "validation") if ours else ("train",):
+        for split in ("train", "validation") if is_corpus else ("train",):
             rows = builder.as_data_source(split)
             for index in range((part - start) % parts, len(rows), parts):
-                place = f"{path}, {split} {index + 1}"
-                row = {name: _decode(value, place) for name, value in rows[index].items() if isinstance(value, bytes)}
+                location = f"{path}, {split} {index + 1}"
+                row = {name: _decode(value, location) for name, value in rows[index].items()
+                       if isinstance(value, bytes)}
                 if features == {"title", "text"} and builder.name == "wikipedia":
                     language = re.search(r"\.([a-z-]+)$", builder.info.config_name or "")
-                    article = _of_wikipedia(row["title"], language, "CC-BY-SA")
-                    yield dataclasses.replace(_document(row, place, path), **article)
+                    yield _article(location, row["text"], row["title"], language, "CC-BY-SA")
                 else:
-                    yield _document({"source": builder.name} | row, place, path)
+                    yield _document({"source": builder.name} | row, location, path)
             start += len(rows)
     except NotImplementedError:
         raise ValueError(f"{path} is in the format {builder.info.file_format.value}, which cannot be read by index "
                          "without TensorFlow: prepare it again with builder.download_and_prepare(file_format="
                          "'array_record')") from None
     except (OSError, RuntimeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a whole TFDS folder ({error}): fetch or prepare it again") from None
+        raise ValueError(f"{path} is not a whole TFDS folder ({error}): download or prepare it again"
+                         ) from None
 
 
-def _of_wikipedia(title: str, language: re.Match | None, license: str) -> dict[str, str]:
+def _article(identifier: str, text: str, title: str, language: re.Match | None, license: str,
+             warnings: tuple[str, ...] = ()) -> Document:
     host = f"{language[1] if language else 'ja'}.wikipedia.org"
-    return {"source": "wikipedia", "license": license, "profile": "encyclopedia",
-            "url": f"https://{host}/wiki/{urllib.parse.quote(title.replace(' ', '_'))}"}
+    url = f"https://{host}/wiki/{urllib.parse.quote(title.replace(' ', '_'))}"
+    return Document(identifier, text, "wikipedia", license, url, warnings, profile="encyclopedia")
 
 
 def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
-    """The articles of a pages-articles dump: neither redirects nor talk, template and category pages.
+    """The articles of a pages-articles dump, without redirects, talk, template and category pages.
 
-    The title is no line of the text: TFDS's Wikipedia has none either, and an article opens with its title.
+    The title is not added to the text: an article opens with it, and TFDS's Wikipedia does not add it either.
     """
     from xml.etree.ElementTree import ParseError
 
@@ -241,78 +250,11 @@ def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
             for page in mwxml.Dump.from_element(root):
                 if page.namespace == 0 and not page.redirect:
                     if articles % parts == part:
-                        text, warnings = _plain_text("".join(revision.text or "" for revision in page))
-                        yield Document(id=str(page.id), text=text, warnings=warnings,
-                                       **_of_wikipedia(page.title, language, "CC-BY-SA-4.0"))
+                        text, warnings = plain_text("".join(revision.text or "" for revision in page))
+                        yield _article(str(page.id), text, page.title, language, "CC-BY-SA-4.0", warnings)
                     articles += 1
                 last = f"page {page.id}"
-                root.element.clear()  # or the pages read so far, though emptied, pile up under the root
+                root.element.clear()  # else the emptied elements of all pages pile up under the root
     except (*_BROKEN, ParseError, MalformedXML) as error:
         raise ValueError(f"{path} ends or breaks after {last} ({error}): it was cut short or is not a Wikipedia XML "
-                         "dump (pages-articles); fetch it again") from None
-
-
-_HIDDEN_LINK = re.compile(r"\s*(file|image|media|category|ファイル|画像|メディア|カテゴリ)\s*:", re.I)
-_HIDDEN_TAGS = {"ref", "references", "table", "gallery", "math", "chem", "ce", "timeline", "imagemap", "score", "graph",
-                "hiero", "syntaxhighlight", "source", "templatestyles", "templatedata", "categorytree", "inputbox"}
-# Templates that stand for words of the sentence, and which of their values those are; all others go.
-_SPOKEN = {"仮リンク": "1", "ill2": "1", "lang": "2", "読み仮名": "1", "ruby": "1", "nowrap": "1", "要出典範囲": "1"}
-# Comments, notes and innermost plain templates go before parsing, which takes the time (so 4.6 MB/s, not 1.9).
-_UNPARSED = re.compile(r"<!--.*?-->|<ref\b[^<>]*/>|<ref\b[^<>]*>.*?</ref\s*>", re.I | re.S)
-_UNSPOKEN = re.compile(r"\{\{(?!\s*(?:" + "|".join(_SPOKEN) + r"|lang-[a-z-]+)\s*\|)[^{}]*\}\}", re.I)
-_RAISED = {"sup": str.maketrans("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ"),
-           "sub": str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")}
-# What unbalanced quotes, tables and tags, and magic words such as __TOC__, leave in the text.
-_LEFT_OVER = re.compile(
-    r"'{2,}|__(?:[A-Z]+|[ぁ-んァ-ヶ一-龠]+)__|^[ \t]*\{?\|.*$"
-    r"|</?(?:ref|div|span|small|big|center|font|nowiki|noinclude|includeonly|onlyinclude)\b[^<>]*>", re.M)
-
-
-def _plain_text(wikitext: str) -> tuple[str, tuple[str, ...]]:
-    """What a page says in running text, and warnings; headings and list items are lines of their own."""
-    import mwparserfromhell
-    wikitext, found = _UNPARSED.sub("", wikitext), 1
-    while found:
-        wikitext, found = _UNSPOKEN.subn("", wikitext)
-    try:
-        code = mwparserfromhell.parse(wikitext, skip_style_tags=True)  # quotes are taken out below, balanced or not
-    except mwparserfromhell.parser.ParserError:
-        return "", ("wikitext not parsed",)  # a fault of the parser: not worth the run, but to be counted
-    lines = (line.strip() for line in _LEFT_OVER.sub("", _plain(code)).split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip(), ()
-
-
-def _plain(code) -> str:
-    return "" if code is None else "".join(map(_plain_node, code.nodes))
-
-
-def _plain_node(node) -> str:
-    match type(node).__name__:  # by name, as the library is imported late
-        case "Text":
-            return node.value
-        case "HTMLEntity":
-            return html.unescape(str(node))
-        case "Heading":
-            return _plain(node.title)
-        case "Wikilink" if not _HIDDEN_LINK.match(str(node.title)):
-            return _plain(node.title if node.text is None else node.text).removeprefix(":")
-        case "ExternalLink":
-            return _plain(node.title if node.brackets else node.url)
-        case "Template":
-            name = str(node.name).strip().lower()
-            value = _SPOKEN.get(name, "1" if name.startswith("lang-") else "")
-            return _plain(node.get(value).value).strip() if node.has(value) else ""
-        case "Tag":
-            return _plain_tag(node)
-    return ""  # a comment, a template's argument, a file
-
-
-def _plain_tag(node) -> str:
-    tag = str(node.tag).strip().lower()
-    if tag in _HIDDEN_TAGS:
-        return ""
-    if tag == "br":
-        return "\n"
-    text, raised = _plain(node.contents), _RAISED.get(tag, {})
-    # 10<sup>6</sup> must not become 106: `normalize` spells the raised characters out.
-    return text.translate(raised) if all(ord(character) in raised for character in text) else text
+                         "dump (pages-articles); download it again") from None

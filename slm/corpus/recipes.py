@@ -1,11 +1,10 @@
-"""Corpora by name."""
+"""Named corpora."""
 
 from slm.corpus.sources import CorpusConfig, SourceConfig
 
-# The paper's mixture (arXiv 2412.16423): Common Corpus from Japanese Wikipedia and OSCAR-2301, medical text of the
-# web, synthesised textbooks; about 9B tokens, seen 5.5 times in its 50B. Its weights are not published: textbooks and
-# medical text are few, so they weigh more here. Files lie under data/, unless --config.corpus.sources.NAME.files says
-# otherwise.
+# The paper's mixture (arXiv 2412.16423): Common Corpus from Japanese Wikipedia and OSCAR-2301, medical web text and
+# synthesised textbooks; about 9B tokens, read 5.5 times for its 50B. Its weights are not published: textbooks and
+# medical text are small, so they weigh more here. --config.corpus.sources.NAME.files replaces the paths.
 NCVC = CorpusConfig(curated=True, sources=(
     SourceConfig("wikipedia", "data/wikipedia/jawiki-*-pages-articles*.xml*", "encyclopedia", "CC-BY-SA-4.0"),
     SourceConfig("oscar", "data/oscar/ja_meta/*.jsonl.zst", "web"),

@@ -1,4 +1,4 @@
-"""What a corpus is made of: the files and TFDS folders that a config names, or the text the project brings."""
+"""The sources of a corpus: the files and TFDS folders that a config names, or the bundled sample."""
 
 import dataclasses
 import glob
@@ -27,12 +27,16 @@ __all__ = [
     "with_source",
 ]
 
-SAMPLE = "sample"  # among file patterns: the text the project brings
+SAMPLE = "sample"  # among file patterns: the bundled sample text
 
 
 def find(patterns: Iterable[str]) -> list[Path]:
-    """Files and TFDS folders of each pattern, sorted, each once; a pattern that finds none is an error."""
-    found: dict[Path, None] = {}
+    """Files and TFDS folders of each pattern, sorted, each once.
+
+    Raises:
+      FileNotFoundError: nothing matches a pattern.
+    """
+    matches: dict[Path, None] = {}
     for pattern in patterns:
         paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
         folders = {path for path in paths if is_tfds(path)}
@@ -41,8 +45,8 @@ def find(patterns: Iterable[str]) -> list[Path]:
         if not paths:
             raise FileNotFoundError(f"no file matches {pattern!r}: give an existing path or glob, or a TFDS folder "
                                     f"(the current folder is {Path.cwd()})")
-        found |= dict.fromkeys(paths)
-    return list(found)
+        matches |= dict.fromkeys(paths)
+    return list(matches)
 
 
 ProfileName = Literal["auto", "web", "encyclopedia", "literature", "clinical", "textbook"]
@@ -52,33 +56,33 @@ ProfileName = Literal["auto", "web", "encyclopedia", "literature", "clinical", "
 class SourceConfig:
     """One set of documents in a mixture."""
     name: str
-    files: str  # GLOB[,GLOB…], or "sample": the text the project brings
+    files: str  # GLOB[,GLOB…], or "sample": the bundled sample text
     profile: ProfileName = "auto"
-    license: str = ""  # of documents that name none
-    weight: float = 1.0  # how often its rows are read for each time that those of weight 1 are
+    license: str = ""  # of documents that state none
+    weight: float = 1.0  # epochs of this source for each epoch of a source of weight 1
 
 
 @dataclasses.dataclass(frozen=True)
 class CorpusConfig:
-    """Where the documents come from, and what is done to them."""
-    files: str = ""  # GLOB[,GLOB…] of one's own text; empty, or "sample" among them: the text the project brings
+    """Where the documents come from, and how they are processed."""
+    files: str = ""  # GLOB[,GLOB…] of your own text; empty, or "sample" among them: the bundled sample text
     sources: tuple[SourceConfig, ...] = ()  # several sets instead, each with a profile, a licence and a weight
-    sample_megabytes: float = 4.0  # of the text the project brings
+    sample_megabytes: float = 4.0  # of the sample text
     seed: int = 0  # of its generator
     validation_share: float = 0.05  # of documents, by a hash of their text
-    # Whether the rules of `pipeline` run. If not, text is normalised and exact duplicates are dropped, no more, so
-    # that bits per byte never depend on filters.
+    # Whether the rules of `pipeline` run. Otherwise text is only normalised and exact duplicates are dropped, so that
+    # bits per byte never depend on filters.
     curated: bool = False
-    # Rules for `files`. auto: by the format alone (a Wikipedia dump or TFDS folder, OSCAR); all else is clinical, so
-    # that no file name and no field of a file can switch off the masking of names.
+    # The rules for `files`. auto: by the format (a Wikipedia dump or TFDS folder, OSCAR), otherwise clinical, so that
+    # no file name and no field of a file switches off the masking of names.
     profile: ProfileName = "auto"
-    forbidden_licenses: str = ""  # of NC, ND, SA, unknown, or any part of a licence's name: NAME[,NAME…]
+    forbidden_licenses: str = ""  # NAME[,NAME…]: NC, ND, SA, unknown, or any part of a licence's name
     mask: bool = True  # personal information
-    facilities: str = ""  # GLOB[,GLOB…] of lists of places of care to mask, one a line
-    near_duplicates: bool = True  # also drop what is nearly the same, the best kept
+    facilities: str = ""  # GLOB[,GLOB…] of lists of facilities (hospitals, clinics) to mask, one a line
+    near_duplicates: bool = True  # also drops near duplicates, all but the best of each cluster
     benchmarks: str = ""  # GLOB[,GLOB…] of CSV and JSON Lines: documents that hold one of their rows are dropped
-    classifier: str = ""  # what configs/quality.py made: scores every document
-    threshold: float = 0.5  # the least score
+    classifier: str = ""  # folder of a classifier from configs/quality.py, which scores every document
+    threshold: float = 0.5  # documents with a lower score are dropped
     executor: Literal["local", "slurm", "ray"] = "local"
     executor_options: str = ""  # NAME=VALUE[,NAME=VALUE…] for datatrove's Slurm or Ray executor
     workers: int = 0  # processes, or tasks at a time on a cluster; 0: one a core, or no limit
@@ -87,11 +91,11 @@ class CorpusConfig:
         if not 0 < self.validation_share < 1:
             raise ValueError(f"corpus.validation_share={self.validation_share}: give a share between 0 and 1")
         if self.files and self.sources:
-            raise ValueError(f"corpus.files={self.files!r} and corpus.sources ({', '.join(self.weights)}) fight: give "
-                             "your files to one of the sources, or choose the variant :files")
+            raise ValueError(f"corpus.files={self.files!r} and corpus.sources ({', '.join(self.weights)}) conflict: "
+                             "give your files to one of the sources, or choose the variant :files")
         if self.facilities and not self.mask:
-            raise ValueError(f"corpus.facilities={self.facilities!r} and corpus.mask=false fight: set mask to true, or "
-                             "leave the list out")
+            raise ValueError(f"corpus.facilities={self.facilities!r} and corpus.mask=false conflict: set mask to true, "
+                             "or leave the list out")
         if not self.curated and (only := [name for name in _CURATION if getattr(self, name)]):
             raise ValueError(f"corpus.{only[0]}={getattr(self, only[0])!r} needs corpus.curated=true")
 
@@ -100,7 +104,7 @@ class CorpusConfig:
         return {source.name: source.weight for source in self.sources}
 
     def sets(self) -> tuple[SourceConfig, ...]:
-        """The sources; own files are one without a name, whose documents keep the source they state."""
+        """The sources; `files` are one without a name, whose documents keep the source they state."""
         return self.sources or (SourceConfig(name="", files=self.files or SAMPLE, profile=self.profile),)
 
 
@@ -117,7 +121,7 @@ def documents(config: CorpusConfig) -> Iterator[Document]:
 
 
 def paths(source: SourceConfig) -> list[Path]:
-    """The files of a source; `sample` stands for the text the project brings."""
+    """The files of a source; `sample` stands for the bundled sample text."""
     patterns = source.files.split(",")
     return [Path(SAMPLE)] * (SAMPLE in patterns) + find(pattern for pattern in patterns if pattern != SAMPLE)
 
@@ -127,11 +131,12 @@ def read_part(config: CorpusConfig, path: Path, part: int = 0, parts: int = 1) -
     if path != Path(SAMPLE):
         return read(path, part, parts)
     rows = itertools.islice(sample.documents(config.sample_megabytes, config.seed), part, None, parts)
-    return (Document(**row, profile="textbook" if row["source"] == "sample-textbook" else "clinical") for row in rows)
+    return (Document(*(row[name] for name in FIELDS), profile="textbook" if row["source"] == "sample-textbook"
+                     else "clinical") for row in rows)
 
 
 def with_source(document: Document, source: SourceConfig) -> Document:
-    """`document` under the name of a source of a mixture, with its licence if it has none."""
+    """`document` with the name of a source of a mixture, and with its licence if the document has none."""
     if source.name:
         document = dataclasses.replace(document, source=source.name)
     if source.license and document.license in ("", "unknown"):
@@ -144,7 +149,7 @@ def fingerprint(config: CorpusConfig) -> str:
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_IN_FINGERPRINT}
     parts = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for source in config.sets():
-        # The weight is the reader's: another mixture of the same documents is no other corpus.
+        # Without the weight: another mixture of the same documents is the same corpus.
         parts.update(repr((source.name, source.profile, source.license)).encode())
         for path in paths(source):
             _hash_files(parts, sample.files() if path == Path(SAMPLE) else [path])

@@ -1,4 +1,4 @@
-"""Who writes textbooks: the project's own tables, or a model behind an OpenAI-compatible endpoint."""
+"""The writers of textbooks: the bundled tables, or a model behind an OpenAI-compatible endpoint."""
 
 import dataclasses
 import hashlib
@@ -15,27 +15,27 @@ from slm.corpus.textbook_prompts import Item
 class Answer:
     text: str
     tokens: int | None = None  # as the endpoint counts them
-    whole: bool = True  # not cut off at the largest number of tokens
+    whole: bool = True  # not truncated at the largest number of tokens
 
 
 class NoAnswer(Exception):
-    """Nothing usable came of a request: the kind of error, and what was said."""
+    """A request without a usable answer; its arguments are the kind of error and the message."""
 
 
 class Generator:
-    """The project's own tables; nothing is sent anywhere."""
+    """The bundled tables; nothing is sent anywhere."""
     model = "slm tables"
 
     def __init__(self, seed: int):
         tables = hashlib.sha256(b"".join(path.read_bytes() for path in sample.files())).hexdigest()[:16]
-        self.parameters = {"seed": seed, "tables": tables}
+        self.seed, self.parameters = seed, {"seed": seed, "tables": tables}
 
     def request(self, item: Item) -> Any:
         return [item.topic.surface, item.topic.kind, *item.slot]
 
     async def write(self, item: Item) -> Answer:
         try:
-            return Answer(prompts.generate(item, self.parameters["seed"]))
+            return Answer(prompts.generate(item, self.seed))
         except ValueError as error:
             raise NoAnswer("NotInTables", str(error)) from None
 
@@ -49,14 +49,14 @@ class Endpoint:
     def __init__(self, base_url: str, model: str, sampling: dict[str, Any], timeout: float, retries: int,
                  http_client: Any = None):
         if not re.match("https?://.", base_url):
-            raise ValueError(f"backend='openai' with base_url={base_url!r}: name the server that may see the prompts, "
-                             "for example --config.base_url=http://localhost:8000/v1")
+            raise ValueError(f"backend='openai' with base_url={base_url!r}: name the server that may receive the "
+                             "prompts, for example --config.base_url=http://localhost:8000/v1")
         if not model:
-            raise ValueError(f"backend='openai' with model='': name the model as {base_url}/models lists it")
+            raise ValueError(f"backend='openai' with model='': choose a model that {base_url}/models lists")
         try:
             import openai  # late: for this backend only
         except ImportError:
-            raise RuntimeError("pip install openai, through which backend='openai' talks to an endpoint") from None
+            raise RuntimeError("backend='openai' needs the package openai: pip install openai") from None
         self.model, self.parameters = model, sampling
         self.client = openai.AsyncOpenAI(
             base_url=base_url, timeout=timeout, max_retries=retries, http_client=http_client,
@@ -67,11 +67,11 @@ class Endpoint:
 
     async def write(self, item: Item) -> Answer:
         from openai import OpenAIError
-        try:  # the client checks neither that an answer is JSON nor what a server leaves out
+        try:  # the client does not check that an answer is JSON, nor that it is complete
             completion = await self.client.chat.completions.create(
                 model=self.model, messages=self.request(item), **self.parameters)
             choice = completion.choices[0]
-            # What a model thinks aloud is no part of the text.
+            # A reasoning model's thoughts are not part of the text.
             text = re.sub(r"^\s*<think>.*?</think>", "", choice.message.content or "", flags=re.DOTALL).strip()
             text.encode()  # no lone surrogates
             tokens = completion.usage.completion_tokens if completion.usage else None

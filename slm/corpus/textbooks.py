@@ -1,9 +1,9 @@
-"""Synthesised textbooks: a plan over diseases and drugs, written by a language model, kept where it passes the gates.
+"""Synthesised textbooks: a plan over diseases and drugs, written by a language model and filtered by gates.
 
-In the workdir `items.jsonl` grows by a line an item, under a hash of all that decides what is asked: a rerun asks only
-for what is missing, so a run may be stopped, or its plan grown, at any time. The gates are applied when the run ends,
-in the order of the plan, hence alike in whatever order the answers came; `gates.jsonl` says what each item passed, and
-`documents.jsonl` holds those that passed all, to be read as one more source of the corpus.
+The workdir's `items.jsonl` grows by one line an item, keyed by a hash of everything that decides its prompt: a rerun
+asks only for missing items, so a run may be stopped, or its plan enlarged, at any time. The gates are applied at the
+end of the run in the order of the plan, so that the order of the answers does not matter; `gates.jsonl` lists the gates
+each item passed, and `documents.jsonl` holds the items that passed all, as one more source for a corpus.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ from slm.text import contamination
 from slm.text.normalize import normalize
 
 NOTICE = "【合成教材】この文章は計算機が合成したもので、臨床的な内容の検証を受けていません。"
-FAILURES_IN_A_ROW = 20  # then the endpoint is taken to be down
-DISTINCT_WINDOW = 2_000_000  # characters: the share of distinct n-grams falls with length, so batches need one length
+FAILURES_IN_A_ROW = 20  # then the endpoint counts as down
+DISTINCT_WINDOW = 2_000_000  # characters: the share of distinct n-grams falls with length, so runs need the same one
 
 
 @dataclasses.dataclass(frozen=True)
 class GatesConfig:
-    """What an item must pass to become a document."""
+    """The limits an item must keep to become a document."""
     shortest: int = 150  # characters
     longest: int = 4000
     repetition: float = 0.3  # largest share of lines, or of character 10-grams, that repeat earlier ones
@@ -47,23 +47,23 @@ class GatesConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TextbooksConfig:
-    """Which textbooks are written, and by whom."""
+    """The textbooks job."""
     job: str = "textbooks"
     variant: str = "sample"
-    lexicons: str = ""  # PATH[@LICENSE][,PATH…] of diseases and drugs; empty: those of the project's tables
+    lexicons: str = ""  # PATH[@LICENSE][,PATH…] of diseases and drugs; empty: those of the bundled tables
     size: int = 300  # items of the plan, drawn evenly; 0: all
     seed: int = 0
-    backend: Literal["generator", "openai"] = "generator"  # the project's tables, or a model behind an endpoint
-    base_url: str = ""  # of an OpenAI-compatible server; it is sent the prompts, so it is never guessed
-    model: str = ""  # as the server calls it
-    license: str = ""  # of what is written; empty: Apache-2.0 of the generator, unknown of a model
+    backend: Literal["generator", "openai"] = "generator"  # the bundled tables, or a model behind an endpoint
+    base_url: str = ""  # of an OpenAI-compatible server; no default, because it receives the prompts
+    model: str = ""  # its name on the server
+    license: str = ""  # of the text; empty: Apache-2.0 for the generator, unknown for a model
     temperature: float = 0.8
     max_tokens: int = 2000
     concurrency: int = 8  # requests at a time
     timeout: float = 600.0  # seconds a request
     retries: int = 3  # of a request, by the client
-    benchmarks: str = ""  # GLOB[,GLOB…] of CSV and JSON Lines: items that hold one of their rows are not accepted
-    dry_run: bool = False  # writes `dry_run_items` only, and says what the whole plan would take
+    benchmarks: str = ""  # GLOB[,GLOB…] of CSV and JSON Lines: items that hold one of their rows are rejected
+    dry_run: bool = False  # writes `dry_run_items` items, and estimates the time and tokens of the whole plan
     dry_run_items: int = 8
     gates: GatesConfig = GatesConfig()
 
@@ -78,15 +78,15 @@ class TextbooksConfig:
 def topics(config: TextbooksConfig) -> list[Entry]:
     """The diseases and drugs to write about, drugs without dose and maker, each once."""
     if config.lexicons and config.backend == "generator":
-        raise ValueError(f"lexicons={config.lexicons!r} with backend='generator', which knows the project's tables "
-                         "alone: leave lexicons empty, or name a model with backend=openai, base_url and model")
+        raise ValueError(f"lexicons={config.lexicons!r} and backend='generator' conflict, which knows only the bundled "
+                         "tables: leave lexicons empty, or name a model with backend=openai, base_url and model")
     entries = [dataclasses.replace(entry, surface=lexicon.bare_name(entry.surface) or entry.surface)
                if entry.kind == "drug" else entry for entry in lexicon.load(config.lexicons)]
-    found = [entry for entry in lexicon.merge(entries) if entry.kind in prompts.SECTIONS]
-    if not found:
-        raise ValueError(f"lexicons={config.lexicons!r} hold no disease and no drug among {len(entries)} entries: call "
-                         "a plain list diseases.txt or drugs.txt, so that its name says what it holds")
-    return found
+    result = [entry for entry in lexicon.merge(entries) if entry.kind in prompts.SECTIONS]
+    if not result:
+        raise ValueError(f"lexicons={config.lexicons!r} hold no disease and no drug among {len(entries)} entries: name "
+                         "a plain list diseases.txt or drugs.txt, as its name decides its kind")
+    return result
 
 
 def _slots(config: TextbooksConfig) -> dict[str, list[prompts.Slot]]:
@@ -95,9 +95,9 @@ def _slots(config: TextbooksConfig) -> dict[str, list[prompts.Slot]]:
 
 
 def plan(config: TextbooksConfig, entries: list[Entry]) -> Iterator[Item]:
-    """Every term once before any a second time, sections, readers and styles evenly.
+    """Every term once before any term a second time; sections, readers and styles evenly.
 
-    Item i depends on the settings and i alone, so that a longer plan begins with the shorter one.
+    Item i depends only on the settings and i, so that a longer plan begins with the shorter one.
     """
     return itertools.islice(_all_items(config, entries), planned(config, entries))
 
@@ -109,32 +109,37 @@ def planned(config: TextbooksConfig, entries: list[Entry]) -> int:
 
 
 def _all_items(config: TextbooksConfig, entries: list[Entry]) -> Iterator[Item]:
-    of_kind, counts = _slots(config), collections.Counter()
+    of_kind = _slots(config)
+    counts: collections.Counter[str] = collections.Counter()
     order = random.Random(config.seed).sample(entries, len(entries))
-    places = []  # of each entry among those of its kind
+    ranks = []  # of each entry among those of its kind
     for entry in order:
-        places.append(counts[entry.kind])
+        ranks.append(counts[entry.kind])
         counts[entry.kind] += 1
-    # Slots are taken in strides of the golden section, coprime to their number: each comes up once in as many steps.
+    # Strides of the golden section, coprime to the number of slots, visit each slot once in as many steps.
     strides = {kind: _coprime(len(slots)) for kind, slots in of_kind.items()}
     for turn in range(max(map(len, of_kind.values()))):
-        for entry, place in zip(order, places):
+        for entry, rank in zip(order, ranks):
             slots = of_kind[entry.kind]
             if turn < len(slots):
-                yield Item(entry, slots[(place + turn) * strides[entry.kind] % len(slots)])
+                yield Item(entry, slots[(rank + turn) * strides[entry.kind] % len(slots)])
 
 
 def _coprime(count: int) -> int:
     return next(n for n in range(round(count * 0.618), 2 * count + 2) if math.gcd(n, count) == 1)
 
 
-# What is written ----------------------------------------------------------------------------------------------
+# Writing -------------------------------------------------------------------------------------------------------
 
 class Items:
-    """`items.jsonl`: a line an item, appended and flushed; what a kill left half-written is cut off."""
+    """`items.jsonl`: one line an item, appended and flushed; a line that a kill left incomplete is truncated.
+
+    Attributes:
+      offsets: key of an item → offset of its line, in bytes.
+    """
 
     def __init__(self, path: Path):
-        self.places: dict[str, int] = {}  # of each key's line
+        self.offsets: dict[str, int] = {}
         self._file = open(path, "a+b")  # noqa: SIM115  # closed by __exit__
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -152,10 +157,10 @@ class Items:
             except (ValueError, KeyError, TypeError):
                 key = None
             if key is not None:
-                self.places[key] = start
+                self.offsets[key] = start
             elif self._file.read(1):
-                raise ValueError(f"{path}, line {number} is no item, and not the last: remove it (sed -i {number}d) "
-                                 "and it is written again")
+                raise ValueError(f"{path}, line {number} is not an item, and not the last line: remove it (sed -i "
+                                 f"{number}d), and the run writes it again")
             else:
                 self._file.truncate(start)
                 break
@@ -168,25 +173,25 @@ class Items:
         self._file.close()
 
     def append(self, record: dict) -> None:
-        place = self._file.seek(0, os.SEEK_END)
+        offset = self._file.seek(0, os.SEEK_END)
         self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
         self._file.flush()
-        self.places[record["key"]] = place
+        self.offsets[record["key"]] = offset
 
     def read(self, key: str) -> dict:
-        self._file.seek(self.places[key])
+        self._file.seek(self.offsets[key])
         return json.loads(self._file.readline())
 
 
 def key(backend: Generator | Endpoint, item: Item) -> str:
-    """A hash of all that decides what is asked."""
-    asked = json.dumps([backend.model, backend.request(item), backend.parameters, prompts.TEMPLATE], ensure_ascii=False)
-    return hashlib.sha256(asked.encode()).hexdigest()[:32]
+    """A hash of everything that decides the request for an item."""
+    request = [backend.model, backend.request(item), backend.parameters, prompts.TEMPLATE]
+    return hashlib.sha256(json.dumps(request, ensure_ascii=False).encode()).hexdigest()[:32]
 
 
 async def _write(items: Items, missing: Iterable[Item], backend: Generator | Endpoint, failures: Path,
                  concurrency: int, bar: Progress) -> tuple[list[dict], int]:
-    """Writes what is missing; the sizes of the items written, and how many failed."""
+    """Writes the missing items; returns the sizes of the written items, and the number of failed ones."""
     written: list[dict] = []
     failed = in_a_row = 0
 
@@ -194,29 +199,29 @@ async def _write(items: Items, missing: Iterable[Item], backend: Generator | End
         nonlocal failed, in_a_row
         for item in missing:  # all workers take from one iterator
             topic, (section, reader, style) = item.topic, item.slot
-            asked = {"key": key(backend, item), "term": topic.surface, "kind": topic.kind, "section": section,
-                     "reader": reader, "style": style}
+            fields = {"key": key(backend, item), "term": topic.surface, "kind": topic.kind, "section": section,
+                      "reader": reader, "style": style}
             try:
                 answer = await backend.write(item)
             except NoAnswer as error:
                 failed, in_a_row = failed + 1, in_a_row + 1
                 name, message = error.args
-                file.write(json.dumps(asked | {"error": name, "message": message[:500]}, ensure_ascii=False) + "\n")
+                file.write(json.dumps(fields | {"error": name, "message": message[:500]}, ensure_ascii=False) + "\n")
                 file.flush()
                 if in_a_row >= FAILURES_IN_A_ROW:
                     raise RuntimeError(f"{in_a_row} requests in a row failed, the last with {name}: {message[:300]}; "
-                                       f"what is finished stays, {failures} names the rest: mend the endpoint or the "
-                                       "settings, and the same command goes on") from None
+                                       f"{failures} lists them: fix the endpoint or the settings, and run the same "
+                                       "command again to resume") from None
             else:
                 in_a_row = 0
-                items.append(asked | {
+                items.append(fields | {
                     "text": answer.text, "whole": answer.whole, "tokens": answer.tokens, "model": backend.model,
                     "template": prompts.TEMPLATE, "sampling": backend.parameters, "term_source": topic.source,
                     "term_license": topic.license, "synthetic": True, "verification": "not clinically verified"})
                 written.append({"tokens": answer.tokens, "characters": len(answer.text)})
             bar.update()
 
-    with open(failures, "w", encoding="utf-8", errors="replace") as file:  # anew each run, which tries them again
+    with open(failures, "w", encoding="utf-8", errors="replace") as file:  # of this run only: the next one retries them
         try:
             await asyncio.gather(*(worker() for _ in range(concurrency)))
         finally:
@@ -224,11 +229,10 @@ async def _write(items: Items, missing: Iterable[Item], backend: Generator | End
     return written, failed
 
 
-def _sizes(written: Iterable[dict]) -> dict:
-    """Tokens in all, as the endpoint counts them; characters where it does not."""
-    tokens, characters = zip(*((size["tokens"], size["characters"]) for size in written)) if written else ((), ())
-    counted = bool(tokens) and all(tokens)
-    return {"tokens": sum(tokens if counted else characters), "counted_in": "tokens" if counted else "characters"}
+def _sizes(written: list[dict]) -> dict:
+    """All tokens, as the endpoint counts them; characters if it does not."""
+    unit = "tokens" if written and all(size["tokens"] for size in written) else "characters"
+    return {"tokens": sum(size[unit] for size in written), "counted_in": unit}
 
 
 # Gates --------------------------------------------------------------------------------------------------------
@@ -238,43 +242,45 @@ def grams(text: str, size: int) -> list[str]:
 
 
 def repetition(text: str) -> float:
-    """The share of lines, or of character 10-grams, that repeat earlier ones: the larger."""
+    """The share of lines, or of character 10-grams, that repeat earlier ones, whichever is larger."""
     parts = [line for line in text.split("\n") if line.strip()], grams(text, 10)
     return max((1 - len(set(part)) / len(part) for part in parts if part), default=0.0)
 
 
-def similarity(one: set[str], other: set[str]) -> float:
-    """Jaccard."""
-    return len(one & other) / max(1, len(one | other))
+def jaccard(a: set[str], b: set[str]) -> float:
+    return len(a & b) / max(1, len(a | b))
 
 
 def gate(record: dict, siblings: list[set[str]], config: GatesConfig,
          contaminated: Callable[[str], bool] | None) -> dict[str, bool]:
-    """What an item passes, by gate; without a test for contamination, that gate is not among them.
+    """{gate: whether the item passes}; without a test for contamination, without that gate.
 
     Args:
       siblings: character 5-grams of the accepted items of the same term.
     """
-    text, own = record["text"], set(grams(record["text"], 5))
+    text, text_grams = record["text"], set(grams(record["text"], 5))
     passed = {
         "form": record["whole"] and (record["style"] not in prompts.EXAMS or prompts.is_exam(text)),
         "length": config.shortest <= len(text) <= config.longest,
         "repetition": repetition(text) <= config.repetition,
         "term_present": record["term"] in normalize(text),
-        "near_duplicate": all(similarity(own, sibling) <= config.similarity for sibling in siblings)}
+        "near_duplicate": all(jaccard(text_grams, sibling) <= config.similarity for sibling in siblings)}
     return passed | ({"contamination": not contaminated(text)} if contaminated else {})
 
 
 def _documents(items: Items, keys: dict[str, list[str]], config: GatesConfig, license: str, workdir: Path,
                contaminated: Callable[[str], bool] | None) -> dict:
     """Applies the gates, writes `gates.jsonl` and `documents.jsonl`, and counts."""
-    passed, covered, window, accepted, sizes = collections.Counter(), 0, [], 0, []
+    passed: collections.Counter[str] = collections.Counter()
+    window: list[str] = []
+    sizes: list[dict] = []
+    covered = accepted = 0
     paths = workdir / "gates.jsonl", workdir / "documents.jsonl"
     asides = [path.with_suffix(".writing") for path in paths]
     with open(asides[0], "w", encoding="utf-8") as gates, open(asides[1], "w", encoding="utf-8") as documents:
-        for of_term in keys.values():  # in the order of the plan: whatever order the answers came in
+        for of_term in keys.values():  # in the order of the plan
             siblings: list[set[str]] = []
-            for name in filter(items.places.__contains__, of_term):
+            for name in filter(items.offsets.__contains__, of_term):
                 record = items.read(name)
                 results = gate(record, siblings, config, contaminated)
                 sizes.append({"tokens": record["tokens"], "characters": len(record["text"])})
@@ -287,7 +293,7 @@ def _documents(items: Items, keys: dict[str, list[str]], config: GatesConfig, li
                     "id": f"textbooks-{name}", "text": f"{NOTICE}\n{record['text']}", "source": "textbooks",
                     "license": license, "url": ""}, ensure_ascii=False) + "\n")
                 accepted += 1
-                if sum(map(len, window)) < DISTINCT_WINDOW:
+                if sum(len(text) for text in window) < DISTINCT_WINDOW:
                     window.append(record["text"])
             covered += bool(siblings)
     for aside, path in zip(asides, paths):
@@ -302,14 +308,14 @@ def _documents(items: Items, keys: dict[str, list[str]], config: GatesConfig, li
 # The job ------------------------------------------------------------------------------------------------------
 
 def run(config: TextbooksConfig, workdir: Path, http_client: Any = None) -> dict:
-    """Writes what the plan still misses, then `gates.jsonl`, `documents.jsonl` and `report.json`; returns the report.
+    """Writes the missing items of the plan, then `gates.jsonl`, `documents.jsonl`, `report.json`; returns the report.
 
     Args:
       http_client: of the endpoint's client, for tests.
     """
-    contaminated = None
-    if config.benchmarks:
-        contaminated = contamination.Index.build(benchmark_rows.rows(config.benchmarks)).find
+    index = contamination.Index.build(benchmark_rows.rows(config.benchmarks)) if config.benchmarks else None
+    contaminated = (lambda text: index.find(text) is not None) if index else None
+    backend: Endpoint | Generator
     if config.backend == "openai":
         sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens, "seed": config.seed}
         backend = Endpoint(config.base_url, config.model, sampling, config.timeout, config.retries, http_client)
@@ -322,13 +328,14 @@ def run(config: TextbooksConfig, workdir: Path, http_client: Any = None) -> dict
         for item in plan(config, entries):
             names.append(key(backend, item))
             keys[item.topic.surface].append(names[-1])
-        there = sum(name in items.places for name in names)
-        missing = (item for item, name in zip(plan(config, entries), names) if name not in items.places)
-        wanted = min(config.dry_run_items, total - there) if config.dry_run else total
+        finished = sum(name in items.offsets for name in names)
+        missing: Iterator[Item] = (
+            item for item, name in zip(plan(config, entries), names) if name not in items.offsets)
+        wanted = min(config.dry_run_items, total - finished) if config.dry_run else total
         if config.dry_run:
             missing = itertools.islice(missing, config.dry_run_items)
         started = time.perf_counter()
-        with Progress(total=wanted, initial=0 if config.dry_run else there, desc="textbooks", unit="item") as bar:
+        with Progress(total=wanted, initial=0 if config.dry_run else finished, desc="textbooks", unit="item") as bar:
             written, failed = asyncio.run(_write(items, missing, backend, workdir / "failures.jsonl",
                                                 config.concurrency, bar))
         seconds = time.perf_counter() - started
@@ -337,7 +344,7 @@ def run(config: TextbooksConfig, workdir: Path, http_client: Any = None) -> dict
             "items_per_second": len(written) / max(seconds, 1e-9), "terms": len(entries)}
         if config.dry_run:
             report |= _sizes(written)
-            report |= _foretell(report, total - there - len(written))
+            report |= _estimate(report, total - finished - len(written))
             print(json.dumps(report, indent=2, ensure_ascii=False))
             return report
         license = config.license or ("Apache-2.0" if config.backend == "generator" else "unknown")
@@ -347,17 +354,17 @@ def run(config: TextbooksConfig, workdir: Path, http_client: Any = None) -> dict
     return report | {"documents": str(workdir / "documents.jsonl")}
 
 
-def _foretell(report: dict, left: int) -> dict:
-    """Says what the rest of the plan would take, at the rate of the items just written."""
+def _estimate(report: dict, left: int) -> dict:
+    """Estimates the rest of the plan at the rate of the items just written."""
     if not report["written"]:
         if left:
             raise RuntimeError(f"none of the {report['failed']} items of the dry run was written: see failures.jsonl "
-                               "in the workdir, and mend the endpoint or the settings")
+                               "in the workdir, and fix the endpoint or the settings")
         print(f"textbooks: all {report['planned']:,} items of the plan are written already")
         return {"left": 0, "left_tokens": 0, "left_hours": 0.0}
     each = report["tokens"] / report["written"]
     hours = left / report["items_per_second"] / 3600
-    print(f"textbooks: {report['written']} of {report['planned']:,} items were written as a measure, and stay as "
-          f"finished items: {report['items_per_second']:.2f} items/s, {each:.0f} {report['counted_in']} each. The "
-          f"{left:,} left mean about {left * each:,.0f} {report['counted_in']} and {hours:.1f} hours")
+    print(f"textbooks: {report['written']} of {report['planned']:,} items were written as a measurement, and are "
+          f"kept: {report['items_per_second']:.2f} items/s, {each:.0f} {report['counted_in']} each. The "
+          f"{left:,} left take about {left * each:,.0f} {report['counted_in']} and {hours:.1f} hours")
     return {"left": left, "left_tokens": round(left * each), "left_hours": hours}

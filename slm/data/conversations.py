@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grain.python as grain
 import numpy as np
@@ -17,42 +18,46 @@ from slm.text.tokenizer import Tokenizer
 
 def read_messages(path: Path) -> Iterator[list[Message]]:
     """The conversations of a JSON Lines file, plain or compressed, with `messages` in each line."""
-    for place, row in json_objects(path):
-        messages = row.get("messages")
+    for location, row in json_objects(path):
+        messages: Any = row.get("messages")
         try:
             chat.validate_messages(messages)
         except ValueError as error:
-            raise ValueError(f'{place}: {error}; a line is {{"messages": [{{"role": "user", "content": …}}, …]}}'
+            raise ValueError(f'{location}: {error}; a line is {{"messages": [{{"role": "user", "content": …}}, …]}}'
                              ) from None
         if not any(map(chat.is_learned, messages)):
-            raise ValueError(f"{place} has no assistant turn: there is nothing to learn from it")
-        yield _whole(messages, place)
+            raise ValueError(f"{location} has no assistant turn to learn from: remove the line, or add one")
+        yield _plain(messages, location)
 
 
 def read_alpaca(path: Path) -> Iterator[list[Message]]:
     """The conversations of a JSON Lines file with Alpaca's columns: instruction, input (may be empty), output."""
-    for place, row in json_objects(path):
-        texts = [row.get("instruction"), row.get("input") or "", row.get("output")]
+    for location, row in json_objects(path):
+        texts: list[Any] = [row.get("instruction"), row.get("input") or "", row.get("output")]
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{place} has {', '.join(row) or 'nothing'}: Alpaca's columns are instruction, input (may "
-                             "be empty) and output, all strings")
+            raise ValueError(f"{location} has {', '.join(row) or 'nothing'}: Alpaca's columns are instruction, input "
+                             "(may be empty) and output, all strings")
         request = "\n\n".join(filter(None, texts[:2]))
-        yield _whole([{"role": "user", "content": request}, {"role": "assistant", "content": texts[2]}], place)
+        yield _plain([{"role": "user", "content": request}, {"role": "assistant", "content": texts[2]}], location)
 
 
-def _whole(messages: list[Message], place: str) -> list[Message]:
-    """The messages with nothing but role and content; half a character in them is an error of this place."""
+def _plain(messages: list[Message], location: str) -> list[Message]:
+    """The messages with only role, content and weight.
+
+    Raises:
+      ValueError: a lone surrogate in the content.
+    """
     for message in messages:
         try:
             message["content"].encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"{place} has half a character (a lone surrogate) at {error.start} of a turn of the "
+            raise ValueError(f"{location} has half a character (a lone surrogate) at {error.start} of a turn of the "
                              f"{message['role']}: it was decoded wrongly; write the file again as UTF-8") from None
     return [{name: message[name] for name in ("role", "content", "weight") if name in message} for message in messages]
 
 
 def is_held_out(group: str, share: float) -> bool:
-    """Whether what belongs to `group` (a document, or the text itself) is for validation; the same in every run."""
+    """Whether a conversation whose `group` is this text (its document, or its own text) is for validation."""
     digest = hashlib.sha256(normalize(group).encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
@@ -60,31 +65,33 @@ def is_held_out(group: str, share: float) -> bool:
 class Packed(grain.RandomAccessDataSource):
     """Conversations, each whole in one row of T tokens; a row has the arrays of `loader.Rows`.
 
-    Weights are 1 where the target is the assistant's.
+    The loss mask is 1 where the target is the assistant's.
 
     Attributes:
-      conversations, tokens, learned: how many went in; `learned` are the tokens with weight.
-      cut: how many lost the middle of their longest user turn, to fit.
+      conversations, tokens: their number in all rows.
+      learned: the number of tokens in the loss mask.
+      cut: the number of conversations that lost the middle of their longest user turn, to fit.
       bytes: UTF-8 bytes of the assistant's normalised text, the denominator of bits per byte.
     """
 
     def __init__(self, conversations: Iterable[tuple[str, Sequence[Message]]], tokenizer: Tokenizer, seq_len: int):
-        """Packs (place, messages); the place is for errors."""
+        """Packs (location, messages); error messages name the location."""
         self._seq_len, self._end = seq_len, tokenizer.end_of_document
         ids, loss_masks = [], []
         self.bytes = self.cut = 0
-        for place, messages in conversations:
+        for location, messages in conversations:
             try:
                 encoded = chat.encode(tokenizer, messages, limit=seq_len + 1)  # the first id is never a target
             except ValueError as error:
-                raise ValueError(f"{place}: {error}") from None
+                raise ValueError(f"{location}: {error}") from None
             ids.append(np.asarray(encoded.ids, np.uint16 if len(tokenizer) <= 2**16 else np.int32))
             loss_masks.append(np.asarray(encoded.loss_mask, bool))
             self.cut += encoded.cut > 0
             self.bytes += sum(len(normalize(m["content"]).encode()) for m in messages if chat.is_learned(m))
         self._ids, self._loss_masks = ids, loss_masks
-        self._rows = _first_fit([len(own) - 1 for own in ids], seq_len)
-        self.conversations, self.tokens = len(ids), sum(len(own) - 1 for own in ids)
+        lengths = [len(conversation) - 1 for conversation in ids]
+        self._rows = _first_fit(lengths, seq_len)
+        self.conversations, self.tokens = len(ids), sum(lengths)
         self.learned = int(sum(mask.sum() for mask in loss_masks))
 
     def digest(self) -> bytes:
@@ -103,17 +110,17 @@ class Packed(grain.RandomAccessDataSource):
         start = 0
         for segment, number in enumerate(self._rows[int(index)], 1):
             ids, mask = self._ids[number], self._loss_masks[number]
-            place = slice(start, start + len(ids) - 1)
-            row["inputs"][place], row["targets"][place] = ids[:-1], ids[1:]
-            row["loss_mask"][place] = mask[1:]
-            row["segments"][place] = segment
-            row["positions"][place] = np.arange(len(ids) - 1)
-            start = place.stop
+            span = slice(start, start + len(ids) - 1)
+            row["inputs"][span], row["targets"][span] = ids[:-1], ids[1:]
+            row["loss_mask"][span] = mask[1:]
+            row["segments"][span] = segment
+            row["positions"][span] = np.arange(len(ids) - 1)
+            start = span.stop
         return row
 
 
 def _first_fit(lengths: Sequence[int], seq_len: int, open_rows: int = 64) -> list[list[int]]:
-    """Which conversations each row holds: longest first, each into the first of the newest rows that has room."""
+    """The conversations of each row: longest first, each into the first of the newest rows that has room."""
     rows: list[list[int]] = []
     room: list[int] = []
     for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):

@@ -1,7 +1,7 @@
-"""grain over token streams: row i predicts tokens[i·T : (i+1)·T], and the position to resume is one integer.
+"""grain over token streams: row i predicts tokens[i·T : (i+1)·T], and the position to resume at is one integer.
 
-Each token of the stream is predicted in exactly one row. The input of a row begins with the token before it, so
-a document's first token is predicted from the end of the document before, which the segment hides otherwise.
+Each token of the stream is predicted in exactly one row. The input of a row begins with the token before its targets,
+so a document's first token is predicted from the end of the document before it, which segments otherwise hide.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from slm.data.stream import Stream
 
 Batch = dict[str, np.ndarray]
 
-_EPOCHS = 2**31  # without end; grain's own endless repeat is too long to be counted in single rows
+_EPOCHS = 2**31  # endless; the length of grain's own endless repeat overflows when counted in rows
 
 
 class Rows(grain.RandomAccessDataSource):
@@ -33,35 +33,35 @@ class Rows(grain.RandomAccessDataSource):
         length = self._seq_len
         start = int(index) * length
         tokens = np.full(length + 1, self._end, np.int32)
-        read = self._stream[max(0, start - 1):start + length]
-        tokens[1 - min(start, 1):][:len(read)] = read
+        stored = self._stream[max(0, start - 1):start + length]
+        tokens[1 - min(start, 1):][:len(stored)] = stored
         count = min(length, len(self._stream) - start)  # targets before the stream's end
-        # A document begins where its first token is the target: the input there, the end of the document before
-        # it, stands for the beginning.
+        # A document's segment begins where its first token is the target; its first input is the end of the document
+        # before it.
         segments = np.searchsorted(self._stream.starts, np.arange(start, start + length), side="right")
         segments = (segments - segments[0] + 1).astype(np.int32)
         segments[count:] = 0
         first = np.concatenate([[True], segments[1:] != segments[:-1]])
-        here = np.arange(length, dtype=np.int32)
-        positions = here - np.maximum.accumulate(np.where(first, here, 0))
-        loss_mask = (here < count).astype(np.float32)
+        columns = np.arange(length, dtype=np.int32)
+        positions = columns - np.maximum.accumulate(np.where(first, columns, 0))
+        loss_mask = (columns < count).astype(np.float32)
         return {"inputs": tokens[:-1], "targets": tokens[1:], "segments": segments, "positions": positions,
                 "loss_mask": loss_mask}
 
 
 def training(rows: Mapping[str, Rows], batch_size: int, seed: int, mixture: Mapping[str, float] | None = None,
              share: int = 0, shares: int = 1) -> grain.MapDataset:
-    """Batches without end: element `step` is the batch of that step, on any number of processes.
+    """Endless batches: element `step` is the batch of that step, on any number of processes.
 
     Args:
       rows: {source: its rows}.
       batch_size: rows of a step over all processes.
-      seed: of the global shuffle, which is another in each epoch.
+      seed: of the global shuffle, which differs between epochs.
       mixture: {source: weight}; None reads every row once an epoch.
       share, shares: this process takes its share of each batch.
 
     Raises:
-      ValueError: rows that the processes cannot share, or a mixture of other sources.
+      ValueError: a batch size that the processes cannot share evenly, or a mixture of other sources.
     """
     if batch_size % shares:
         raise ValueError(f"a batch of {batch_size} rows cannot be shared by {shares} processes: make it a multiple")
@@ -79,14 +79,14 @@ def training(rows: Mapping[str, Rows], batch_size: int, seed: int, mixture: Mapp
 
 
 def weighted(weights: Mapping[str, float], rows: Mapping[str, Rows]) -> dict[str, float] | None:
-    """The mixture in which a source of weight w is read w times for each time that one of weight 1 is."""
+    """The mixture in which a source of weight w has w epochs for each epoch of a source of weight 1."""
     if all(weight == 1 for weight in weights.values()):
         return None
-    return {source: weights[source] * len(own) for source, own in rows.items()}
+    return {source: weights[source] * len(of_source) for source, of_source in rows.items()}
 
 
 def epochs(rows: Mapping[str, Rows], total_rows: int, mixture: Mapping[str, float] | None = None) -> dict[str, float]:
-    """How often each source is read in `total_rows` rows."""
+    """The epochs of each source in `total_rows` rows."""
     if mixture:
         share = sum(mixture.values())
         return {name: total_rows * mixture[name] / share / len(rows[name]) for name in rows}
@@ -94,7 +94,7 @@ def epochs(rows: Mapping[str, Rows], total_rows: int, mixture: Mapping[str, floa
 
 
 def iterate(dataset: grain.MapDataset, start: int, ahead: int = 2) -> Iterator[Batch]:
-    """Batches from step `start` on, read ahead by threads."""
+    """Batches from step `start` on, prefetched by a thread."""
     iterator = iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=ahead)))
     iterator.set_state({"next_index": start})
     return iterator
@@ -102,7 +102,7 @@ def iterate(dataset: grain.MapDataset, start: int, ahead: int = 2) -> Iterator[B
 
 def validation(rows: Rows, batch_size: int, limit: int | None = None, share: int = 0,
                shares: int = 1) -> Iterator[Batch]:
-    """A source's rows in order, each once, in batches; the last is filled with rows that weigh nothing.
+    """A source's rows in order, each once, in batches; the last is padded with rows whose loss mask is 0.
 
     Args:
       limit: rows to read; None: all.
@@ -110,9 +110,9 @@ def validation(rows: Rows, batch_size: int, limit: int | None = None, share: int
     """
     number = len(rows) if limit is None else min(limit, len(rows))
     blank = {name: np.zeros_like(value) for name, value in rows[0].items()} if number else {}
-    own = batch_size // shares
+    size = batch_size // shares
     for start in range(0, number, batch_size):
-        first = start + share * own
-        batch = [rows[index] for index in range(first, min(first + own, number))]
-        batch += [blank] * (own - len(batch))
+        first = start + share * size
+        batch = [rows[index] for index in range(first, min(first + size, number))]
+        batch += [blank] * (size - len(batch))
         yield {name: np.stack([row[name] for row in batch]) for name in blank}

@@ -1,7 +1,7 @@
 """Segmented shards → one flat stream of uint16 tokens with document offsets, a set for each split and source.
 
-Every document is followed by the end-of-document token. Two bytes a token, any row length without repacking,
-and a position is one integer on any number of hosts.
+Every document is followed by the end-of-document token. A token takes two bytes, rows may have any length without
+repacking, and a position is one integer on any number of hosts.
 """
 
 import bisect
@@ -18,30 +18,34 @@ from array_record.python import array_record_module
 
 from slm import parallel
 from slm.corpus.dataset import SPLITS
-from slm.files import written_aside
+from slm.files import read_json, write_json, write_text, written_aside
 from slm.text.tokenizer import load_tokenizer
 from slm.tokenization import segmented
 
 MANIFEST_FILE, TOKENIZER = "manifest.json", "tokenizer"
-VERSION = 2  # raise it when the same text and tokenizer make another folder
+VERSION = 2  # raise it when the same shards and tokenizer give another folder
 _BLOCK = 4096  # tokens a record
 _DOCUMENTS = 65536  # documents a record of offsets
 
 
 def write(segmented_folder: Path, tokenizer_folder: Path, folder: Path, processes: int = 0) -> None:
-    """Encodes every segmented shard; shards that are there are kept, so that a killed run goes on.
+    """Encodes every segmented shard; existing shards are kept, so that a killed run resumes.
 
-    The tokenizer is copied to `folder`/tokenizer: the folder is all that a training reads.
+    The tokenizer is copied to `folder`/tokenizer, so that a training reads only this folder.
+
+    Raises:
+      ValueError: the shards were segmented with another dictionary, or the vocabulary exceeds 65,536 pieces.
     """
     shutil.copytree(tokenizer_folder, folder / TOKENIZER, dirs_exist_ok=True)
     tokenizer = load_tokenizer(tokenizer_folder)
-    cut_with = json.loads((segmented_folder / segmented.MANIFEST_FILE).read_text())["dictionary"]
-    if cut_with != tokenizer.morphology.fingerprint:
-        raise ValueError(f"{segmented_folder} was cut with the dictionary {cut_with}, the tokenizer {tokenizer_folder} "
-                         f"uses {tokenizer.morphology.fingerprint}: segment the corpus with the tokenizer's dictionary")
+    dictionary = read_json(segmented_folder / segmented.MANIFEST_FILE)["dictionary"]
+    expected = tokenizer.morphology.fingerprint if tokenizer.morphology else None
+    if dictionary != expected:
+        raise ValueError(f"{segmented_folder} was segmented with the dictionary {dictionary}, but the tokenizer "
+                         f"{tokenizer_folder} uses {expected}: segment the corpus with the tokenizer's dictionary")
     if len(tokenizer) > 2**16:
-        raise ValueError(f"{tokenizer_folder} has {len(tokenizer)} pieces, a uint16 stream holds 65536: train a "
-                         "smaller vocabulary")
+        raise ValueError(f"{tokenizer_folder} has {len(tokenizer)} pieces, but a uint16 stream holds 65536: train "
+                         "a smaller vocabulary")
     work = [(shard, tokenizer_folder, folder, split) for split in SPLITS
             for shard in segmented.shards(segmented_folder, split)]
     sets: dict[str, dict[str, list]] = {split: defaultdict(list) for split in SPLITS}
@@ -50,34 +54,32 @@ def write(segmented_folder: Path, tokenizer_folder: Path, folder: Path, processe
             sets[split][source].append(shard)
     manifest = {"tokenizer": tokenizer.fingerprint, "vocabulary_size": len(tokenizer),
                 "end_of_document": tokenizer.end_of_document, "sets": sets}
-    with written_aside(folder / MANIFEST_FILE) as aside:
-        aside.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / MANIFEST_FILE, manifest)
 
 
 def _write_shard(shard: Path, tokenizer_folder: Path, folder: Path, split: str) -> dict[str, dict]:
-    """Writes a shard's tokens, a file a source; returns {source: its line of the manifest}."""
-    done = folder / f"{shard.stem}.json"
-    if done.exists():
-        return json.loads(done.read_text(encoding="utf-8"))
+    """Writes a shard's tokens, one file a source; returns {source: its entry of the manifest}."""
+    record = folder / f"{shard.stem}.json"
+    if record.exists():
+        return read_json(record)
     tokenizer = load_tokenizer(tokenizer_folder)
     tokens, documents = defaultdict(list), defaultdict(list)
     for document in segmented.read(shard):
         ids = np.asarray([*tokenizer.encode_morphemes(document.morphemes), tokenizer.end_of_document], np.uint16)
         tokens[document.source].append(ids)
         documents[document.source].append((len(ids), sum(len(m.encode()) for m in document.morphemes)))
-    made = {}
+    entries = {}
     for source in tokens:
         path = folder / split / _slug(source) / shard.name
         flat, table = np.concatenate(tokens[source]), np.asarray(documents[source], np.int64)
         _write_records(path, flat, _BLOCK)
         offsets = path.with_suffix(".offsets.array_record")
         _write_records(offsets, np.stack([np.cumsum(table[:, 0]) - table[:, 0], table[:, 1]], axis=1), _DOCUMENTS)
-        made[source] = {"path": str(path.relative_to(folder)), "tokens": len(flat), "documents": len(table),
-                        "bytes": int(table[:, 1].sum()), "size": path.stat().st_size,
-                        "offsets": str(offsets.relative_to(folder)), "offsets_size": offsets.stat().st_size}
-    with written_aside(done) as aside:
-        aside.write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
-    return made
+        entries[source] = {"path": str(path.relative_to(folder)), "tokens": len(flat), "documents": len(table),
+                           "bytes": int(table[:, 1].sum()), "size": path.stat().st_size,
+                           "offsets": str(offsets.relative_to(folder)), "offsets_size": offsets.stat().st_size}
+    write_text(record, json.dumps(entries, ensure_ascii=False))
+    return entries
 
 
 def _write_records(path: Path, rows: np.ndarray, length: int) -> None:
@@ -89,16 +91,16 @@ def _write_records(path: Path, rows: np.ndarray, length: int) -> None:
 
 
 def _slug(source: str) -> str:
-    """A folder name; the hash keeps two sources apart whose odd characters were replaced."""
+    """A folder name; a hash distinguishes sources that differ only in the replaced characters."""
     safe = re.sub(r"[^0-9A-Za-z_-]+", "-", source)[:64]
     return safe if safe == source else f"{safe}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
 
 
 class Stream:
-    """The tokens of one set, as if they were one long array.
+    """The tokens of one set as one long array.
 
     Attributes:
-      starts: int64 [documents], where each document begins; ascending.
+      starts: int64 [documents], the position of each document's first token; ascending.
       bytes: UTF-8 bytes of the normalised text, the denominator of bits per byte.
     """
 
@@ -123,8 +125,8 @@ class Stream:
             shard = bisect.bisect_right(self._first, start) - 1
             local, end = start - self._first[shard], min(stop, self._first[shard + 1]) - self._first[shard]
             blocks = range(local // _BLOCK, (end - 1) // _BLOCK + 1)
-            read = np.frombuffer(b"".join(self._readers[shard].read(list(blocks))), np.uint16)
-            parts.append(read[local - blocks[0] * _BLOCK:end - blocks[0] * _BLOCK])
+            tokens = np.frombuffer(b"".join(self._readers[shard].read(list(blocks))), np.uint16)
+            parts.append(tokens[local - blocks[0] * _BLOCK:end - blocks[0] * _BLOCK])
             start = self._first[shard] + end
         return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.zeros(0, np.uint16)])
 
@@ -135,23 +137,27 @@ def _read_offsets(path: Path) -> np.ndarray:
 
 
 def read_manifest(folder: Path) -> dict:
-    """What the stream of `folder` holds.
+    """The manifest of the stream in `folder`.
 
     Raises:
-      FileNotFoundError: there is none.
+      FileNotFoundError: the folder holds no token stream.
     """
     path = folder / MANIFEST_FILE
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no token stream ({path} is missing): name the folder that --prepare "
-                                "printed, staged to this machine whole")
-    return json.loads(path.read_text(encoding="utf-8"))
+                                "printed, copied whole to this machine")
+    return read_json(path)
 
 
 def fingerprint(folder: Path) -> str:
-    """The same wherever the stream is copied to."""
+    """A hash of the manifest: the same on every machine the stream is copied to."""
     return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()[:16]
 
 
 def streams(folder: Path, split: str) -> dict[str, Stream]:
-    """{source: its stream} of one split; refuses a truncated or missing shard."""
+    """{source: its stream} of one split.
+
+    Raises:
+      ValueError: a truncated or missing shard.
+    """
     return {source: Stream(folder, shards) for source, shards in sorted(read_manifest(folder)["sets"][split].items())}

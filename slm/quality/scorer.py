@@ -10,21 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
+from slm import files
 from slm.quality.labels import excerpt
 from slm.text import normalize
 
 FILE = "classifier.json"
-_FORMAT = 1  # raise it with any change of what a saved classifier reads: the excerpt, the hashes, the pooling
+_FORMAT = 1  # raise it when the same files give other scores: the excerpt, the hashes, the pooling
 _COMMAND = "train one with python -m slm.main --config=configs/quality.py"
 
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-    """Texts → probability of good quality; what a model needs is loaded at the first call of each process.
+    """Texts → probability of good quality; the first call of each process loads the model.
 
     Attributes:
       model: the module of this package that computes the scores.
-      fingerprint: hash of the trained model and of all that decides its scores.
+      fingerprint: hash of the trained model and of everything that decides its scores.
     """
     folder: str
     model: str
@@ -41,33 +42,33 @@ class Scorer:
 
 
 def load(folder: Path) -> Scorer:
-    """The classifier that the quality job left in `WORKDIR/classifier`.
+    """The classifier that the quality job wrote into `WORKDIR/classifier`.
 
     Raises:
-      FileNotFoundError: no classifier there.
-      ValueError: it was trained with another normaliser, or by an older version of this code.
+      FileNotFoundError: the folder holds no classifier.
+      ValueError: it was trained with another normaliser, or by another version of this code.
     """
     settings = _settings(Path(folder))
-    for name, here in (("format", _FORMAT), ("normalizer", normalize.VERSION)):
-        if settings[name] != here:
-            raise ValueError(f"{folder} is a classifier of {name} {settings[name]}, here it is {here}: {_COMMAND}")
+    for name, version in (("format", _FORMAT), ("normalizer", normalize.VERSION)):
+        if settings[name] != version:
+            raise ValueError(f"{folder} is a classifier of {name} {settings[name]}, now it is {version}: {_COMMAND}")
     return Scorer(str(Path(folder).absolute()), settings["model"], settings["fingerprint"])
 
 
 def seal(folder: Path, model: str) -> None:
-    """Makes the files that a model's `fit` left in `folder` a classifier that `load` reads."""
+    """Turns the files that a model's `fit` wrote into `folder` into a classifier that `load` reads."""
     settings = {"model": model, "format": _FORMAT, "normalizer": normalize.VERSION}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with open(path, "rb") as file:
             digest.update(path.relative_to(folder).as_posix().encode() + hashlib.file_digest(file, "sha256").digest())
     settings["fingerprint"] = digest.hexdigest()[:16]
-    (folder / FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    files.write_json(folder / FILE, settings)
 
 
 def _settings(folder: Path) -> dict:
     try:
-        return json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return files.read_json(folder / FILE)
     except FileNotFoundError:
         raise FileNotFoundError(f"{folder} holds no quality classifier ({FILE} is missing): {_COMMAND}") from None
 
@@ -75,8 +76,8 @@ def _settings(folder: Path) -> dict:
 @functools.cache
 def _loaded(scorer: Scorer) -> Callable[[list[str]], np.ndarray]:
     folder = Path(scorer.folder)
-    there = _settings(folder)["fingerprint"]
-    if there != scorer.fingerprint:
-        raise ValueError(f"{folder} holds the classifier {there}, this run began with {scorer.fingerprint}: it was "
+    current = _settings(folder)["fingerprint"]
+    if current != scorer.fingerprint:
+        raise ValueError(f"{folder} holds the classifier {current}, this run began with {scorer.fingerprint}: it was "
                          "trained again meanwhile; start the run again")
     return importlib.import_module(f"slm.quality.{scorer.model}").read(folder)  # late: one of them loads jax

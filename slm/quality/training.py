@@ -1,9 +1,9 @@
-"""The quality job: labelled or bootstrapped texts → a classifier and how well it tells held-out texts apart.
+"""The quality job: labelled or bootstrapped texts → a classifier, and its measures on held-out texts.
 
-A classifier learns whatever tells its two sets apart. Bootstrapped from reference files against dropped text, that is
-to a good part where a text comes from and what it is about, not how good it is: choose reference text as broad as the
-corpus, leave out what was dropped for other reasons than quality (duplicates), look at the mean score of each source,
-and read what is dropped before trusting it. Labels of people who read the texts are worth more.
+A classifier learns whatever separates its two classes. Bootstrapped from reference files against dropped text, that is
+largely the origin and topic of a text, not its quality: choose reference text as broad as the corpus, leave out text
+that was dropped for other reasons than quality (duplicates), look at the mean score of each source, and read what is
+dropped before trusting it. Labels by people who read the texts are worth more.
 """
 
 import dataclasses
@@ -27,18 +27,18 @@ class QualityConfig:
     variant: str = "linear"
     labels: str = ""  # GLOB[,GLOB…] of JSON Lines (plain, gz) with text and label: 1 good, 0 poor
     reference: str = ""  # GLOB[,GLOB…] of documents that are good
-    poor: str = ""  # GLOB[,GLOB…] of documents that are poor, such as what the corpus pipeline's rules dropped
+    poor: str = ""  # GLOB[,GLOB…] of documents that are poor, such as those that the corpus pipeline dropped
     documents: int = 50_000  # at most, of each class
-    held_out_share: float = 0.1  # of them, by a hash of the text: for the report
+    held_out_share: float = 0.1  # of the documents, by a hash of the text: for the report
     model: Literal["linear", "transformer"] = "linear"
     threshold: float = 0.5  # the report counts a text with a lower score as dropped
     seed: int = 0
-    # Of the transformer.
-    checkpoint: str = ""  # the workdir of a pretraining to start from
-    tokenizer: str = ""  # or, to start from random weights, a tokenizer's folder
-    preset: str = "laptop"  # and the model's size
+    # Of the transformer, which starts from a pretraining's workdir, or from a tokenizer's folder and random weights.
+    checkpoint: str = ""
+    tokenizer: str = ""
+    preset: str = "laptop"
     epochs: int = 3
-    learning_rate: float = 1e-3  # of 2e-4 and 1e-3 the better for the laptop model and 1,700 labels
+    learning_rate: float = 1e-3  # better than 2e-4 for the laptop model and 1,700 labels
 
     def __post_init__(self):
         for name in ("held_out_share", "threshold"):
@@ -51,7 +51,7 @@ class QualityConfig:
 
 
 def run(config: QualityConfig, workdir: Path) -> dict:
-    """Trains, leaves the classifier in `workdir/classifier`, and returns the report."""
+    """Trains, writes the classifier into `workdir/classifier`, and returns the report."""
     if importlib.util.find_spec("sklearn") is None:
         raise RuntimeError("training a quality classifier needs scikit-learn: pip install 'scikit-learn>=1.5'")
     started = time.perf_counter()
@@ -92,7 +92,7 @@ def run(config: QualityConfig, workdir: Path) -> dict:
 
 
 def measures(held_out: Sequence[Example], scores: np.ndarray, threshold: float) -> dict:
-    """How well scores tell good texts (the positive class) from poor ones."""
+    """How well the scores separate good texts (the positive class) from poor ones."""
     from sklearn import metrics
     good = np.array([example.good for example in held_out])
     kept = scores >= threshold
@@ -121,8 +121,8 @@ def _examples(config: QualityConfig) -> list[Example]:
 
 
 def _split(examples: list[Example], held_out_share: float) -> tuple[list[Example], list[Example]]:
-    held_out = [example for example in examples if example.place(labels.HOLDING_OUT) < held_out_share]
-    training = [example for example in examples if example.place(labels.HOLDING_OUT) >= held_out_share]
+    held_out = [example for example in examples if example.fraction(labels.HOLDING_OUT) < held_out_share]
+    training = [example for example in examples if example.fraction(labels.HOLDING_OUT) >= held_out_share]
     for name, part in (("held out", held_out), ("left for training", training)):
         good = sum(example.good for example in part)
         if min(good, len(part) - good) < 2:

@@ -1,4 +1,4 @@
-"""The table that compares tokenizers: plain Unigram, over morphemes, over morphemes and a medical dictionary."""
+"""A table that compares tokenizers: plain Unigram, over morphemes, over morphemes and a medical dictionary."""
 
 import dataclasses
 import itertools
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from slm.files import markdown_table
 from slm.text.morphology import Morphology
 from slm.text.tokenizer import Tokenizer, UnigramTokenizer, load_tokenizer
 from slm.tokenization import segmented, vocabulary
@@ -19,15 +20,14 @@ def compare(config: VocabularyConfig, shards: Path, dictionary: Path | None, tok
     """Trains the other tokenizers of the same size on the same text, and measures all.
 
     Args:
-      shards: the corpus, cut with ipadic alone.
-      dictionary, tokenizer: what the job made with its lexicons.
+      shards: the corpus, segmented with ipadic alone.
+      dictionary, tokenizer: of the job, with its lexicons.
       texts: normalised held-out text; None: the validation split.
     """
     morphemes = vocabulary.count(shards)
     frequent = [m for m, _ in morphemes.most_common() if m.strip()][:_FREQUENT]
-    words = set(vocabulary.lexicon(config))
     texts = list(_texts(shards, "validation") if texts is None else texts)
-    terms = frequent_terms(texts, words, Morphology(dictionary), _FREQUENT)
+    terms = frequent_terms(texts, set(vocabulary.lexicon(config)), Morphology(dictionary), _FREQUENT)
     tokenizers: dict[str, Tokenizer] = {}
 
     def add(label: str, train: Callable[[VocabularyConfig], bytes], morphology: Morphology | None):
@@ -43,7 +43,7 @@ def compare(config: VocabularyConfig, shards: Path, dictionary: Path | None, tok
         weights = vocabulary.lexicon_counts(vocabulary.lexicon(config), morphemes.total(), config)
         add("morphemes + lexicon weights", lambda config: vocabulary.train(morphemes, config, weights), Morphology())
         tokenizers["morphemes + medical dictionary"] = load_tokenizer(tokenizer)
-    return {label: measure(one, texts, frequent, terms) for label, one in tokenizers.items()}
+    return {label: measure(each, texts, frequent, terms) for label, each in tokenizers.items()}
 
 
 def _texts(shards: Path, split: str) -> Iterator[str]:
@@ -53,7 +53,7 @@ def _texts(shards: Path, split: str) -> Iterator[str]:
 
 
 def _lines(shards: Path) -> Iterator[str]:
-    """Training text for plain Unigram: its lines, cut where they are longer than SentencePiece takes."""
+    """Training text for plain Unigram: lines, split where they are longer than SentencePiece accepts."""
     for text in _texts(shards, "train"):
         for line in text.split("\n"):
             for start in range(0, len(line), 2000):
@@ -62,12 +62,12 @@ def _lines(shards: Path) -> Iterator[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Measures:
-    """One line of the comparison, measured on held-out text."""
+    """One row of the table, measured on held-out text."""
     characters_per_token: float
     frequent_morphemes_whole: float  # share of the commonest morphemes that are one piece
     terms_whole: float               # share of the medical terms that are one piece,
-    terms_at_morphemes: float        # that are cut, but only where ipadic cuts,
-    terms_inside: float              # that are cut inside a morpheme of ipadic
+    terms_at_morphemes: float        # that are split only at morphemes of ipadic,
+    terms_inside: float              # that are split inside a morpheme of ipadic
     bytes_fallen_back: float         # share of tokens that are single bytes
 
 
@@ -80,39 +80,36 @@ def measure(tokenizer: Tokenizer, texts: Iterable[str], frequent: Sequence[str],
         token_count += len(ids)
         byte_count += sum(map(tokenizer.is_byte, ids))
     ipadic = Morphology()
-    kinds = Counter(_kind(tokenizer, ipadic, term) for term in terms)
+    splits = Counter(_split_of(tokenizer, ipadic, term) for term in terms)
+    whole, at_morphemes, inside = (splits[name] / max(1, len(terms)) for name in ("whole", "at morphemes", "inside"))
     return Measures(
         characters / max(1, token_count),
         sum(len(tokenizer.encode_morphemes([morpheme])) == 1 for morpheme in frequent) / max(1, len(frequent)),
-        *(kinds[kind] / max(1, len(terms)) for kind in ("whole", "at morphemes", "inside")),
-        byte_count / max(1, token_count))
+        whole, at_morphemes, inside, byte_count / max(1, token_count))
 
 
-def _kind(tokenizer: Tokenizer, ipadic: Morphology, term: str) -> str:
+def _split_of(tokenizer: Tokenizer, ipadic: Morphology, term: str) -> str:
     ids = tokenizer.encode(term)
     if len(ids) == 1:
         return "whole"
     if any(map(tokenizer.is_byte, ids)):
         return "inside"
-    return "at morphemes" if _cuts(tokenizer.pieces(ids)) <= _cuts(ipadic.split(term)) else "inside"
+    return "at morphemes" if _ends(tokenizer.pieces(ids)) <= _ends(ipadic.split(term)) else "inside"
 
 
-def _cuts(parts: Iterable[str]) -> set[int]:
+def _ends(parts: Iterable[str]) -> set[int]:
     return set(itertools.accumulate(map(len, parts)))
 
 
 def frequent_terms(texts: Iterable[str], lexicon: Collection[str], dictionary: Morphology, number: int) -> list[str]:
-    """The commonest words of `lexicon` that `dictionary`, which was compiled from it, finds in `texts`."""
+    """The commonest words of `lexicon` in `texts`, segmented by `dictionary`, which was compiled from it."""
     counts = Counter(m for text in texts for m in dictionary.split(text) if len(m) > 1 and m in lexicon)
     return [term for term, _ in counts.most_common(number)]
 
 
 def markdown(rows: dict[str, Measures]) -> str:
-    """The comparison in Markdown, a tokenizer a line."""
+    """The table in Markdown, one row a tokenizer."""
     names = [field.name for field in dataclasses.fields(Measures)]
-    lines = ["| tokenizer | " + " | ".join(name.replace("_", " ") for name in names) + " |",
-             "|" + "---|" * (len(names) + 1)]
-    for label, measures in rows.items():
-        cells = [f"{measures.characters_per_token:.3f}", *(f"{getattr(measures, name):.2%}" for name in names[1:])]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown_table(["tokenizer", *(name.replace("_", " ") for name in names)], [
+        [label, f"{measures.characters_per_token:.3f}", *(f"{getattr(measures, name):.2%}" for name in names[1:])]
+        for label, measures in rows.items()]).rstrip("\n")

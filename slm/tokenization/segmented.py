@@ -1,7 +1,8 @@
-"""Documents with their morpheme boundaries, in ArrayRecord shards: MeCab is paid once.
+"""Documents with their morpheme boundaries, in ArrayRecord shards: MeCab runs once for each corpus and dictionary.
 
-A shard set holds every document of a corpus, cut with one dictionary; any number of vocabularies are trained
-on it and any number of token streams are made from it.
+Any number of vocabularies are trained on a shard set, and any number of token streams are built from it. Curation has
+run MeCab before, with ipadic and before masking; its boundaries are not those of the final text under the tokenizer's
+dictionary, so they are not reused.
 """
 
 import json
@@ -13,12 +14,12 @@ from array_record.python import array_record_module
 
 from slm import parallel
 from slm.corpus import dataset
-from slm.files import written_aside
+from slm.files import read_json, write_json, written_aside
 from slm.text.morphology import Morphology
 from slm.text.normalize import BOUNDARY
 
 MANIFEST_FILE = "manifest.json"
-VERSION = 1  # raise it when the same corpus and dictionary make other shards
+VERSION = 1  # raise it when the same corpus and dictionary give other shards
 _SHARD_BYTES, _MOST_SHARDS = 4_000_000, 1024
 _READ_AHEAD = 256
 
@@ -30,18 +31,16 @@ class SegmentedDocument(NamedTuple):
 
 
 def write(corpus: Path, user_dictionary: Path | None, folder: Path, processes: int = 0) -> None:
-    """Cuts every document of `corpus` with MeCab into the shards of `folder`.
+    """Segments every document of `corpus` with MeCab into the shards of `folder`.
 
-    Shards that are there are kept, so that a killed run goes on.
+    Existing shards are kept, so that a killed run resumes.
     """
-    total = json.loads((corpus / dataset.REPORT_FILE).read_text(encoding="utf-8"))["bytes_out"]
+    total = read_json(corpus / dataset.REPORT_FILE)["bytes_out"]
     number = max(1, min(_MOST_SHARDS, -(-total // _SHARD_BYTES)))
     work = [(corpus, user_dictionary, folder, split, index, number)
             for split in dataset.SPLITS for index in range(number)]
     shards = parallel.run(_write_shard, work, "segment", processes)
-    manifest = {"dictionary": Morphology(user_dictionary).fingerprint, "shards": dict(shards)}
-    with written_aside(folder / MANIFEST_FILE) as aside:
-        aside.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / MANIFEST_FILE, {"dictionary": Morphology(user_dictionary).fingerprint, "shards": dict(shards)})
 
 
 def _write_shard(corpus: Path, user_dictionary: Path | None, folder: Path, split: str, index: int,
@@ -67,7 +66,7 @@ def shards(folder: Path, split: str) -> list[Path]:
     Raises:
       ValueError: a shard is missing or has another size than its manifest says.
     """
-    manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    manifest = read_json(folder / MANIFEST_FILE)
     names = [name for name in manifest["shards"] if name.startswith(f"{split}-")]
     for name in names:
         refuse_truncated(folder / name, manifest["shards"][name])
@@ -86,7 +85,7 @@ def read(shard: Path) -> Iterator[SegmentedDocument]:
 
 def refuse_truncated(path: Path, size: int) -> None:
     """Raises a `ValueError` unless the file has the size its manifest states."""
-    found = path.stat().st_size if path.exists() else "no such file"
-    if found != size:
-        raise ValueError(f"{path} is truncated or missing: its manifest says {size} bytes, found {found}; "
-                         f"remove {path.parent} and run the same command again to make it anew")
+    actual = f"{path.stat().st_size} bytes" if path.exists() else "no such file"
+    if actual != f"{size} bytes":
+        raise ValueError(f"{path} is truncated or missing: its manifest says {size} bytes, on disk is {actual}; "
+                         f"remove {path.parent} and run the same command to build it again")

@@ -1,13 +1,13 @@
 """Unigram training over morphemes.
 
-SentencePiece seeds its vocabulary with right-branching substrings only, so a morpheme that is always followed
-by the boundary would never become a piece (upstream issues 615, 1047, 967). The seeds are given instead: every
-substring of the morphemes. And because no piece crosses a morpheme, the training text is the list of distinct
-morphemes with their counts, whatever the size of the corpus.
+SentencePiece seeds its vocabulary only with right-branching substrings, so a morpheme that is always followed by the
+boundary would never become a piece (upstream issues 615, 1047, 967). We pass our own seeds: every substring of the
+morphemes. And because no piece crosses a morpheme, the training text is the list of distinct morphemes with their
+counts, whatever the size of the corpus.
 
-Two things are added to the counts. The corpus' commonest morphemes always become pieces: Unigram alone drops
-ので because の and で are likelier still. And a lexicon's words weigh in by their rank, so that medical morphemes
-find a place although general text hardly has them.
+Two additions: the corpus' commonest morphemes always become pieces, because Unigram alone drops ので where の and で
+are likelier; and the words of a lexicon add to the counts by their rank, so that medical morphemes become pieces
+although general text hardly contains them.
 """
 
 import dataclasses
@@ -28,26 +28,26 @@ from slm.text.morphology import Morphology
 from slm.text.normalize import normalize
 from slm.tokenization import segmented
 
-VERSION = 1  # raise it when the same shards and settings make another vocabulary
+VERSION = 1  # raise it when the same shards and settings give another vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
 class VocabularyConfig:
-    """The dictionary that cuts the text, and how the pieces are chosen."""
+    """The dictionary that segments the text, and how the pieces are chosen."""
     size: int = 8000
     # Disease and drug lists for MeCab's user dictionary, PATH[,PATH…], as lexicon.py reads them, the commonest word
-    # first; empty: the names the project brings; "none": ipadic alone.
+    # first; empty: the bundled names; "none": ipadic alone.
     lexicons: str = ""
-    # Rarer characters fall back to bytes: 3 tokens each, but a piece is free for something commoner.
+    # Rarer characters fall back to bytes: 3 tokens each, but they leave a piece to something commoner.
     character_coverage: float = 0.9995
     longest_piece: int = 16  # characters
-    least_count: int = 1  # of a seed; a web corpus wants more
+    least_count: int = 1  # of a seed; raise it for a web corpus
     most_seeds: int = 1_000_000
-    whole_share: float = 0.25  # the commonest morphemes that get a piece for sure, as a share of `size`
-    lexicon_share: float = 0.2  # weight of the lexicon's words beside the corpus
+    whole_share: float = 0.25  # of `size`: the commonest morphemes, which always become a piece
+    lexicon_share: float = 0.2  # weight of the lexicon's words, relative to the corpus
 
 
-# For general text of a few megabytes and a small model: rare characters as bytes and few places for the lexicon.
+# For a few megabytes of general text and a small model: rare characters as bytes, and few pieces for the lexicon.
 LAPTOP = VocabularyConfig(size=6000, character_coverage=0.998, lexicon_share=0.02)
 
 
@@ -61,7 +61,7 @@ def lexicon(config: VocabularyConfig) -> list[str]:
 
 
 class VocabularyTooLarge(ValueError):
-    """The text cannot fill the vocabulary; `largest` is the largest size that it can."""
+    """The text cannot fill the vocabulary; `largest` is the largest size that it can fill."""
 
     def __init__(self, size: int, largest: int):
         super().__init__(f"the text cannot fill a vocabulary of {size} pieces: the largest size that works is "
@@ -73,11 +73,11 @@ def train(morphemes: Counter, config: VocabularyConfig, lexicon: Counter | None 
     """Trains a Unigram model on morpheme counts; returns the serialised SentencePiece model.
 
     Args:
-      morphemes: of the corpus.
-      lexicon: what `lexicon_counts` returns; it weighs in beside the corpus.
+      morphemes: counts of the corpus.
+      lexicon: from `lexicon_counts`, added to the counts of the corpus.
 
     Raises:
-      VocabularyTooLarge: the text cannot fill the vocabulary; the message names the largest size that works.
+      VocabularyTooLarge: the text cannot fill the vocabulary.
       ValueError: the vocabulary is too small for the characters of the text.
     """
     counts = morphemes + (lexicon or Counter())
@@ -91,11 +91,11 @@ def train(morphemes: Counter, config: VocabularyConfig, lexicon: Counter | None 
 
 
 def _keep_whole(model: bytes, morphemes: Counter, config: VocabularyConfig) -> bytes:
-    """Makes the commonest morphemes one piece each, in place of the unlikeliest pieces of two characters and more."""
-    from sentencepiece import sentencepiece_model_pb2  # protobuf, for this alone
-    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    """Makes the commonest morphemes one piece each, replacing the unlikeliest pieces of two and more characters."""
+    from sentencepiece import sentencepiece_model_pb2  # late: protobuf
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
     scores = {piece.piece: piece.score for piece in proto.pieces}
-    proto.trainer_spec.ClearField("input")  # files that were deleted; their names would change the fingerprint
+    proto.trainer_spec.ClearField("input")  # names of temporary files, which would change the fingerprint
     proto.trainer_spec.ClearField("seed_sentencepieces_file")
     wanted = [m for m, _ in _ranked(morphemes)[:int(config.size * config.whole_share)]
               if len(m) <= config.longest_piece and all(c in scores for c in m) and not re.search(r"\d|\s", m)]
@@ -110,7 +110,7 @@ def _keep_whole(model: bytes, morphemes: Counter, config: VocabularyConfig) -> b
                 piece.piece = morpheme
             else:
                 piece = next(p for p in proto.pieces if p.piece == morpheme)
-            # Just likelier than its parts: enough to win, and no more, where it is a part itself.
+            # Just likelier than its parts together: it wins over them, but hardly over longer pieces that contain it.
             piece.score = sum(scores[part] for part in parts) + 1e-3
     return proto.SerializeToString()
 
@@ -125,11 +125,11 @@ def count(segmented_folder: Path) -> Counter:
 
 
 def lexicon_counts(words: Iterable[str], total: int, config: VocabularyConfig) -> Counter:
-    """Counts as if the lexicon were `config.lexicon_share` of `total` morphemes of text.
+    """Counts as if the lexicon were a text of `config.lexicon_share` · `total` morphemes.
 
     Args:
-      words: normalised, commonest first; by Zipf's law a word of rank r weighs 1/r. Each counts as a whole and as
-        the morphemes ipadic cuts it into, which is how a word without a piece of its own is encoded.
+      words: normalised, commonest first; by Zipf's law a word of rank r weighs 1/r. Each counts as a whole and as its
+        morphemes by ipadic, as which a word without a piece is encoded.
     """
     ipadic = Morphology()
     weights: dict[str, float] = defaultdict(float)
@@ -141,9 +141,9 @@ def lexicon_counts(words: Iterable[str], total: int, config: VocabularyConfig) -
 
 
 def train_plain(lines: Iterable[str], config: VocabularyConfig) -> bytes:
-    """The usual Unigram over unsegmented lines: what morphology is compared with.
+    """The usual Unigram over unsegmented lines, the baseline for morphemes.
 
-    It is trained on at most 50,000 lines drawn at random: without morphemes its time grows with the text.
+    Trained on at most 50,000 lines drawn at random: without morphemes its time grows with the text.
     """
     return _train(config, sentence_iterator=iter(lines), max_sentence_length=16384, input_sentence_size=50_000,
                   shuffle_input_sentence=True)
@@ -161,7 +161,7 @@ def _train(config: VocabularyConfig, **source) -> bytes:
             control_symbols=list(special_tokens.CONTROL_SYMBOLS),
             unk_id=0, bos_id=1, eos_id=2, pad_id=3, unk_piece="<unk>", bos_piece="<s>",
             eos_piece=special_tokens.END_OF_DOCUMENT, pad_piece="<pad>",
-            num_threads=1, minloglevel=2, **source)  # one thread: the sums, and so the model, repeat exactly
+            num_threads=1, minloglevel=2, **source)  # one thread: the sums, and with them the model, are deterministic
     except RuntimeError as error:
         largest = re.search(r"value <= (\d+)", str(error))
         smallest = re.search(r"required_chars_size|smaller than required_chars|required_chars", str(error))
@@ -175,20 +175,20 @@ def _train(config: VocabularyConfig, **source) -> bytes:
 
 
 def _seeds(morphemes: Counter, config: VocabularyConfig) -> list[tuple[str, int]]:
-    """Substrings of 2 characters and more, by how often the corpus has them; spaces as SentencePiece writes them."""
-    counts: Counter = Counter()
+    """Substrings of two and more characters with their counts."""
+    counts: Counter[str] = Counter()
     for morpheme, count in morphemes.items():
         length = len(morpheme)
         for start in range(length - 1):
             for stop in range(start + 2, min(length, start + config.longest_piece) + 1):
                 counts[morpheme[start:stop]] += count
     kept = [(seed, n) for seed, n in counts.items() if n >= config.least_count and not re.search(r"[\s\0]", seed)]
-    # By length times count, as SentencePiece ranks its own.
+    # By length times count, as SentencePiece ranks its own seeds.
     return sorted(kept, key=lambda item: (-item[1] * len(item[0]), item[0]))[:config.most_seeds]
 
 
 def _ranked(counts: Counter) -> list[tuple[str, int]]:
-    """Commonest first, equals in the order of their characters, so that training repeats exactly."""
+    """Commonest first, equal counts in the order of their characters, so that training is deterministic."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 

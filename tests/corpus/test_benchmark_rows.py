@@ -18,10 +18,10 @@ def test_every_text_of_a_row_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("name, content, message", [
-    ("a.csv", "質問\nはい".encode("cp932"), r"a\.csv is no benchmark file"),
-    ("a.jsonl", b'{"text": ', r"a\.jsonl is no benchmark file"),
+    ("a.csv", "質問\nはい".encode("cp932"), r"a\.csv is not a benchmark file"),
+    ("a.jsonl", b'{"text": ', r"a\.jsonl is not a benchmark file"),
     ("a.csv", b"answer\nA\n", r"a\.csv holds no text"),
-    ("a.txt", b"text", r"a\.txt: cannot tell its kind"),
+    ("a.txt", b"text", r"a\.txt has no known format"),
 ])
 def test_bad_files_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)

@@ -104,24 +104,24 @@ UTF8 = "肺炎\nぜんそく\n".encode()
 
 
 @pytest.mark.parametrize("name, content, message", [
-    ("a.csv", "名前,読み\n肺炎,はいえん\n".encode(), r"no header that is known \(its first row is \['名前', '読み'\]\): expected are 出現形"),
-    ("a.csv", "出現形,よみ\n肺炎,はいえん\n".encode(), r"no header that is known"),
+    ("a.csv", "名前,読み\n肺炎,はいえん\n".encode(), r"no known header \(its first row is \['名前', '読み'\]\): name the columns 出現形"),
+    ("a.csv", "出現形,よみ\n肺炎,はいえん\n".encode(), r"no known header"),
     ("a.csv", "出現形,標準病名\n".encode(), r"holds no entry"),
-    ("a.csv", ("出現形,標準病名\n\"肺炎,肺炎\n" + "喘息,喘息\n" * 30_000).encode(), r"is no row of a table .*quotation mark"),
+    ("a.csv", ("出現形,標準病名\n\"肺炎,肺炎\n" + "喘息,喘息\n" * 30_000).encode(), r"is not a row of a table .*quotation mark"),
     ("a.txt", b"", r"holds no entry"),
     ("a.txt", b"\n \n", r"holds no entry"),
     ("a.txt", UTF8.replace("そ".encode(), b"\xe3\x81"), r"line 2 is neither UTF-8 \(byte 0xE3\) nor CP932: convert"),
     ("a.txt", b"\xff\xfe\n", r"line 1 is neither UTF-8"),
     ("a.txt", "肺炎\n".encode("utf-16"), r"holds NUL bytes|neither UTF-8"),
-    ("a.txt", b"PK\0\0", r"holds NUL bytes, so it is no text: name a workbook \.xlsx"),
+    ("a.txt", b"PK\0\0", r"holds NUL bytes, so it is not text: name a workbook \.xlsx"),
     ("a.txt", ("肺炎\n" + "長" * 201).encode(), r"line 2 has 201 characters, more than 200"),
     ("a.txt", b"x\n" + b"y" * 10_001, r"line 2 is longer than 10,000 bytes"),
-    ("a.txt.gz", gzip.compress(UTF8 * 500)[:-20], r"breaks off after line \d+ .*fetch it again"),
+    ("a.txt.gz", gzip.compress(UTF8 * 500)[:-20], r"breaks off after line \d+ .*download it again"),
     ("a.txt.gz", UTF8, r"breaks off after line 0"),
     ("a.xlsx", b"no workbook", r"is not a whole xlsx file"),
     ("a.xls", b"\xd0\xcf", r"old Excel format: save it as \.xlsx"),
 ])
-def test_bad_files_are_named_with_place_and_mend(tmp_path, name, content, message):
+def test_bad_files_are_named_with_location_and_fix(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
         lexicon.load(str(tmp_path / name))
@@ -133,5 +133,5 @@ def test_a_workbook_cut_short_or_without_the_columns(tmp_path):
     (tmp_path / "b.xlsx").write_bytes(whole[:len(whole) // 2])
     with pytest.raises(ValueError, match=r"b\.xlsx is not a whole xlsx file"):
         lexicon.read(tmp_path / "b.xlsx")
-    with pytest.raises(ValueError, match=r"c\.xlsx has no header that is known .*説明だけの表"):
+    with pytest.raises(ValueError, match=r"c\.xlsx has no known header .*説明だけの表"):
         lexicon.read(write(tmp_path / "c.xlsx", [["名前"], ["肺炎"]]))

@@ -250,7 +250,7 @@ def test_near_duplicates_are_found_at_the_rate_of_the_bands():
     """Planted pairs of a known overlap s are found with probability 1 − (1 − s⁸)¹⁴, up to four standard errors."""
     rng = random.Random(0)
     signatures = duplicates.Signatures.__new__(duplicates.Signatures)
-    duplicates.MinhashDedupSignature.__init__(signatures, "unused", duplicates.CONFIG, language=duplicates.Words())
+    duplicates.MinhashDedupSignature.__init__(signatures, "unused", duplicates.CONFIG, language=duplicates.MeCabTokenizer())
     for overlap in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
         found, pairs, size = 0, 300, 200
         for _ in range(pairs):
@@ -268,7 +268,7 @@ def test_near_duplicates_are_found_at_the_rate_of_the_bands():
 
 def test_signatures_equal_datatroves_in_one_piece():
     signatures = duplicates.Signatures.__new__(duplicates.Signatures)
-    duplicates.MinhashDedupSignature.__init__(signatures, "unused", duplicates.CONFIG, language=duplicates.Words())
+    duplicates.MinhashDedupSignature.__init__(signatures, "unused", duplicates.CONFIG, language=duplicates.MeCabTokenizer())
     shingles = np.random.default_rng(0).integers(0, 2**63, (3 * duplicates._CHUNK + 17, 1), np.uint64)
     assert signatures.get_signature(shingles) == duplicates.MinhashDedupSignature.get_signature(signatures, shingles)
 
@@ -289,10 +289,10 @@ def test_options_of_the_executor_are_checked(config, tmp_path, monkeypatch, argu
         made(dataclasses.replace(config, **arguments), tmp_path / "made", monkeypatch)
 
 
-def test_a_run_killed_while_it_clears_up_goes_on(corpus, config, tmp_path, monkeypatch):
+def test_a_run_killed_while_it_cleans_up_resumes(corpus, config, tmp_path, monkeypatch):
     """Shards half renamed, then the report written and the folders half removed."""
     monkeypatch.setattr(pipeline, "_PART_BYTES", 60_000)
-    monkeypatch.setattr(dataset, "write_report", lambda *_: 1 / 0)
+    monkeypatch.setattr(pipeline, "write_json", lambda *_: 1 / 0)
     folder = tmp_path / "made"
     folder.mkdir()
     with pytest.raises(ZeroDivisionError):

@@ -75,17 +75,17 @@ def test_plain_text_is_one_document(files):
     ("a.jsonl", b'{"text": ' + b"[" * 100_000, r"line 1 is not JSON"),
     ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", r"line 1 is not JSON"),
     ("a.jsonl", b"[1]\n", r"line 1 holds a list"),
-    ("a.jsonl", b'{"body": "x"}\n', r"no string field 'text' \(found \['body'\]\): rename"),
+    ("a.jsonl", b'{"body": "x"}\n', r"no string field 'text' \(it has \['body'\]\): rename"),
     ("a.jsonl", b'{"text": 3}\n', r"its 'text' is a int"),
     ("a.jsonl", '{"text": "肺炎"}\n'.encode("cp932"), r"line 1 is not UTF-8 \(byte 0x94 at 10\).*iconv"),
     ("a.jsonl", b'{"text": "' + b"x" * 10_000_000 + b'"}\n', r"line 1 is longer than 8,000,000 bytes"),
     ("a.jsonl", b'{"content": 1, "warc_headers": {}}\n', r"line 1 has 'warc_headers' but is not OSCAR's"),
     ("a.jsonl", b'{"content": "x", "warc_headers": {}, "metadata": [1]}\n', r"OSCAR's .*'metadata': 'list'"),
-    ("a.jsonl.gz", gzip.compress(LINES * 100)[:-20], r"breaks after line \d+ .*fetch it again"),
+    ("a.jsonl.gz", gzip.compress(LINES * 100)[:-20], r"breaks after line \d+ .*download it again"),
     ("a.jsonl.gz", LINES, r"breaks after line 0"),
     ("a.jsonl.gz", gzip.compress(LINES)[:20] + b"\0" * 40, r"breaks after line 0"),
     ("a.jsonl.gz", b"", r"breaks after line 0 \(it has no bytes\)"),
-    ("a.jsonl.zst", zst(LINES * 100)[:-20], r"breaks after line \d+ .*fetch it again"),
+    ("a.jsonl.zst", zst(LINES * 100)[:-20], r"breaks after line \d+ .*download it again"),
     ("a.jsonl.zst", LINES, r"breaks after line 0"),
     ("a.jsonl.zst", zst(LINES)[:8] + b"\xff" * 40, r"breaks after line 0"),
     ("a.jsonl.zst", zst(LINES) + b"garbage", r"breaks after line \d"),
@@ -94,9 +94,9 @@ def test_plain_text_is_one_document(files):
     ("a.txt", b"x" * 8_000_001, r"longer than 8,000,000 bytes"),
     ("a.parquet", b"PAR1 cut short", r"not a whole Parquet file"),
     ("a.parquet", b"", r"not a whole Parquet file"),
-    ("a.docx", b"", r"cannot tell its kind"),
+    ("a.docx", b"", r"has no known format"),
 ])
-def test_bad_files_are_named_with_place_and_mend(tmp_path, name, content, message):
+def test_bad_files_are_named_with_location_and_fix(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
         read(tmp_path / name)
@@ -105,7 +105,7 @@ def test_bad_files_are_named_with_place_and_mend(tmp_path, name, content, messag
 
 def test_parquet_without_text_column(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"body": ["x"]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"no column 'text' \(found \['body'\]\)"):
+    with pytest.raises(ValueError, match=r"no column 'text' \(it has \['body'\]\)"):
         read(tmp_path / "a.parquet")
 
 
@@ -270,10 +270,10 @@ def test_a_page_that_the_parser_cannot_take_is_kept_empty_with_a_warning(tmp_pat
     ("a.xml", DUMP.replace(b"<ns>1</ns>", b"<ns>1</n>"), r"breaks after page 6 \(mismatched tag"),
     ("a.xml", b"", r"breaks after the start"),
     ("a.xml", b"<html><body>404</body></html>", r"after the start .* is not a Wikipedia XML dump"),
-    ("a.xml.bz2", bz2.compress(DUMP)[:-50], r"breaks after .*fetch it again"),
+    ("a.xml.bz2", bz2.compress(DUMP)[:-50], r"breaks after .*download it again"),
     ("a.xml.bz2", DUMP, r"breaks after the start"),
     ("a.xml.bz2", b"", r"breaks after the start \(it has no bytes\)"),
-    ("a.xml.gz", gzip.compress(DUMP)[:-30], r"breaks after .*fetch it again"),
+    ("a.xml.gz", gzip.compress(DUMP)[:-30], r"breaks after .*download it again"),
 ])
 def test_broken_dumps(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
@@ -351,10 +351,10 @@ def test_broken_dataset_folders(tmp_path):
     folder = prepare(tmp_path / "x/y/2.0.0", ARTICLES)
     (shard,) = folder.glob("*train*")
     shard.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"2\.0\.0 is not a whole TFDS folder \(.*fetch or prepare it again"):
+    with pytest.raises(ValueError, match=r"2\.0\.0 is not a whole TFDS folder \(.*download or prepare it again"):
         read(folder)
     shard.unlink()
-    with pytest.raises(ValueError, match=r"2\.0\.0 is not a whole TFDS folder \(.*fetch or prepare it again"):
+    with pytest.raises(ValueError, match=r"2\.0\.0 is not a whole TFDS folder \(.*download or prepare it again"):
         read(folder)
     (folder / "features.json").write_text("{")
     with pytest.raises(ValueError, match=r"2\.0\.0 is not a whole TFDS folder"):

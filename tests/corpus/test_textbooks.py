@@ -117,7 +117,7 @@ def test_topics_are_diseases_and_drugs_without_dose_and_maker(config, tmp_path):
     assert [entry.surface for entry in topics] == ["市中肺炎", "2型糖尿病", "気管支喘息", "アスピリン", "アスピリン錠"]
     assert (topics[0].source, topics[0].license, topics[3].license) == ("diseases", "CC BY 4.0", "unknown")
     (tmp_path / "words.txt").write_text("頭部\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"hold no disease and no drug among 1 entries: call a plain list diseases\.txt"):
+    with pytest.raises(ValueError, match=r"hold no disease and no drug among 1 entries: name a plain list diseases\.txt"):
         textbooks.topics(dataclasses.replace(config, lexicons=f"{tmp_path}/words.txt"))
 
 
@@ -152,7 +152,8 @@ def test_items_carry_where_they_come_from(config, tmp_path, monkeypatch):
     assert (report["planned"], report["written"], report["failed"], report["accepted"]) == (40, 40, 0, 40)
     assert (report["tokens"], report["counted_in"]) == (4000, "tokens")
     assert (report["terms"], report["terms_covered"], report["contamination_checked"]) == (5, 5, False)
-    assert report == json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    saved = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert report == {**saved, "documents": str(tmp_path / "run" / "documents.jsonl")}
     assert "secret" not in "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "run").iterdir())
 
 
@@ -196,7 +197,7 @@ def test_other_settings_are_asked_anew_and_a_broken_line_inside_is_named(config,
     assert len(warmer.prompts) == 40
     path = tmp_path / "run" / "items.jsonl"
     path.write_bytes(path.read_bytes().replace(b"{", b"", 1))
-    with pytest.raises(ValueError, match=r"items\.jsonl, line 1 is no item, and not the last: remove it"):
+    with pytest.raises(ValueError, match=r"items\.jsonl, line 1 is not an item, and not the last line: remove it"):
         Server().run(config, tmp_path / "run")
 
 
@@ -228,7 +229,7 @@ def test_failures_are_kept_aside_and_tried_again(config, tmp_path):
 
 def test_an_endpoint_that_is_down_ends_the_run(config, tmp_path):
     server = Server(lambda prompt: httpx.Response(503))
-    with pytest.raises(RuntimeError, match=r"20 requests in a row failed, the last with InternalServerError: .*goes on"):
+    with pytest.raises(RuntimeError, match=r"20 requests in a row failed, the last with InternalServerError: .*to resume"):
         server.run(dataclasses.replace(config, size=200), tmp_path / "run")
     assert 20 <= len(server.prompts) < 20 + config.concurrency
 
@@ -265,10 +266,10 @@ def test_gates_do_not_depend_on_the_order_of_the_answers(config, tmp_path):
 
 
 def test_items_that_hold_a_benchmark_row_are_not_accepted(config, tmp_path):
-    phrase = next(item for item in textbooks.plan(config, textbooks.topics(config)) if item.topic.surface == "市中肺炎")
-    assert phrase
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "市中肺炎" * 10}, ensure_ascii=False) + "\n")
-    report = Server().run(dataclasses.replace(config, benchmarks=str(tmp_path / "rows.jsonl")), tmp_path / "run")
+    row = "78歳の男性。発熱と咳嗽を主訴に来院し、胸部X線写真で右下肺野に浸潤影を認めた。"
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": row}, ensure_ascii=False) + "\n", encoding="utf-8")
+    server = Server(lambda prompt: completion(compose(prompt) + (row if "「市中肺炎」" in prompt else "")))
+    report = server.run(dataclasses.replace(config, benchmarks=str(tmp_path / "rows.jsonl")), tmp_path / "run")
     assert report["contamination_checked"]
     assert report["pass_rates"]["contamination"] == 32 / 40  # five terms, eight items each
     assert report["terms_covered"] == 4
@@ -280,7 +281,7 @@ def test_a_dry_run_measures_and_leaves_finished_items(config, tmp_path, capsys):
     report = dry.run(dataclasses.replace(config, dry_run=True, dry_run_items=3), tmp_path / "run")
     assert (report["written"], report["left"], report["left_tokens"]) == (3, 37, 3700)
     assert report["left_hours"] == pytest.approx(37 / report["items_per_second"] / 3600)
-    assert "3 of 40 items were written as a measure" in capsys.readouterr().out
+    assert "3 of 40 items were written as a measurement" in capsys.readouterr().out
     assert not (tmp_path / "run" / "documents.jsonl").exists()
     rest.run(config, tmp_path / "run")
     assert len(rest.prompts) == 37 and not set(dry.prompts) & set(rest.prompts)
@@ -292,9 +293,9 @@ def test_a_dry_run_measures_and_leaves_finished_items(config, tmp_path, capsys):
 
 def test_an_endpoint_is_named_by_the_user_alone(config, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere.invalid/v1")
-    with pytest.raises(ValueError, match=r"base_url='': name the server that may see the prompts"):
+    with pytest.raises(ValueError, match=r"base_url='': name the server that may receive the prompts"):
         textbooks.run(dataclasses.replace(config, base_url=""), tmp_path / "run")
-    with pytest.raises(ValueError, match="model='': name the model as http://nowhere"):
+    with pytest.raises(ValueError, match="model='': choose a model that http://nowhere"):
         textbooks.run(dataclasses.replace(config, model=""), tmp_path / "run")
     with pytest.raises(ValueError, match="concurrency=0"):
         dataclasses.replace(config, concurrency=0)
@@ -316,7 +317,7 @@ def test_the_generator_sends_nothing_and_writes_of_the_tables(tmp_path, monkeypa
 
 
 def test_the_generator_refuses_what_its_tables_do_not_hold(config, tmp_path):
-    with pytest.raises(ValueError, match=r"backend='generator', which knows the project's tables alone: leave lexicons"):
+    with pytest.raises(ValueError, match=r"backend='generator' conflict, which knows only the bundled tables: leave lexicons"):
         textbooks.run(dataclasses.replace(config, backend="generator"), tmp_path / "run")
 
 
@@ -325,7 +326,7 @@ def test_the_generator_refuses_what_its_tables_do_not_hold(config, tmp_path):
 
 def test_measures_by_hand():
     assert textbooks.grams("あいうえ", 3) == ["あいう", "いうえ"]
-    assert textbooks.similarity({"a", "b", "c"}, {"b", "c", "d"}) == 2 / 4
+    assert textbooks.jaccard({"a", "b", "c"}, {"b", "c", "d"}) == 2 / 4
     assert textbooks.repetition("一\n二\n\n一\n三") == 1 / 4
     assert textbooks.repetition("あいうえおかきくけこあいうえおかきくけこ") == pytest.approx(1 / 11)
     assert textbooks.repetition("") == 0

@@ -71,7 +71,7 @@ BAD_MESSAGES = BAD_LINES | {
     "a string": ('{"messages": "熱は？"}'.encode(), "a conversation is a list of at least one"),
     "wrong role": (messages(("user", "x"), ("doctor", "y")), "the role 'doctor': known are system, user, assistant"),
     "no content": (messages(("user", "x"), ("assistant", None)), "a message is {role, content}, both strings"),
-    "no assistant": (messages(("system", "x"), ("user", "y")), "has no assistant turn: there is nothing to learn from"),
+    "no assistant": (messages(("system", "x"), ("user", "y")), "has no assistant turn to learn from: remove the line"),
     "half a character": (messages(("user", "x"), ("assistant", "ab\ud83d")),
                          "has half a character (a lone surrogate) at 2 of a turn of the assistant"),
 }

@@ -73,13 +73,13 @@ def test_a_truncated_shard_is_refused(products, tmp_path):
     with pytest.raises(ValueError, match=f"its manifest says {len(content)} bytes, found {len(content) - 100}"):
         stream.streams(tmp_path / "stream", "train")
     path.unlink()
-    with pytest.raises(ValueError, match="found no such file"):
+    with pytest.raises(ValueError, match="on disk is no such file"):
         stream.streams(tmp_path / "stream", "train")
 
 
 def test_shards_of_another_dictionary_are_refused(products, tmp_path):
     segmented.write(products / "corpus", None, tmp_path / "segmented", processes=1)
-    with pytest.raises(ValueError, match="was cut with the dictionary"):
+    with pytest.raises(ValueError, match="was segmented with the dictionary"):
         stream.write(tmp_path / "segmented", products / "tokenizer", tmp_path / "stream", processes=1)
 
 
