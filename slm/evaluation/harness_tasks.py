@@ -5,6 +5,7 @@ text, or log-likelihoods) is read and compared as everywhere else.
 """
 
 import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,8 @@ def _config(name: str, task: Task, mode: AnswerMode, limit: int) -> dict[str, An
     kind = KINDS[task.kind]
     config = {
         "task": name, "custom_dataset": functools.partial(_datasets, task, mode, limit), "test_split": "test",
-        "description": "{{system}}", "doc_to_text": "{{user}}", "doc_to_target": "{{reply}}", "target_delimiter": "",
+        "description": "{{system}}", "doc_to_text": "{{user}}", "target_delimiter": "",
+        "doc_to_target": operator.itemgetter("reply"),  # a template would evaluate a list that is written out
         "num_fewshot": 0, "process_results": functools.partial(_process, task.kind, mode),
         "metric_list": [{"metric": metric, "aggregation": functools.partial(_aggregate, metric),
                          "higher_is_better": True} for metric in kind.metrics]

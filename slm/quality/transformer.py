@@ -18,6 +18,7 @@ import optax
 
 from slm import checkpoint as checkpoints
 from slm import files
+from slm.config import freeze
 from slm.model import decoder
 from slm.model.presets import PRESETS, ModelConfig
 from slm.quality.labels import STOPPING, Example

@@ -15,7 +15,7 @@ _COLUMNS = 3  # panels of the reliability figure beside each other
 def leaderboard(path: Path, workdir: Path) -> dict:
     """Each task's headline metric with its 95% interval, baseline, majority class and published models; writes
     `path`.png and .svg."""
-    from slm.evaluation import published
+    from slm.tasks import published
     lines, report = read_result(workdir) or {}, read_json(workdir / "report.json")
     tasks = {name: task for name, task in report["tasks"].items() if lines.get(name)}
     if not tasks:

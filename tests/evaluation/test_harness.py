@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from slm.evaluation import answer_modes, candidates, harness, leaderboard
+from slm import benchmarks
+from slm.evaluation import answer_modes, candidates, harness, harness_tasks, leaderboard
 from slm.evaluation.candidates import Candidate
 from slm.evaluation.harness import Chat, HarnessConfig, Requests
 from slm.evaluation.metrics import METRICS
@@ -21,8 +22,10 @@ from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.sample import tasks as sample_tasks
 from slm.tasks import igakuqa, jmed_llm
+from slm.tasks.benchmark import Provenance
 from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.jmed_llm import JmedLlmConfig
+from slm.tasks.kinds import KINDS
 from slm.text import chat
 from slm.text.normalize import normalize
 from slm.text.tokenizer import UnigramTokenizer
@@ -201,7 +204,7 @@ def test_generations_are_our_own_and_end_where_the_task_says(lm_eval, model, wor
     stop = own[0][2]
     cut = adapted.generate_until(asked((contexts[0], greedy | {"until": ["", stop], "num_beams": 2})))
     assert cut == [own[0].partition(stop)[0]]
-    assert capsys.readouterr().err.strip() == "left out of what tasks ask of a generation: num_beams"
+    assert "left out of what tasks ask of a generation: num_beams\n" in capsys.readouterr().err
     drawn = greedy | {"do_sample": True, "temperature": 2.0}
     first, second = (adapted.generate_until(asked((contexts[0], drawn), (contexts[0], drawn))) for _ in range(2))
     assert first == second and first[0] != first[1]
@@ -302,19 +305,18 @@ class Listing(UnigramTokenizer):
 def answering(model, words, monkeypatch):
     """(our model, where the job loads it)"""
     model = Checkpoint(model.engine, Listing(words), "random")
-    monkeypatch.setattr(candidates, "find", lambda *_: Candidate("somewhere", "P0", {(0, None): "somewhere"}))
+    monkeypatch.setattr(candidates, "find", lambda *_: Candidate("somewhere", {(0, None): "somewhere"}))
     monkeypatch.setattr(Checkpoint, "load", lambda *_: model)
     return model
 
 
-def scores_of(model, task, items, readout):
+def scores_of(model, task, items, mode):
     """Ours: {metric: value}, and the share of what could not be read."""
     task = dataclasses.replace(task, items=tuple(items))
-    answers = answer_modes.answers(model, task, items, readout)
-    gold = leaderboard._scored(task, [item.answer for item in items])
-    found = leaderboard._scored(task, [answer.value for answer in answers])
-    own = {name: METRICS[name](gold, found) for name in leaderboard.OF_KIND[task.kind]}
-    return own | {"unread": sum(answer.unread for answer in answers) / len(answers)}
+    answers = answer_modes.answers(model, task, items, mode)
+    gold, read = leaderboard.compared(task, [answer.value for answer in answers])
+    scores = {name: METRICS[name](gold, read) for name in KINDS[task.kind].metrics}
+    return scores | {"unread": sum(answer.unread for answer in answers) / len(answers)}
 
 
 def of_harness(found):
@@ -331,11 +333,11 @@ def test_jmed_llm_scores_equal_ours(lm_eval, answering, jmed, tmp_path):
     seen = set()
     for name, task in tasks.items():
         ways = {"": "likelihood", "_free": "free"} if task.kind == "choice" else {"": "free"}
-        for suffix, readout in ways.items():
-            ours = scores_of(answering, task, task.items, readout)
-            assert of_harness(found["tasks"][f"jmed_llm_{name}{suffix}"]) == ours, (name, readout)
+        for suffix, mode in ways.items():
+            ours = scores_of(answering, task, task.items, mode)
+            assert of_harness(found["tasks"][f"jmed_llm_{name}{suffix}"]) == ours, (name, mode)
             assert found["tasks"][f"jmed_llm_{name}{suffix}"]["sample_len"] == ROWS
-            seen.add((readout, *(round(value, 6) for value in ours.values())))
+            seen.add((mode, *(round(value, 6) for value in ours.values())))
     assert len(seen) >= 10  # the scores are not all alike
 
 
@@ -351,28 +353,35 @@ def test_igakuqa_scores_equal_ours(lm_eval, answering, exams, tmp_path):
 
 
 def test_prompts_and_lengths_are_ours(lm_eval, jmed, exams):
-    told = {"jmed_llm": str(jmed), "igakuqa": str(exams)}
-    manager = lm_eval.tasks.TaskManager(include_path=str(harness.TASKS), include_defaults=False, metadata=told)
-    loaded = manager.load([name for name in manager.all_subtasks])["tasks"]
-    assert len(loaded) == 5 * 2 + 3 + 2
-    exam_task = igakuqa.load(exams)[0]
-    for name, own in loaded.items():
-        task = exam_task if name.startswith("igakuqa") else jmed_llm.test(jmed)[
-            name.removeprefix("jmed_llm_").removesuffix("_free")]
-        items = [item for item in task.items if item.options or name != "igakuqa_likelihood"]
-        assert len(own.eval_docs) == len(items)
-        for document, item in zip(own.eval_docs, items):
-            context = own.fewshot_context(
-                document, num_fewshot=own.config.num_fewshot, apply_chat_template=True, fewshot_as_multiturn=True,
-                chat_template=Chat.of)
-            assert context.messages == task.prompt(item) and context.asks
-            assert own.doc_to_target(document) == task.reply(item)
-        if name.startswith("igakuqa"):
-            bare = own.fewshot_context(document, num_fewshot=0, apply_chat_template=True, chat_template=Chat.of)
-            assert bare.messages == igakuqa.load(exams, shots=0)[0].prompt(item)
-        assert set(own.aggregation()) == {*leaderboard.OF_KIND[task.kind], "unread"}
-        if own.config.output_type == "generate_until":
-            assert own.config.generation_kwargs == {"max_gen_toks": answer_modes._MOST_TOKENS[task.kind], "until": []}
+    settings = {"jmed_llm": JmedLlmConfig(str(jmed)), "igakuqa": IgakuQAConfig(str(exams))}
+    seen = 0
+    for benchmark, of_benchmark in settings.items():
+        tasks = benchmarks.REGISTRY[benchmark].tasks(of_benchmark, Provenance(), ())
+        configs = harness_tasks.configs(benchmark, tasks, 0)
+        manager = lm_eval.tasks.TaskManager(include_defaults=False)
+        loaded = manager.load(list(configs.values()))["tasks"]
+        assert list(loaded) == list(configs)
+        for name, task_of_harness in loaded.items():
+            seen += 1
+            task = next(task for key, task in tasks.items() if name.removesuffix("_free").removesuffix(
+                "_likelihood") in (key, f"{benchmark}_{key}"))
+            items = [item for item in task.items if item.options or not name.endswith("igakuqa_likelihood")]
+            assert len(task_of_harness.eval_docs) == len(items)
+            for document, item in zip(task_of_harness.eval_docs, items):
+                context = task_of_harness.fewshot_context(
+                    document, num_fewshot=task_of_harness.config.num_fewshot, apply_chat_template=True,
+                    fewshot_as_multiturn=True, chat_template=Chat.of)
+                assert context.messages == task.prompt(item) and context.asks
+                assert task_of_harness.doc_to_target(document) == task.reply(item)
+            if benchmark == "igakuqa":
+                bare = task_of_harness.fewshot_context(document, num_fewshot=0, apply_chat_template=True,
+                                                       chat_template=Chat.of)
+                assert bare.messages == igakuqa.load(exams, shots=0)[0].prompt(item)
+            assert set(task_of_harness.aggregation()) == {*KINDS[task.kind].metrics, "unread"}
+            if task_of_harness.config.output_type == "generate_until":
+                assert task_of_harness.config.generation_kwargs == {
+                    "max_gen_toks": KINDS[task.kind].max_tokens, "until": []}
+    assert seen == 5 * 2 + 3 + 2
 
 
 def test_a_limit_is_spread_over_our_tasks(lm_eval, answering, jmed, tmp_path):
@@ -386,21 +395,18 @@ def test_a_limit_is_spread_over_our_tasks(lm_eval, answering, jmed, tmp_path):
 
 @pytest.mark.slow  # the harness lists its 14,000 tasks
 def test_an_unknown_task_is_named(lm_eval, answering, tmp_path):
-    with pytest.raises(ValueError, match=r"nor .*harness_tasks has a task jmed_crade: .* these are ours: igakuqa"):
+    with pytest.raises(ValueError, match=r"nor .* has a task jmed_crade: .* these are ours: "):
         harness.run(HarnessConfig(tasks="jmed_crade"), tmp_path)
 
 
 def test_bad_settings_are_refused(lm_eval, answering, exams, jmed, tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder of YAML tasks"):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder of YAML tasks"):
         harness.run(HarnessConfig(include="nowhere", jmed_llm=JmedLlmConfig(str(jmed))), tmp_path)
-    manager = lm_eval.tasks.TaskManager(include_path=str(harness.TASKS), include_defaults=False)
-    with pytest.raises(ValueError, match="folder of jmed_llm is not known, and nothing is downloaded here"):
-        manager.load(["jmed_llm_crade"])
-    learned = Candidate("somewhere", "P0", {(0, None): "x"}, igakuqa_years=("2018",))
+    learned = Candidate("somewhere", {(0, None): "x"}, Provenance("P0", {"igakuqa": ("2018",)}))
     monkeypatch.setattr(candidates, "find", lambda *_: learned)
-    with pytest.raises(ValueError, match="learned from the examinations of 2018"):
+    with pytest.raises(ValueError, match="trained on the exams of 2018"):
         harness.run(HarnessConfig(tasks="igakuqa", igakuqa=IgakuQAConfig(str(exams))), tmp_path)
-    monkeypatch.setattr(candidates, "find", lambda *_: Candidate("many", "P2", {(0, None): "first", (1, None): "second"}))
+    monkeypatch.setattr(candidates, "find", lambda *_: Candidate("many", {(0, None): "first", (1, None): "second"}, Provenance("P2")))
     with pytest.raises(ValueError, match=r"many holds 2 models, the harness runs one: .*--config.checkpoint=first"):
         harness.run(HarnessConfig(jmed_llm=JmedLlmConfig(str(jmed))), tmp_path)
 
