@@ -15,7 +15,7 @@ from slm.planning.plan import PlanConfig
 from slm.sharding import MeshConfig
 
 RECIPES = {name: config.recipe for name, config in runpy.run_path(
-    str(Path(__file__).parents[2] / "configs" / "plan.py"))["VARIANTS"].items()}
+    str(Path(__file__).parents[1] / "configs" / "plan.py"))["VARIANTS"].items()}
 KEYS = {"topology", "mesh", "batch_size", "grad_accum_steps", "method", "fits", "arguments_gib", "temporaries_gib",
         "flops_per_device", "collective_gb_per_device", "predicted_step_seconds", "mfu_bound", "hours_for_run"}
 

@@ -16,7 +16,7 @@ from slm.tasks.kinds import KINDS
 class CompareConfig:
     """The evaluations that are compared."""
     job: str = "compare"
-    variant: str = "boards"
+    variant: str = "leaderboards"
     runs: str = ""  # WORKDIR,WORKDIR[,…] of evaluations; each is compared with the first
     resamples: int = 2000
     seed: int = 0
