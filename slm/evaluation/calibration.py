@@ -17,7 +17,7 @@ class Bin:
     low: float
     high: float
     count: int
-    confidence: float  # mean; NaN in an empty bin, as is the next
+    confidence: float  # mean; NaN in an empty bin, like the accuracy
     accuracy: float
 
 
@@ -49,20 +49,20 @@ def reliability(confidence: Sequence[float], correct: Sequence[bool], bins: int 
       confidence: [items], the probability of the chosen option.
       correct: [items], whether it was the right one.
     """
-    confidence, correct = np.asarray(confidence, float), np.asarray(correct, float)
-    if len(confidence) != len(correct) or not len(correct):
-        raise ValueError(f"the confidence of {len(confidence)} items, the outcome of {len(correct)}: give both for "
+    confidences, outcomes = np.asarray(confidence, float), np.asarray(correct, float)
+    if len(confidences) != len(outcomes) or not len(outcomes):
+        raise ValueError(f"the confidence of {len(confidences)} items, the outcome of {len(outcomes)}: give both for "
                          "each, at least one")
-    outside = ~((confidence >= 0) & (confidence <= 1 + 1e-6))  # softmax in float32 may round up
+    outside = ~((confidences >= 0) & (confidences <= 1 + 1e-6))  # softmax in float32 may round up
     if outside.any():
         item = int(np.argmax(outside))
-        raise ValueError(f"the confidence of item {item} is {confidence[item]}: give probabilities from 0 to 1")
+        raise ValueError(f"the confidence of item {item} is {confidences[item]}: give probabilities from 0 to 1")
     edges = np.linspace(0, 1, bins + 1)
-    bin_of_item = np.searchsorted(edges[1:-1], confidence)
+    bin_of_item = np.searchsorted(edges[1:-1], confidences)
     result = []
     for index, (low, high) in enumerate(itertools.pairwise(edges)):
         inside = bin_of_item == index
-        means = (confidence[inside].mean(), correct[inside].mean()) if inside.any() else (math.nan, math.nan)
+        means = (confidences[inside].mean(), outcomes[inside].mean()) if inside.any() else (math.nan, math.nan)
         result.append(Bin(float(low), float(high), int(inside.sum()), *map(float, means)))
     return result
 

@@ -20,9 +20,9 @@ def leaderboard(path: Path, workdir: Path) -> dict:
     tasks = {name: task for name, task in report["tasks"].items() if lines.get(name)}
     if not tasks:
         raise figures.NothingToPlot(f"{workdir} holds no results of tasks: evaluate again")
-    others = published.rows() if read_config(workdir).get("benchmark") == "jmed_llm" else {}
+    models = published.rows() if read_config(workdir).get("benchmark") == "jmed_llm" else {}
     others = {model: {name: metrics[name][task["headline"]] for name, task in tasks.items()
-                      if task["headline"] in metrics.get(name, {})} for model, metrics in others.items()}
+                      if task["headline"] in metrics.get(name, {})} for model, metrics in models.items()}
     figure = figures.blank(9.2, 1.5 + 0.66 * len(tasks))
     axes = figure.add_subplot()
     labels = []
@@ -45,8 +45,8 @@ def leaderboard(path: Path, workdir: Path) -> dict:
         if value["value"] is not None:
             axes.plot(value["value"], y + 0.25, "o", color=figures.COLOURS[0], markersize=7, markeredgecolor="white",
                       zorder=5)
-        models = f" × {line['seeds']} models" if line["seeds"] > 1 else ""
-        labels.append(f"{name}\n{headline}, {line['n']} rows{models}")
+        seeds = f" × {line['seeds']} models" if line["seeds"] > 1 else ""
+        labels.append(f"{name}\n{headline}, {line['n']} rows{seeds}")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(-0.5, len(labels) - 0.5)
     axes.axvline(0, color=figures.GREY, linewidth=0.8, zorder=1)
