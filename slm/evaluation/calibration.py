@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,20 +77,24 @@ def ece(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) ->
 
 def figure(bins: Sequence[Bin], path: Path, title: str) -> None:
     """The reliability diagram, as `path`.png and `path`.svg."""
-    filled = [bin for bin in bins if bin.count]
-    canvas = figures.blank(4.2, 5)
-    upper, lower = canvas.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    upper.plot([0, 1], [0, 1], color=figures.COLOURS[6], linestyle="--", linewidth=1)
-    for axes, heights, colour in ((upper, [bin.accuracy for bin in filled], figures.COLOURS[1]),
-                                  (lower, [bin.count for bin in filled], figures.COLOURS[0])):
-        axes.bar([bin.low for bin in filled], heights, [bin.high - bin.low for bin in filled], align="edge",
-                 color=colour, edgecolor="white")
-        figures.plain(axes)
-    upper.plot([bin.confidence for bin in filled], [bin.accuracy for bin in filled], "o-", color=figures.COLOURS[0],
-               markersize=4)
-    upper.set(xlim=(0, 1), ylim=(0, 1))
-    upper.set_ylabel("Accuracy", fontsize=9)
-    upper.set_title(title, fontsize=10)
-    lower.set_xlabel("Probability of the chosen option", fontsize=9)
-    lower.set_ylabel("Answers", fontsize=9)
+    canvas = figures.blank(4.2, 4.2)
+    axes = canvas.add_subplot()
+    plot(axes, bins)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("Probability of the chosen option", fontsize=9)
+    axes.set_ylabel("Share", fontsize=9)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
     figures.save(canvas, path)
+
+
+def plot(axes: Any, bins: Sequence[Bin]) -> None:
+    """Draws accuracy over confidence into matplotlib axes, above each bin's share of the answers."""
+    filled, total = [bin for bin in bins if bin.count], sum(bin.count for bin in bins)
+    axes.bar([bin.low for bin in filled], [bin.count / total for bin in filled],
+             [bin.high - bin.low for bin in filled], align="edge", color="#dddddd", edgecolor="white",
+             label="share of the answers")
+    axes.plot([0, 1], [0, 1], "--", color=figures.GREY, linewidth=1, label="perfect calibration")
+    axes.plot([bin.confidence for bin in filled], [bin.accuracy for bin in filled], "o-", color=figures.COLOURS[0],
+              markersize=5, markeredgecolor="white", label="accuracy")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    figures.plain(axes)

@@ -88,17 +88,9 @@ def reliability(path: Path, workdir: Path) -> dict:
     tasks = {}
     for index, (axes, (name, pairs)) in enumerate(zip(panels.flat, answers.items(), strict=False)):
         confidence, correct = zip(*pairs)
-        bins = [bin for bin in calibration.reliability(confidence, correct) if bin.count]
-        axes.bar([bin.low for bin in bins], [bin.count / len(pairs) for bin in bins],
-                 [bin.high - bin.low for bin in bins], align="edge", color="#dddddd", edgecolor="white",
-                 label="share of the answers")
-        axes.plot([0, 1], [0, 1], "--", color=figures.GREY, linewidth=1, label="perfect calibration")
-        axes.plot([bin.confidence for bin in bins], [bin.accuracy for bin in bins], "o-", color=figures.COLOURS[0],
-                  markersize=5, markeredgecolor="white", label="accuracy")
+        calibration.plot(axes, calibration.reliability(confidence, correct))
         tasks[name] = {"answers": len(pairs), "ece": calibration.ece(confidence, correct)}
         axes.set_title(f"{name}\n{len(pairs):,} answers, ECE {tasks[name]['ece']:.3f}", fontsize=9)
-        axes.set(xlim=(0, 1), ylim=(0, 1))
-        figures.plain(axes)
         axes.tick_params(labelbottom=index + columns >= len(answers))
     for axes in panels.flat[len(answers):]:
         axes.axis("off")
