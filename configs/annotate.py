@@ -1,4 +1,4 @@
-"""A saved instruction over records, a line of JSON each: what is in them, which class they are, or a summary.
+"""Run one instruction over many records: extract entities, classify, or summarise, one JSON line per record.
 
     python -m slm.main --config=configs/annotate.py:diseases --config.records=NOTES      # a folder of .txt files
     python -m slm.main --config=configs/annotate.py:drugs --config.records=notes.csv --config.text_column=body \\
@@ -9,10 +9,9 @@
     python -m slm.main --config=configs/annotate.py:summarise --config.records=NOTES --config.settings.max_tokens=200
     python -m slm.main --config=configs/annotate.py --config.records=NOTES --config.instruction.file=OWN.json
 
-OWN.json holds kind (extract, classify or summarise), system, prompt with {text} where the record goes, and labels. The
-lines are in annotations.jsonl in the workdir; the same command goes on where it was stopped. Without `runtime.model`
-the newest GGUF export under runs/ is taken. Nothing leaves the machine; nothing in the lines is medical advice, and
-somebody has to check them. Needs pip install 'slm[local]'.
+OWN.json holds kind (extract, classify or summarise), system, prompt with {text} for the record, and labels. The lines
+are written to annotations.jsonl in the workdir; re-run the same command to resume. The default model is the newest GGUF
+export under runs/. Nothing leaves the machine. The annotations are not medical advice, and people must check them. Needs pip install 'slm[local]'.
 """
 
 from slm import config
@@ -20,7 +19,7 @@ from slm.local.annotate import AnnotateConfig
 from slm.local.instructions import Instruction
 from slm.tasks.tables import EXTRACTION_SYSTEM
 
-# The questions are those of slm.sample.tasks and their like, which extraction is fine-tuned on.
+# The prompts match those of slm.sample.tasks, on which extraction is fine-tuned.
 PROMPTS = {
     "diseases": "次の診療記録から、患者本人に認められた症状と病名をすべて抜き出してください。\n「{text}」",
     "drugs": "次の診療記録から、薬の名前をすべて抜き出してください。\n「{text}」",

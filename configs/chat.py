@@ -1,10 +1,10 @@
-"""A chat in the terminal, with llama.cpp on an export, or the JAX decoder on a training checkpoint.
+"""Chat in the terminal: llama.cpp runs an export, the JAX decoder a training checkpoint.
 
     python -m slm.main --config=configs/chat.py                                       # the newest GGUF export
     python -m slm.main --config=configs/chat.py --config.runtime.model=runs/sft-sample   # a checkpoint, without export
     echo '糖尿病とは' | python -m slm.main --config=configs/chat.py --config.settings.temperature=0
 
-Nothing leaves the machine, and nothing is kept but by /save. Needs pip install 'slm[local]' for llama.cpp.
+Nothing leaves the machine, and nothing is stored except by /save. Needs pip install 'slm[local]' for llama.cpp.
 """
 
 from slm import config

@@ -1,11 +1,11 @@
-"""A checkpoint for other programs: transformers (safetensors), or llama.cpp (GGUF); with a proof that it is the same.
+"""Export a checkpoint for transformers (safetensors) or llama.cpp (GGUF), with a proof that it computes the same.
 
     python -m slm.main --config=configs/export.py:hugging_face --config.checkpoint=runs/pretrain-laptop
     python -m slm.main --config=configs/export.py:hugging_face --config.dtype=bfloat16
     python -m slm.main --config=configs/export.py:gguf --config.kinds=q8_0,q4_0
     python -m slm.main --config=configs/export.py:gguf --config.kinds=q4_k_m      # with llama-quantize on the PATH
 
-Without `checkpoint` the newest training under runs/ is taken. Needs pip install 'slm[export]', and for the proof
+The default checkpoint is the newest under runs/. Needs pip install 'slm[export]', and for the proof
 'slm[hugging_face]' or 'slm[local]'.
 """
 

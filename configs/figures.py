@@ -1,4 +1,4 @@
-"""Figures, PNG and SVG, from workdirs; without names, the newest of each kind under runs/.
+"""Draw figures, PNG and SVG, from workdirs; the default is each job's newest run under runs/.
 
     python -m slm.main --config=configs/figures.py
     python -m slm.main --config=configs/figures.py --config.pretrain=runs/pretrain-laptop --config.sft=runs/sft-p2 \\

@@ -1,4 +1,4 @@
-"""Text from a checkpoint.
+"""Generate text from a checkpoint: continuations of prompts, or a fine-tuned model's answers.
 
     python -m slm.main --config=configs/generate.py --config.checkpoint=runs/pretrain-laptop \\
         --config.prompts='患者は|主訴は' --config.sampler.temperature=0.7

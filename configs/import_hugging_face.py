@@ -1,10 +1,10 @@
-"""A Llama or Arcee in Hugging Face's format, with its tokenizer, into a checkpoint: to fine-tune, evaluate or ask it.
+"""Import a Llama or Arcee in Hugging Face's format, with its tokenizer, as a checkpoint to fine-tune or evaluate.
 
-    python -m slm.main --config=configs/import_hugging_face.py --config.folder=FOLDER --workdir=runs/taken-in
-    python -m slm.main --config=configs/sft.py --config.checkpoint=runs/taken-in
+    python -m slm.main --config=configs/import_hugging_face.py --config.folder=FOLDER --workdir=runs/imported
+    python -m slm.main --config=configs/sft.py --config.checkpoint=runs/imported
 
-The folder holds config.json, the weights as safetensors and tokenizer.json; nothing is downloaded. What our own export
-wrote comes back with our tokenizer. Needs pip install 'slm[export]'.
+The folder holds config.json, the weights as safetensors and tokenizer.json; nothing is downloaded. A model that our own
+export wrote keeps our tokenizer. Needs pip install 'slm[export]'.
 """
 
 from slm import config

@@ -7,8 +7,8 @@
     curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
         -d '{"messages": [{"role": "user", "content": "糖尿病とは"}], "stream": true}'
 
-It answers this machine only, unless a token is set; text is neither kept nor logged; without encryption, other machines
-belong behind a proxy with TLS. Needs pip install 'slm[local]'.
+It answers this machine only, unless a token is set. Text is neither stored nor logged. There is no encryption: put a
+proxy with TLS in front for other machines. Needs pip install 'slm[local]'.
 """
 
 from slm import config

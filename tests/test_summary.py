@@ -23,7 +23,7 @@ def test_the_table_shows_what_each_run_made(tmp_path, capsys):
         (tmp_path / name / "result.json").write_text(json.dumps(result))
     summary.main(str(tmp_path))
     out = capsys.readouterr().out
-    for expected in ("1,234 documents, 4.0 MB, dropped 2", "8,000 pieces", "1.500 characters a token", "98.0%",
+    for expected in ("1,234 documents, 4.0 MB, dropped 2", "8,000 pieces", "1.500 characters per token", "98.0%",
                      "2.500 bits per byte", "1.500 bits per byte", "1 model, protocol P2",
                      "loss 1.250", "kappa 0.500 [0.250, 0.750], baseline 0.125", "患者は→発熱 した", "advice"):
         assert expected in out

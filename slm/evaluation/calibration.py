@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class Bin:
     low: float
     high: float
     count: int
-    confidence: float  # mean; NaN in an empty bin, as is the next
+    confidence: float  # mean; NaN in an empty bin, like the accuracy
     accuracy: float
 
 
@@ -52,20 +53,20 @@ def reliability(confidence: Sequence[float], correct: Sequence[bool], bins: int 
       confidence: [items], the probability of the chosen option.
       correct: [items], whether it was the right one.
     """
-    confidence, correct = np.asarray(confidence, float), np.asarray(correct, float)
-    if len(confidence) != len(correct) or not len(correct):
-        raise ValueError(f"the confidence of {len(confidence)} items, the outcome of {len(correct)}: give both for "
+    confidences, outcomes = np.asarray(confidence, float), np.asarray(correct, float)
+    if len(confidences) != len(outcomes) or not len(outcomes):
+        raise ValueError(f"the confidence of {len(confidences)} items, the outcome of {len(outcomes)}: give both for "
                          "each, at least one")
-    outside = ~((confidence >= 0) & (confidence <= 1 + 1e-6))  # softmax in float32 may round up
+    outside = ~((confidences >= 0) & (confidences <= 1 + 1e-6))  # softmax in float32 may round up
     if outside.any():
         item = int(np.argmax(outside))
-        raise ValueError(f"the confidence of item {item} is {confidence[item]}: give probabilities from 0 to 1")
+        raise ValueError(f"the confidence of item {item} is {confidences[item]}: give probabilities from 0 to 1")
     edges = np.linspace(0, 1, bins + 1)
-    bin_of_item = np.searchsorted(edges[1:-1], confidence)
+    bin_of_item = np.searchsorted(edges[1:-1], confidences)
     result = []
     for index, (low, high) in enumerate(itertools.pairwise(edges)):
         inside = bin_of_item == index
-        means = (confidence[inside].mean(), correct[inside].mean()) if inside.any() else (math.nan, math.nan)
+        means = (confidences[inside].mean(), outcomes[inside].mean()) if inside.any() else (math.nan, math.nan)
         result.append(Bin(float(low), float(high), int(inside.sum()), *map(float, means)))
     return result
 
@@ -79,23 +80,27 @@ def ece(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) ->
 
 def figure(bins: Sequence[Bin], path: Path, title: str) -> None:
     """The reliability diagram, as `path`.png and `path`.svg."""
-    filled = [bin for bin in bins if bin.count]
-    canvas = figures.blank(4.2, 5)
-    upper, lower = canvas.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    upper.plot([0, 1], [0, 1], color=figures.COLOURS[6], linestyle="--", linewidth=1)
-    for axes, heights, colour in ((upper, [bin.accuracy for bin in filled], figures.COLOURS[1]),
-                                  (lower, [bin.count for bin in filled], figures.COLOURS[0])):
-        axes.bar([bin.low for bin in filled], heights, [bin.high - bin.low for bin in filled], align="edge",
-                 color=colour, edgecolor="white")
-        figures.plain(axes)
-    upper.plot([bin.confidence for bin in filled], [bin.accuracy for bin in filled], "o-", color=figures.COLOURS[0],
-               markersize=4)
-    upper.set(xlim=(0, 1), ylim=(0, 1))
-    upper.set_ylabel("Accuracy", fontsize=9)
-    upper.set_title(title, fontsize=10)
-    lower.set_xlabel("Probability of the chosen option", fontsize=9)
-    lower.set_ylabel("Answers", fontsize=9)
+    canvas = figures.blank(4.2, 4.2)
+    axes = canvas.add_subplot()
+    plot(axes, bins)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("Probability of the chosen option", fontsize=9)
+    axes.set_ylabel("Share", fontsize=9)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
     figures.save(canvas, path)
+
+
+def plot(axes: Any, bins: Sequence[Bin]) -> None:
+    """Draws accuracy over confidence into matplotlib axes, above each bin's share of the answers."""
+    filled, total = [bin for bin in bins if bin.count], sum(bin.count for bin in bins)
+    axes.bar([bin.low for bin in filled], [bin.count / total for bin in filled],
+             [bin.high - bin.low for bin in filled], align="edge", color="#dddddd", edgecolor="white",
+             label="share of the answers")
+    axes.plot([0, 1], [0, 1], "--", color=figures.GREY, linewidth=1, label="perfect calibration")
+    axes.plot([bin.confidence for bin in filled], [bin.accuracy for bin in filled], "o-", color=figures.COLOURS[0],
+              markersize=5, markeredgecolor="white", label="accuracy")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    figures.plain(axes)
 
 
 def report(task: Task, by_seed: Sequence[Sequence[Answer]], path: Path) -> dict:

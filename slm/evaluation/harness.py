@@ -37,23 +37,23 @@ class Chat(str):
     The ids come from the messages, since a control symbol spelled out in one of them is plain text.
     """
     messages: list[Message]
-    asks: bool  # the assistant is to answer now
+    asks: bool  # the assistant is to answer next
     begun: bool  # the last message is the beginning of its answer
 
     @classmethod
     def of(cls, messages: Sequence[Message], add_generation_prompt: bool = True) -> "Chat":
         chat.validate_messages(messages)
         begun = not add_generation_prompt and messages[-1]["role"] == "assistant"
-        text = "".join(f"<|{own['role']}|>{own['content']}{END_OF_TURN}" for own in messages)
+        text = "".join(f"<|{message['role']}|>{message['content']}{END_OF_TURN}" for message in messages)
         if begun:
             text = text.removesuffix(END_OF_TURN)
-        made = cls(END_OF_DOCUMENT + text + "<|assistant|>" * add_generation_prompt)
-        made.messages, made.asks, made.begun = list(messages), add_generation_prompt, begun
-        return made
+        conversation = cls(END_OF_DOCUMENT + text + "<|assistant|>" * add_generation_prompt)
+        conversation.messages, conversation.asks, conversation.begun = list(messages), add_generation_prompt, begun
+        return conversation
 
 
 class Requests:
-    """What lm_eval.api.model.TemplateLM asks of a model, of one of ours.
+    """Our checkpoints behind the interface of lm_eval.api.model.TemplateLM.
 
     Attributes:
       cut: contexts that were shortened to fit: a conversation in the middle of its longest user turn, other texts at
@@ -67,7 +67,7 @@ class Requests:
 
     @property
     def eot_token_id(self) -> int:
-        """What comes before every document, and after it."""
+        """The token before and after every document."""
         return self._tokenizer.end_of_document
 
     @property
@@ -96,7 +96,7 @@ class Requests:
         return self._context(context, len(ids)), ids
 
     def _context(self, context: str, room: int) -> list[int]:
-        """Its ids, cut where they leave no room for what follows."""
+        """Its ids, shortened to leave `room` tokens for what follows."""
         limit = self.max_length - room
         if limit < 1:
             raise ValueError(f"a task asks for {room} tokens after its context, and the model's context is "
@@ -121,7 +121,7 @@ class Requests:
         pairs, rows = [], []
         for row, request in enumerate(requests):
             ids = self._tokenizer.encode(request.args[0])
-            for window in utils.get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, 1):
+            for window in utils.get_rolling_token_windows(ids, self.eot_token_id, self.max_length, 1):
                 pairs.append(utils.make_disjoint_window(window))
                 rows.append(row)
         totals = [0.0] * len(requests)
@@ -130,7 +130,7 @@ class Requests:
         return totals
 
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
-        """Answers up to the end of the turn (of a plain context: of the document), or a string that ends them."""
+        """Answers up to the end of the turn (for a plain context: of the document), or to a stop string."""
         from lm_eval.models.utils import normalize_gen_kwargs
         alike: dict[tuple, list[tuple[int, list[int], list[str]]]] = defaultdict(list)
         unknown: set[str] = set()

@@ -43,7 +43,7 @@ class HuggingFace:
                                     "give a folder with config.json, weights and tokenizer, or allow the download"
                                     ) from None
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model.to(self._device).eval()
+        self._model.to(self._device).eval()  # type: ignore[arg-type]
         limits = getattr(self._model.config, "max_position_embeddings", None), self._tokenizer.model_max_length
         self.name, self.context = str(path_or_name), min(limit for limit in limits if limit)
         self.truncated = 0
@@ -69,7 +69,7 @@ class HuggingFace:
                     input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, num_beams=1,
                     repetition_penalty=1.0, temperature=None, top_p=None, top_k=None, pad_token_id=self._pad())
             for i, row in zip(batch, output[:, ids.shape[1]:]):
-                replies[i] = self._tokenizer.decode(row, skip_special_tokens=True)
+                replies[i] = str(self._tokenizer.decode(row, skip_special_tokens=True))
         return replies
 
     def log_likelihoods(self, requests: Sequence[tuple[list[Message], Sequence[str]]]) -> list[list[float]]:
@@ -116,7 +116,7 @@ class HuggingFace:
             return self._templated(without_system(conversation))
 
     def _templated(self, conversation: list[Message]) -> str:
-        return self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        return str(self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
 
     def _ids(self, text: str) -> list[int]:
         """A template contains the special tokens; without one the tokenizer adds its BOS token."""

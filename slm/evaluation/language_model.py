@@ -1,8 +1,11 @@
 """Bits per byte of texts, by source."""
 
+import dataclasses
 import functools
 import math
+from collections import defaultdict
 from pathlib import Path
+from typing import cast
 
 import jax
 import numpy as np
@@ -10,76 +13,70 @@ import numpy as np
 from slm.corpus import sources
 from slm.corpus.sources import CorpusConfig
 from slm.data.loader import Batch, Rows
+from slm.data.stream import Stream
 from slm.evaluation.candidates import Candidate
 from slm.evaluation.models import Checkpoint
+from slm.files import markdown_table
 from slm.model.presets import ModelConfig
 from slm.text.normalize import normalize
 from slm.train import step, validation
 from slm.train.step import StepConfig
 
 
+@dataclasses.dataclass
 class _Text:
     """The documents of a source as a stream in memory; see `data.stream.Stream`."""
+    documents: list[np.ndarray] = dataclasses.field(default_factory=list)
+    bytes: int = 0
 
-    def __init__(self):
-        self._ids: list[np.ndarray] = []
-        self.bytes = 0
+    @functools.cached_property
+    def _tokens(self) -> np.ndarray:
+        return np.concatenate(self.documents)
 
-    def add(self, ids: list[int], size: int) -> None:
-        self._ids.append(np.asarray(ids, np.int32))
-        self.bytes += size
-
-    def whole(self) -> "_Text":
-        sizes = [len(own) for own in self._ids]
-        self.starts = np.cumsum([0, *sizes[:-1]])
-        self._flat = np.concatenate(self._ids)
-        return self
+    @functools.cached_property
+    def starts(self) -> np.ndarray:
+        return np.cumsum([0, *map(len, self.documents[:-1])])
 
     def __len__(self) -> int:
-        return len(self._flat)
+        return len(self._tokens)
 
     def __getitem__(self, span: slice) -> np.ndarray:
-        return self._flat[span]
+        return self._tokens[span]
 
 
-def _sums(model: Checkpoint, batch: Batch) -> tuple:
-    return _of_batch(model.engine.params, batch, model=model.engine.model_config)
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _of_batch(params, batch, model: ModelConfig):
-    return step.evaluate(params, batch, config=StepConfig(loss_chunk=math.gcd(model.context, 64)), model=model)
+@functools.partial(jax.jit, static_argnames="model_config")
+def _sums(params, batch: Batch, model_config: ModelConfig) -> tuple:
+    config = StepConfig(loss_chunk=math.gcd(model_config.context, 64))
+    return step.evaluate(params, batch, config=config, model=model_config)
 
 
 def run(candidate: Candidate, config: CorpusConfig, workdir: Path, batch_tokens: int) -> dict:
-    """{source: {bits_per_byte, bytes, tokens, documents, seeds}} of the texts that the config names, every document.
+    """{source: {bits_per_byte, bytes, tokens, documents, seeds}} of every document that the config names.
 
-    The model sees its context at most; what is measured is text as it is normalised, so figures of any two models
-    compare.
+    The model sees at most its context. Bits are per byte of the normalised text, so any two models compare.
     """
-    by_source: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = defaultdict(list)
     counts: dict[str, dict] = {}
-    for place in candidate.models.values():
-        model = Checkpoint.load(Path(place))
-        texts: dict[str, _Text] = {}
-        number: dict[str, int] = {}
+    for path in candidate.models.values():
+        model = Checkpoint.load(Path(path))
+        params, model_config, end = model.engine.params, model.engine.model_config, model.tokenizer.end_of_document
+        texts: dict[str, _Text] = defaultdict(_Text)
         for document in sources.documents(config):
             text = normalize(document.text)
-            ids = [*model.tokenize(text), model.tokenizer.end_of_document]
-            texts.setdefault(document.source, _Text()).add(ids, len(text.encode()))
-            number[document.source] = number.get(document.source, 0) + 1
-        context = model.engine.model_config.context
-        rows = {name: Rows(own.whole(), context, model.tokenizer.end_of_document) for name, own in texts.items()}
+            texts[document.source].documents.append(np.array([*model.tokenize(text), end], np.int32))
+            texts[document.source].bytes += len(text.encode())
         measured = validation.measure(
-            functools.partial(_sums, model), rows, {name: own.bytes / len(own) for name, own in texts.items()},
-            max(1, batch_tokens // context))
+            functools.partial(_sums, params, model_config=model_config),
+            {name: Rows(cast(Stream, text), model_config.context, end) for name, text in texts.items()},
+            {name: text.bytes / len(text) for name, text in texts.items()},
+            max(1, batch_tokens // model_config.context))
         for name, value in measured["bits_per_byte_by_source"].items():
-            by_source.setdefault(name, []).append(value)
-            counts[name] = {"bytes": texts[name].bytes, "tokens": len(texts[name]), "documents": number[name]}
-    found = {name: {"bits_per_byte": sum(own) / len(own), **counts[name], "seeds": len(own)}
-             for name, own in by_source.items()}
-    lines = ["| source | bits per byte | documents | bytes |", "|---|---:|---:|---:|"]
-    lines += [f"| {name} | {own['bits_per_byte']:.4f} | {own['documents']:,} | {own['bytes']:,} |"
-              for name, own in found.items()]
-    print("\n".join(lines))
-    return found
+            values[name].append(value)
+            counts[name] = {"bytes": texts[name].bytes, "tokens": len(texts[name]),
+                            "documents": len(texts[name].documents)}
+    result = {name: {"bits_per_byte": sum(seeds) / len(seeds), **counts[name], "seeds": len(seeds)}
+              for name, seeds in values.items()}
+    print(markdown_table(["source", "bits per byte", "documents", "bytes"], [
+        [name, f"{line['bits_per_byte']:.4f}", f"{line['documents']:,}", f"{line['bytes']:,}"]
+        for name, line in result.items()]), end="")
+    return result

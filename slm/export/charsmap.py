@@ -47,10 +47,11 @@ def of_characters() -> bytes:
 
 def _compiled(rules: dict[str, str]) -> bytes:
     """Rules as SentencePiece's precompiled map."""
-    from sentencepiece import sentencepiece_model_pb2 as protobuf
+    from sentencepiece import sentencepiece_model_pb2
     sentencepiece.set_min_log_level(1)  # it logs each map
     spec = sentencepiece.SentencePieceNormalizer(norm_map=list(rules.items())).serialized_normalizer_spec()
-    return protobuf.NormalizerSpec.FromString(spec).precompiled_charsmap
+    return sentencepiece_model_pb2.NormalizerSpec.FromString(  # type: ignore[attr-defined]
+        spec).precompiled_charsmap
 
 
 def _runs(alphabet: str, longest: int) -> list[str]:

@@ -131,9 +131,13 @@ class LlamaCpp:
     def _forced(self, ids: Sequence[int], token: int, count: int) -> dict:
         """llama.cpp's answer with `token` forced: its log probability, and the `count` most likely tokens."""
         chunks: list[dict] = []
+
+        def take(chunk: dict) -> bool:
+            chunks.append(chunk)
+            return False
         self._runtime.complete({"prompt": [int(index) for index in ids], "max_tokens": 1, "temperature": 0.0,
                                 "n_probs": count, "logit_bias": [[token, 1e6]]},
-                               lambda chunk: bool(chunks.append(chunk)))
+                               take)
         for chunk in chunks:
             if "error" in chunk:
                 raise RuntimeError(f"llama.cpp: {chunk['error']['message']}")

@@ -1,7 +1,7 @@
-"""Answers that can only be read one way: a letter of the item, or a list of spans of the question.
+"""Constrained answers: one of several texts, or a list of spans of the question.
 
-A constraint walks over bytes, so it does not matter how the tokenizer cuts an answer. Spans come in any order, each
-once, begin and end with a morpheme, and none begins inside another.
+A constraint walks over bytes, so it does not matter how the tokenizer splits an answer. Spans come in any order, each
+at most once; they begin and end at morpheme borders, and none begins inside another.
 """
 
 import bisect
@@ -31,7 +31,7 @@ class Constraint(Protocol):
 
 
 class Pieces:
-    """The vocabulary as bytes: which pieces a text begins with."""
+    """The vocabulary as bytes, to look up the pieces that a text begins with."""
 
     def __init__(self, tokenizer: Tokenizer):
         self.borders = tokenizer.borders
@@ -41,21 +41,17 @@ class Pieces:
                 self._ids.setdefault(bytes([int(piece[3:5], 16)]), index)
             elif not tokenizer.is_special(index):
                 self._ids[piece.replace("▁", " ").encode()] = index
-        self._longest = max(map(len, self._ids))
+        self.longest = max(map(len, self._ids))
 
-    @functools.lru_cache(maxsize=100_000)  # noqa: B019, one object a model
+    @functools.lru_cache(maxsize=100_000)  # noqa: B019, one object per model
     def starting(self, text: bytes) -> tuple[tuple[int, int], ...]:
         """(id, bytes) of each piece that `text` begins with."""
-        return tuple((self._ids[text[:size]], size) for size in range(1, min(len(text), self._longest) + 1)
+        return tuple((self._ids[text[:size]], size) for size in range(1, min(len(text), self.longest) + 1)
                      if text[:size] in self._ids)
-
-    @property
-    def longest(self) -> int:
-        return self._longest
 
 
 class OneOf:
-    """One of some texts, none of which begins another."""
+    """One of several texts, none of which is a prefix of another."""
 
     def __init__(self, pieces: Pieces, texts: Sequence[str]):
         self._pieces, self._left = pieces, [text.encode() for text in texts]
@@ -70,17 +66,20 @@ class OneOf:
 
 @dataclasses.dataclass(frozen=True)
 class _Span:
-    """What was written may be the text from `start` to `end`."""
+    """The answer so far may end with the text from `start` to `end`."""
     start: int
     end: int
 
 
 @dataclasses.dataclass(frozen=True)
-class _Signs:
-    """The signs around spans, of which `rest` is still to be written."""
+class _Delimiter:
+    """The characters around spans, of which `rest` is still to be written."""
     rest: bytes
     after: _Span | None  # the span that they end
     more: bool  # whether another span follows
+
+
+_State = _Span | _Delimiter
 
 
 class SpanList:
@@ -88,58 +87,59 @@ class SpanList:
 
     def __init__(self, pieces: Pieces, text: str):
         self._pieces = pieces
-        # Character by character, so that a span of what the model reads is also one of the text as it is written.
+        # Normalised one character at a time, so that each span of it is also a span of the text as written.
         parts = [normalize(character).encode() for character in text]
-        self._raw, self._bytes = text, b"".join(parts)
+        self._text, self._bytes = text, b"".join(parts)
         self._starts = list(itertools.accumulate(map(len, parts), initial=0))  # of each character, in bytes
-        seen = b"".join(parts).decode()
-        places = list(itertools.accumulate((len(character.encode()) for character in seen), initial=0))
-        # A span ends before what it may not hold, if that stands inside a morpheme.
-        never = {place for place, character in enumerate(seen) if ord(character) in _NEVER}
-        self._borders = {places[border] for border in pieces.borders(seen) | never}
-        self._readings: list[_Span | _Signs] = [_Signs(b"['", None, True), _Signs(b"[]", None, False)]
-        self._found: list[_Span] = []
+        normalized = self._bytes.decode()
+        offsets = list(itertools.accumulate((len(character.encode()) for character in normalized), initial=0))
+        # A span also ends before a character that it may not hold, even inside a morpheme.
+        never = {index for index, character in enumerate(normalized) if ord(character) in _NEVER}
+        self._borders = {offsets[border] for border in pieces.borders(normalized) | never}
+        self._states: list[_State] = [_Delimiter(b"['", None, True), _Delimiter(b"[]", None, False)]
+        self._complete: list[_Span] = []
 
     def allowed(self) -> np.ndarray:
-        return np.array(sorted({index for own in self._readings for index, _ in self._steps(own)}), np.int32)
+        return np.array(sorted({index for state in self._states for index, _ in self._steps(state)}), np.int32)
 
     def advance(self, token: int) -> None:
-        moved = [_moved(own, size) for own in self._readings for index, size in self._steps(own) if index == token]
-        ended = [own for own in moved if isinstance(own, _Signs) and not own.rest]
-        self._readings = [follow for own in moved if own not in ended for follow in self._ways(own)]
-        if ended:  # the same signs in each, after the same text: they may differ in where it is
-            spans = [own.after for own in ended if own.after]
+        moved = [_moved(state, size) for state in self._states for index, size in self._steps(state) if index == token]
+        ended = [state for state in moved if isinstance(state, _Delimiter) and not state.rest]
+        self._states = [successor for state in moved if state not in ended for successor in self._successors(state)]
+        if ended:  # the same delimiter after the same text, which may occur at several offsets
+            spans = [delimiter.after for delimiter in ended if delimiter.after]
             if spans:
-                self._found.append(min(spans, key=lambda span: span.start))
+                self._complete.append(min(spans, key=lambda span: span.start))
             if ended[0].more:
-                self._readings += [_Span(start, start) for start in sorted(self._borders - {len(self._bytes)})
-                                   if not any(span.start <= start < span.end for span in self._found)]
+                self._states += [_Span(start, start) for start in sorted(self._borders - {len(self._bytes)})
+                                 if not any(span.start <= start < span.end for span in self._complete)]
 
     def spans(self) -> list[str]:
-        """The spans so far, as the text has them, whatever normalisation made of it."""
-        return [self._raw[bisect.bisect_right(self._starts, own.start) - 1:bisect.bisect_left(self._starts, own.end)]
-                for own in self._found]
+        """The complete spans, as in the text before normalisation."""
+        return [self._text[bisect.bisect_right(self._starts, span.start) - 1:bisect.bisect_left(self._starts, span.end)]
+                for span in self._complete]
 
-    def _steps(self, own: _Span | _Signs) -> Iterator[tuple[int, int]]:
+    def _steps(self, state: _State) -> Iterator[tuple[int, int]]:
         """(id, bytes) of the pieces that may come next."""
-        if isinstance(own, _Signs):
-            yield from self._pieces.starting(own.rest)
-        elif own.end - own.start < _LONGEST_SPAN or own.end not in self._borders:
-            for index, size in self._pieces.starting(self._bytes[own.end:own.end + self._pieces.longest]):
-                if not _NEVER & set(self._bytes[own.end:own.end + size]):
+        if isinstance(state, _Delimiter):
+            yield from self._pieces.starting(state.rest)
+        elif state.end - state.start < _LONGEST_SPAN or state.end not in self._borders:
+            for index, size in self._pieces.starting(self._bytes[state.end:state.end + self._pieces.longest]):
+                if not _NEVER & set(self._bytes[state.end:state.end + size]):
                     yield index, size
 
-    def _ways(self, own: _Span | _Signs) -> Iterator[_Span | _Signs]:
-        yield own
-        if isinstance(own, _Span):
-            written = self._bytes[own.start:own.end]
-            new = written and all(self._bytes[span.start:span.end] != written for span in self._found)
-            if new and own.end in self._borders:
-                yield _Signs(b"', '", own, True)
-                yield _Signs(b"']", own, False)
+    def _successors(self, state: _State) -> Iterator[_State]:
+        """The state itself, and the delimiters that may follow a complete span."""
+        yield state
+        if isinstance(state, _Span):
+            written = self._bytes[state.start:state.end]
+            new = written and all(self._bytes[span.start:span.end] != written for span in self._complete)
+            if new and state.end in self._borders:
+                yield _Delimiter(b"', '", state, True)
+                yield _Delimiter(b"']", state, False)
 
 
-def _moved(own: _Span | _Signs, size: int) -> _Span | _Signs:
-    if isinstance(own, _Span):
-        return _Span(own.start, own.end + size)
-    return dataclasses.replace(own, rest=own.rest[size:])
+def _moved(state: _State, size: int) -> _State:
+    if isinstance(state, _Span):
+        return _Span(state.start, state.end + size)
+    return dataclasses.replace(state, rest=state.rest[size:])

@@ -193,6 +193,11 @@ def draw(logits_BV, seen_BV, key, top_k: int, temperature, top_p, repetition_pen
     return jax.lax.cond(temperature == 0, lambda: jnp.argmax(logits_BV, axis=-1), sample)
 
 
+def _run(params, model_config: ModelConfig, tokens_BT, positions_BT, cache):
+    """Hidden states and cache; each row is a single segment."""
+    return decoder.hidden_states(params, model_config, tokens_BT, jnp.ones_like(tokens_BT), positions_BT, cache)
+
+
 @functools.partial(jax.jit, static_argnums=(1, 4))
 def _prefill(params, model_config: ModelConfig, tokens_BT, lengths_B, room: int):
     """Logits [B, V] of what follows each prompt, and a cache with `room` more slots.
@@ -201,16 +206,14 @@ def _prefill(params, model_config: ModelConfig, tokens_BT, lengths_B, room: int)
     """
     B, T = tokens_BT.shape
     positions = jnp.broadcast_to(jnp.arange(T), (B, T))
-    hidden, cache = decoder.hidden_states(params, model_config, tokens_BT, jnp.ones_like(tokens_BT), positions,
-                                          decoder.empty_cache(model_config, B, T + room))
+    hidden, cache = _run(params, model_config, tokens_BT, positions, decoder.empty_cache(model_config, B, T + room))
     last = jnp.take_along_axis(hidden, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
     return decoder.logits(params, last), cache
 
 
 @functools.partial(jax.jit, static_argnums=1, donate_argnums=4)
 def _next(params, model_config: ModelConfig, tokens_BT, positions_BT, cache):
-    hidden, cache = decoder.hidden_states(params, model_config, tokens_BT, jnp.ones_like(tokens_BT), positions_BT,
-                                          cache)
+    hidden, cache = _run(params, model_config, tokens_BT, positions_BT, cache)
     return decoder.logits(params, hidden[:, -1]), cache
 
 
@@ -233,8 +236,7 @@ def _decode(params, model_config: ModelConfig, top_k: int, width: int, end, sett
     def body(carry):
         index, generated_BT, token_B, seen_BV, done_B, cache, key = carry
         key, step_key = jax.random.split(key)
-        hidden, cache = decoder.hidden_states(params, model_config, token_B[:, None], jnp.ones((B, 1), jnp.int32),
-                                              (lengths_B + index - 1)[:, None], cache)
+        hidden, cache = _run(params, model_config, token_B[:, None], (lengths_B + index - 1)[:, None], cache)
         token_B, seen_BV, done_B = choose(decoder.logits(params, hidden[:, 0]), seen_BV, done_B, step_key)
         return index + 1, generated_BT.at[:, index].set(token_B), token_B, seen_BV, done_B, cache, key
 
@@ -249,8 +251,7 @@ def _decode(params, model_config: ModelConfig, top_k: int, width: int, end, sett
 @functools.partial(jax.jit, static_argnums=1)
 def _score_rest(params, model_config: ModelConfig, tokens_BT, positions_BT, mask_BT, cache):
     """Of the tokens after each row's first: Σ log P, and whether each is the most likely. The cache stays as it was."""
-    hidden, _ = decoder.hidden_states(params, model_config, tokens_BT[:, :-1], jnp.ones_like(tokens_BT[:, :-1]),
-                                      positions_BT[:, :-1], cache)
+    hidden, _ = _run(params, model_config, tokens_BT[:, :-1], positions_BT[:, :-1], cache)
     logits_BTV = decoder.logits(params, hidden)
     targets_BT, mask_BT = tokens_BT[:, 1:], mask_BT[:, 1:]
     scores_BT = jnp.take_along_axis(jax.nn.log_softmax(logits_BTV), targets_BT[..., None], axis=-1)[..., 0]
@@ -260,6 +261,5 @@ def _score_rest(params, model_config: ModelConfig, tokens_BT, positions_BT, mask
 
 @functools.partial(jax.jit, static_argnums=1)
 def _log_probabilities(params, model_config: ModelConfig, tokens_BT) -> jax.Array:
-    positions = jnp.arange(tokens_BT.shape[1])[None]
-    hidden, _ = decoder.hidden_states(params, model_config, tokens_BT, jnp.ones_like(tokens_BT), positions)
+    hidden, _ = _run(params, model_config, tokens_BT, jnp.arange(tokens_BT.shape[1])[None], None)
     return jax.nn.log_softmax(decoder.logits(params, hidden[0]))

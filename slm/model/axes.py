@@ -1,7 +1,7 @@
-"""The mesh axes as the model sees them; where no mesh is set, all of this does nothing.
+"""Mesh axes and collectives for the model; without a mesh they all do nothing.
 
-Batches are cut along `data` and `fsdp`, heads, MLP and vocabulary along `tensor`. Parameters are stored in parts
-along `fsdp` (ZeRO 3; Rajbhandari et al. 2020) and gathered in the compute dtype where they are used.
+Batches are sharded along `data` and `fsdp`; heads, MLP and vocabulary along `tensor`. Parameters are sharded along
+`fsdp` (ZeRO 3; Rajbhandari et al. 2020) and gathered in the compute dtype where they are used.
 """
 
 import functools
@@ -16,23 +16,23 @@ BATCH = (DATA, FSDP)
 
 
 def _mesh():
-    """The mesh set with `jax.set_mesh`; None where there is one device."""
+    """The mesh set with `jax.set_mesh`; None on a single device."""
     mesh = jax.sharding.get_abstract_mesh()
     return mesh if mesh.size > 1 and not mesh.empty else None
 
 
 def are_set() -> bool:
-    """Whether there are several devices to speak of."""
+    """Whether a mesh of several devices is set."""
     return _mesh() is not None
 
 
 def with_sharding_constraint(x: jax.Array, *spec) -> jax.Array:
-    """Tells the compiler how `x` is laid over the mesh, an entry a dimension."""
+    """Constrains how `x` is sharded; `spec` has one entry per dimension."""
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec)) if _mesh() else x
 
 
 def shard_map(function: Callable, inputs: tuple, outputs) -> Callable:
-    """`function`, run on each device with its part of the arguments; specs are tuples, an entry a dimension.
+    """Runs `function` on each device with its shard of the arguments; specs are tuples with one entry per dimension.
 
     Within it `psum`, `pmax`, `all_gather`, `psum_scatter` and `axis_index` communicate between devices.
     """
@@ -44,11 +44,11 @@ def shard_map(function: Callable, inputs: tuple, outputs) -> Callable:
 
 
 def in_rows(x_BTD) -> jax.Array:
-    """Keeps a layer's result row by row: TPUs would lay it out as attention likes, and turn it around in each layer."""
+    """Pins row-major layout; otherwise XLA on TPU transposes the activations in every layer."""
     rows = (BATCH, None, None)
     if not _mesh():
         return x_BTD
-    # On each device's part: asked of the whole, GPUs would gather it first.
+    # On each device's shard: as a constraint on the whole array, GPUs would gather it first.
     return shard_map(lambda x: with_layout_constraint(x, Layout(major_to_minor=(0, 1, 2))), (rows,), rows)(x_BTD)
 
 
@@ -58,7 +58,7 @@ def _is_spec(specs) -> bool:
 
 
 def psum(x, axes):
-    """The sum over `axes`, on each of their devices."""
+    """The sum over `axes`, on each device."""
     return jax.lax.psum(x, axes) if _mesh() else x
 
 
@@ -67,17 +67,17 @@ def pmax(x, axes):
 
 
 def all_gather(x, axis: str, dimension: int):
-    """The parts that the devices of `axis` hold, one behind the other."""
+    """The shards along `axis`, concatenated."""
     return jax.lax.all_gather(x, axis, axis=dimension, tiled=True) if _mesh() else x
 
 
 def psum_scatter(x, axis: str, dimension: int):
-    """The sum over `axis`, of which each device keeps its part."""
+    """The sum over `axis`, of which each device keeps its shard."""
     return jax.lax.psum_scatter(x, axis, scatter_dimension=dimension, tiled=True) if _mesh() else x
 
 
 def widened(x, dtype) -> jax.Array:
-    """A sum over devices in a wider dtype; libtpu 0.0.52 fails in a loop of sums where the two can be swapped."""
+    """A sum over devices cast to a wider dtype; libtpu 0.0.52 fails in a loop of sums if it may swap the two."""
     return (jax.lax.optimization_barrier(x) if _mesh() else x).astype(dtype)
 
 
@@ -87,10 +87,10 @@ def axis_index(axis: str):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def gathered(weight, dtype, stored: tuple, used: tuple) -> jax.Array:
-    """`weight` in `dtype`, gathered from how it is `stored` to how it is `used`.
+    """`weight` in `dtype`, gathered from its `stored` to its `used` sharding.
 
-    Cast before it travels. The gradient is summed straight into the stored parts: the transpose of a plain constraint
-    would first make it whole on each device.
+    It is cast before it is sent. The gradient is summed directly into the stored shards: the transpose of a plain
+    constraint would first materialise it on each device.
     """
     return with_sharding_constraint(with_sharding_constraint(weight.astype(dtype), *stored), *used)
 
@@ -99,8 +99,8 @@ def _gathered(weight, dtype, stored, used):
     return gathered(weight, dtype, stored, used), None
 
 
-def _sum_into_parts(dtype, stored, used, _, gradient):
+def _scatter_gradient(dtype, stored, used, _, gradient):
     return (with_sharding_constraint(gradient, *stored).astype(jax.numpy.float32),)
 
 
-gathered.defvjp(_gathered, _sum_into_parts)
+gathered.defvjp(_gathered, _scatter_gradient)

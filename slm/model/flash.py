@@ -1,34 +1,34 @@
-"""Attention kernels of TPU and GPU for packed rows: the scores never exist in memory."""
+"""Flash attention kernels of TPU and GPU for packed rows: the scores are never materialised."""
 
 import jax
 import jax.numpy as jnp
 
 
 def splash(q_BNTH, k_BKTH, v_BKTH, segments_BT, *, block: int, interpret: bool = False) -> jax.Array:
-    """Splash attention (a Pallas kernel of JAX for TPUs): blocks in the future of all their queries are left out.
+    """Splash attention (JAX's Pallas kernel for TPUs), which skips blocks of keys after all their queries.
 
     Args:
       block: queries, and keys, computed together; a multiple of 128.
-      interpret: run it on any machine, slowly, for tests.
+      interpret: runs it on any machine, slowly, for tests.
 
     Raises:
-      ValueError: the rows are no multiple of the block.
+      ValueError: the rows are not a multiple of the block.
     """
     N, T, H = q_BNTH.shape[1:]
     block = min(block, T)
     if block % 128 or T % block:
-        raise ValueError(f"splash attention cannot cut rows of {T} tokens into blocks of {block}: make rows.seq_len "
+        raise ValueError(f"splash attention cannot split rows of {T} tokens into blocks of {block}: make rows.seq_len "
                          "a multiple of model.attention_block, and that one of 128, or set model.attention=xla")
     kernel = _splash_kernel(T, N, block, interpret)
     return jax.vmap(kernel)(q_BNTH * H**-0.5, k_BKTH, v_BKTH, segments_BT)
 
 
 def _splash_kernel(length: int, heads: int, block: int, interpret: bool):
-    # Late: it takes a while to import, and only TPUs need it.
+    # A slow import that only TPUs need.
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
-    # With the tokens along the lanes, a head of 64 does not leave half of them empty. Queries and keys have a gradient
-    # kernel each: the one for both leaves partial sums in memory.
+    # With tokens along the lanes, a head size of 64 does not leave half of them empty. Queries and keys have a gradient
+    # kernel each: the fused one stores partial sums in memory.
     minor = kernels.QKVLayout.SEQ_MINOR
     sizes = kernels.BlockSizes(
         q_layout=minor, k_layout=minor, v_layout=minor, block_q=block, block_kv=block, block_q_dkv=block,
@@ -39,13 +39,13 @@ def _splash_kernel(length: int, heads: int, block: int, interpret: bool):
 
 
 def cudnn(q_BNTH, k_BKTH, v_BKTH, segments_BT) -> jax.Array:
-    """Flash attention of NVIDIA's cuDNN, with the packed rows as a mask.
+    """cuDNN's flash attention (NVIDIA), with packed rows as a mask.
 
     Raises:
-      ValueError: not a dtype or head size that cuDNN has.
+      ValueError: a dtype or head size that cuDNN does not support.
     """
     if q_BNTH.dtype not in (jnp.bfloat16, jnp.float16) or q_BNTH.shape[-1] % 8 or q_BNTH.shape[-1] > 128:
-        raise ValueError(f"cuDNN's attention takes bfloat16 and head sizes that are multiples of 8 up to 128, this "
+        raise ValueError(f"cuDNN's attention supports bfloat16 and head sizes that are multiples of 8 up to 128, this "
                          f"model has {q_BNTH.dtype} and {q_BNTH.shape[-1]}: set model.compute_dtype=bfloat16, or "
                          "model.attention=xla")
     same = segments_BT[:, None, :, None] == segments_BT[:, None, None, :]

@@ -1,7 +1,7 @@
 """The parts of a block, as Flax NNX modules.
 
-Parameters are float32; products run in the config's compute dtype. Matrices are [in, out]. They start as normal
-numbers of deviation 0.02, the two that write into the residual stream divided by √(2 L) (GPT-2).
+Parameters are float32; matrix products run in the config's compute dtype. Matrices are [in, out], initialised from a
+normal distribution of standard deviation 0.02; the two that write to the residual stream are divided by √(2 L) (GPT-2).
 """
 
 import jax
@@ -13,7 +13,7 @@ from slm.model.axes import FSDP, TENSOR
 from slm.model.presets import ModelConfig
 
 _DEVIATION = 0.02
-_COLUMNS, _ROWS = (FSDP, TENSOR), (TENSOR, FSDP)  # how a matrix [in, out] is stored: its outputs or its inputs cut
+_COLUMNS, _ROWS = (FSDP, TENSOR), (TENSOR, FSDP)  # shardings of a matrix [in, out]: outputs or inputs along tensor
 
 
 def matrix(rngs: nnx.Rngs, shape: tuple[int, ...], scale: float = 1.0) -> nnx.Param:
@@ -21,14 +21,14 @@ def matrix(rngs: nnx.Rngs, shape: tuple[int, ...], scale: float = 1.0) -> nnx.Pa
 
 
 def project(x_BTX, weight: nnx.Param, stored: tuple) -> jax.Array:
-    """x · W in the dtype of x, over flat tokens: XLA's CPU gradient of the three-dimensional product is slower."""
+    """x · W in the dtype of x, over flattened tokens: XLA's CPU gradient of a three-dimensional product is slower."""
     flat = x_BTX.reshape(-1, x_BTX.shape[-1])
     used = tuple(None if axis == FSDP else axis for axis in stored)
     return jnp.dot(flat, axes.gathered(weight[...], flat.dtype, stored, used)).reshape(*x_BTX.shape[:-1], -1)
 
 
 class RMSNorm(nnx.Module):
-    """Root mean square norm (Zhang & Sennrich 2019), in float32."""
+    """Root mean square normalisation (Zhang & Sennrich 2019), in float32."""
 
     def __init__(self, config: ModelConfig):
         self.scale = nnx.Param(jnp.ones(config.width, jnp.float32))
@@ -49,14 +49,14 @@ def rope_angles(positions_BT, config: ModelConfig) -> tuple[jax.Array, jax.Array
 
 
 def rotate(x_BNTH, angles) -> jax.Array:
-    """Turns the pairs (h, h + H/2): the half-split layout of Hugging Face's Llama."""
+    """Rotates the pairs (h, h + H/2): the half-split layout of Hugging Face's Llama."""
     cosine, sine = (angle.astype(x_BNTH.dtype) for angle in angles)
     first, second = jnp.split(x_BNTH, 2, axis=-1)
     return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
 
 class Attention(nnx.Module):
-    """Grouped-query attention (Ainslie et al. 2023) with rotary positions."""
+    """Grouped-query attention (Ainslie et al. 2023) with rotary embeddings."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.config = config
@@ -66,19 +66,19 @@ class Attention(nnx.Module):
         self.value = matrix(rngs, (config.width, keys))
         self.output = matrix(rngs, (queries, config.width), (2 * config.layers) ** -0.5)
 
-    def __call__(self, x_BTD, angles, where: dict, cache: dict | None):
+    def __call__(self, x_BTD, angles, locations: dict, cache: dict | None):
         """Returns the output [B, T, D] and this layer's cache {keys, values: [B, K, S, H]} with T tokens written."""
         B, T, _ = x_BTD.shape
         q, k, v = (project(x_BTD, w, _COLUMNS).reshape(B, T, -1, self.config.head_size).swapaxes(1, 2)
                    for w in (self.query, self.key, self.value))
         q, k = rotate(q, angles), rotate(k, angles)
-        positions, segments = where["positions"], where["segments"]
+        positions, segments = locations["positions"], locations["segments"]
         if cache is None:
             out = attention.attend(q, k, v, q_positions_BT=positions, k_positions_BS=positions,
                                    q_segments_BT=segments, k_segments_BS=segments, aligned=True,
                                    implementation=self.config.attention, block=self.config.attention_block)
         else:
-            # The slot of a token is its position, so that what was never written lies in its future.
+            # The slot of a token is its position, so slots that were never written are in its future.
             rows = jnp.arange(B)[:, None]
             cache = {"keys": cache["keys"].at[rows, :, positions].set(k.swapaxes(1, 2)),
                      "values": cache["values"].at[rows, :, positions].set(v.swapaxes(1, 2))}
@@ -91,7 +91,7 @@ class Attention(nnx.Module):
 
 @jax.custom_vjp
 def silu(x):
-    """x · σ(x); its gradient is computed from x, so that nothing else is kept for it."""
+    """x · σ(x); the gradient is recomputed from x, so that nothing else is saved."""
     return x * jax.nn.sigmoid(x)
 
 
@@ -124,7 +124,7 @@ class Block(nnx.Module):
         self.attention_norm, self.attention = RMSNorm(config), Attention(config, rngs)
         self.mlp_norm, self.mlp = RMSNorm(config), MLP(config, rngs)
 
-    def __call__(self, x_BTD, angles, where: dict, cache: dict | None):
-        attended, cache = self.attention(self.attention_norm(x_BTD), angles, where, cache)
+    def __call__(self, x_BTD, angles, locations: dict, cache: dict | None):
+        attended, cache = self.attention(self.attention_norm(x_BTD), angles, locations, cache)
         x_BTD = x_BTD + attended
         return x_BTD + self.mlp(self.mlp_norm(x_BTD)), cache

@@ -1,4 +1,4 @@
-"""Sizes: what a model is, how many parameters it has and what a token costs."""
+"""Model sizes: configuration, presets, number of parameters and FLOPs per token."""
 
 import dataclasses
 from typing import Literal
@@ -6,9 +6,9 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A RoPE, grouped-query decoder, and how it is computed.
+    """A decoder with RoPE and grouped-query attention, and how it is computed.
 
-    `mlp="silu"` has two matrices and SiLU between them, as NCVC-slm-1; `"swiglu"` three, as Llama.
+    `mlp="silu"` has two matrices with SiLU between them, as NCVC-slm-1; `"swiglu"` has three, as Llama.
     """
     preset: str = "laptop"
     vocabulary_size: int = 6000
@@ -22,19 +22,19 @@ class ModelConfig:
     context: int = 1024
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-5
-    # How it is computed; no weight depends on these.
+    # How it is computed; the weights do not depend on these.
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     scan_layers: bool = False
-    remat: Literal["none", "dots", "full"] = "none"  # what the gradient computes again
+    remat: Literal["none", "dots", "full"] = "none"  # what the backward pass recomputes
     attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
-    attention_block: int = 0  # queries computed together; 0: the implementation's own
+    attention_block: int = 0  # queries computed together; 0: the implementation's default
 
     def __post_init__(self):
         if self.query_heads % self.kv_heads:
-            raise ValueError(f"model.query_heads={self.query_heads} is no multiple of model.kv_heads={self.kv_heads}: "
-                             "each key head serves the same number of query heads")
+            raise ValueError(f"model.query_heads={self.query_heads} is not a multiple of "
+                             f"model.kv_heads={self.kv_heads}: each key head must serve as many query heads")
         if self.head_size % 2:
-            raise ValueError(f"model.head_size={self.head_size} is odd: RoPE turns pairs of features")
+            raise ValueError(f"model.head_size={self.head_size} is odd: RoPE rotates pairs of features, make it even")
 
 
 PRESETS = {
@@ -52,7 +52,7 @@ PRESETS = {
 
 
 def parameter_count(config: ModelConfig) -> int:
-    """Exact number of parameters, both embedding tables included."""
+    """The exact number of parameters, both embedding tables included."""
     attention = config.width * config.head_size * 2 * (config.query_heads + config.kv_heads)
     mlp = config.width * config.mlp_width * (3 if config.mlp == "swiglu" else 2)
     norms = 2 * config.width
@@ -60,9 +60,9 @@ def parameter_count(config: ModelConfig) -> int:
 
 
 def flops_per_token(config: ModelConfig, seq_len: int) -> float:
-    """Training FLOPs of a token by the usual count: 6N, N without the embedding table, + 12·L·D·T for attention.
+    """Training FLOPs per token by the usual count: 6N, N without the embedding table, + 12·L·D·T for attention.
 
-    D is the heads' summed size and masked scores count as computed (PaLM, appendix B).
+    D is the total size of the heads, and masked scores count as computed (PaLM, appendix B).
     """
     matrices = parameter_count(config) - config.vocabulary_size * config.width
     return 6 * matrices + 12 * config.layers * config.query_heads * config.head_size * seq_len

@@ -138,7 +138,7 @@ def _tsne(points: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise RuntimeError(f"t-SNE needs {error.name}: pip install 'slm[figures]'") from None
-    perplexity = PERPLEXITY
+    perplexity: float = PERPLEXITY
     if len(points) <= 3 * PERPLEXITY:
         perplexity = (len(points) - 1) / 3
         print(f"embedding: for only {len(points)} words the perplexity is {perplexity:.1f} instead of {PERPLEXITY}",
@@ -199,7 +199,7 @@ def _write_labels(figure: Any, axes: Any, words: Sequence[tuple[int, str, str]],
         if len(taken) == labels:
             break
         _, word, kind = words[index]
-        options = []
+        options: list[tuple] = []
         for x, y, side, rise in ((4, 0, "left", "center"), (-4, 0, "right", "center"), (0, 4, "center", "bottom"),
                                  (0, -4, "center", "top")):
             note = axes.annotate(word, flat[index], (x, y), textcoords="offset points", ha=side, va=rise, fontsize=7,

@@ -20,9 +20,9 @@ def leaderboard(path: Path, workdir: Path) -> dict:
     tasks = {name: task for name, task in report["tasks"].items() if lines.get(name)}
     if not tasks:
         raise figures.NothingToPlot(f"{workdir} holds no results of tasks: evaluate again")
-    others = published.rows() if read_config(workdir).get("benchmark") == "jmed_llm" else {}
+    models = published.rows() if read_config(workdir).get("benchmark") == "jmed_llm" else {}
     others = {model: {name: metrics[name][task["headline"]] for name, task in tasks.items()
-                      if task["headline"] in metrics.get(name, {})} for model, metrics in others.items()}
+                      if task["headline"] in metrics.get(name, {})} for model, metrics in models.items()}
     figure = figures.blank(9.2, 1.5 + 0.66 * len(tasks))
     axes = figure.add_subplot()
     labels = []
@@ -45,8 +45,8 @@ def leaderboard(path: Path, workdir: Path) -> dict:
         if value["value"] is not None:
             axes.plot(value["value"], y + 0.25, "o", color=figures.COLOURS[0], markersize=7, markeredgecolor="white",
                       zorder=5)
-        models = f" × {line['seeds']} models" if line["seeds"] > 1 else ""
-        labels.append(f"{name}\n{headline}, {line['n']} rows{models}")
+        seeds = f" × {line['seeds']} models" if line["seeds"] > 1 else ""
+        labels.append(f"{name}\n{headline}, {line['n']} rows{seeds}")
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(-0.5, len(labels) - 0.5)
     axes.axvline(0, color=figures.GREY, linewidth=0.8, zorder=1)
@@ -88,17 +88,9 @@ def reliability(path: Path, workdir: Path) -> dict:
     tasks = {}
     for index, (axes, (name, pairs)) in enumerate(zip(panels.flat, answers.items(), strict=False)):
         confidence, correct = zip(*pairs)
-        bins = [bin for bin in calibration.reliability(confidence, correct) if bin.count]
-        axes.bar([bin.low for bin in bins], [bin.count / len(pairs) for bin in bins],
-                 [bin.high - bin.low for bin in bins], align="edge", color="#dddddd", edgecolor="white",
-                 label="share of the answers")
-        axes.plot([0, 1], [0, 1], "--", color=figures.GREY, linewidth=1, label="perfect calibration")
-        axes.plot([bin.confidence for bin in bins], [bin.accuracy for bin in bins], "o-", color=figures.COLOURS[0],
-                  markersize=5, markeredgecolor="white", label="accuracy")
+        calibration.plot(axes, calibration.reliability(confidence, correct))
         tasks[name] = {"answers": len(pairs), "ece": calibration.ece(confidence, correct)}
         axes.set_title(f"{name}\n{len(pairs):,} answers, ECE {tasks[name]['ece']:.3f}", fontsize=9)
-        axes.set(xlim=(0, 1), ylim=(0, 1))
-        figures.plain(axes)
         axes.tick_params(labelbottom=index + columns >= len(answers))
     for axes in panels.flat[len(answers):]:
         axes.axis("off")

@@ -1,61 +1,63 @@
-"""A table of what the runs under a folder made: `python -m slm.report.summary runs/demo`."""
+"""A table of the results of the runs under a folder: `python -m slm.report.summary runs/demo`."""
 
 import json
 import sys
 from pathlib import Path
 
+from slm.files import read_json
+
 
 def rows(folder: Path) -> list[tuple[str, str]]:
-    """(what, how much) of each `result.json` under `folder`, in the order of the story."""
-    results = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/result.json")}
-    made = []
+    """(name, value) pairs from each `result.json` under `folder`, in the order of the pipeline."""
+    results = {path.parent.name: read_json(path) for path in folder.glob("*/result.json")}
+    lines = []
     if corpus := results.get("corpus"):
-        made += [("corpus", f"{corpus['documents_out']:,} documents, {corpus['bytes_out'] / 1e6:.1f} MB, dropped "
+        lines += [("corpus", f"{corpus['documents_out']:,} documents, {corpus['bytes_out'] / 1e6:.1f} MB, dropped "
                             f"{sum(corpus['dropped'].values())}"), ("", corpus["corpus"])]
     if tokenizer := results.get("tokenizer"):
-        made += [("tokenizer", f"{tokenizer['vocabulary_size']:,} pieces")]
-        made += [(f"  {label}", f"{row['characters_per_token']:.3f} characters a token, "
+        lines += [("tokenizer", f"{tokenizer['vocabulary_size']:,} pieces")]
+        lines += [(f"  {label}", f"{row['characters_per_token']:.3f} characters per token, "
                                 f"{row['frequent_morphemes_whole']:.1%} of common morphemes whole")
                  for label, row in tokenizer.get("comparison", {}).items()]
-        made += [("", tokenizer["tokenizer"])]
+        lines += [("", tokenizer["tokenizer"])]
     if model := results.get("pretrain"):
-        made += [("model", f"{model['parameters']:,} parameters, {model['tokens']:,} tokens at "
-                           f"{model['tokens_per_second']:,.0f} a second"),
+        lines += [("model", f"{model['parameters']:,} parameters, {model['tokens']:,} tokens at "
+                           f"{model['tokens_per_second']:,.0f} per second"),
                  ("  first validation", f"{model['first_validation_bits_per_byte']:.3f} bits per byte"),
                  ("  last validation", f"{model['validation_bits_per_byte']:.3f} bits per byte"),
                  ("", model["checkpoints"])]
     if samples := results.get("generate"):
         for line in Path(samples["samples"]).read_text(encoding="utf-8").splitlines():
             sample = json.loads(line)
-            made += [("sample", f"{sample['prompt']}→{' '.join(sample['text'].split())[:90]}")]
-        made += [("", samples["samples"])]
+            lines += [("sample", f"{sample['prompt']}→{' '.join(sample['text'].split())[:90]}")]
+        lines += [("", samples["samples"])]
     if tuned := results.get("sft"):
-        made += [("fine-tuned", f"{len(tuned['runs'])} model{'s' * (len(tuned['runs']) > 1)}, protocol "
+        lines += [("fine-tuned", f"{len(tuned['runs'])} model{'s' * (len(tuned['runs']) > 1)}, protocol "
                                 f"{tuned['provenance']['protocol']}, validation loss {tuned['validation_loss']:.3f}")]
-        made += [("", own["workdir"]) for own in tuned["runs"]]
+        lines += [("", run["workdir"]) for run in tuned["runs"]]
     if leaderboard := results.get("evaluate"):
         for task, line in leaderboard.items():
-            name, own = next(iter(line["metrics"].items()))
+            name, metric = next(iter(line["metrics"].items()))
             baseline = line["baseline"].get(name)
-            made += [(f"  {task}", f"{name} {own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]"
+            lines += [(f"  {task}", f"{name} {metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
                                    + ("" if baseline is None else f", baseline {baseline:.3f}"))]
-        made += [("", str(folder / "evaluate" / "leaderboard.md"))]
+        lines += [("", str(folder / "evaluate" / "leaderboard.md"))]
     if export := results.get("export"):
-        for kind, own in export["kinds"].items():
-            if "bytes" in own:
-                made += [("export", f"{kind}, {own['bytes'] / 1e6:.1f} MB, {own['bits_per_byte']:.3f} bits per byte "
-                                    f"where the checkpoint takes {export['bits_per_byte']:.3f}"), ("", own["path"])]
+        for quant_type, file in export["kinds"].items():
+            if "bytes" in file:
+                lines += [("export", f"{quant_type}, {file['bytes'] / 1e6:.1f} MB, {file['bits_per_byte']:.3f} bits "
+                                    f"per byte, checkpoint {export['bits_per_byte']:.3f}"), ("", file["path"])]
         if export["proven"]:
-            made += [("  proof in float32", f"logits differ by {export['max_logit_difference']:.1g}, "
+            lines += [("  proof in float32", f"logits differ by {export['max_logit_difference']:.1g}, "
                                             f"{export['greedy_agreement']:.0%} of greedy tokens agree")]
-    return made
+    return lines
 
 
 def main(folder: str) -> None:
     table = rows(Path(folder))
     if not table:
         sys.exit(f"error: no result.json under {folder}: run launch/laptop.sh first")
-    print("\n".join(f"{what:34s}{how}" for what, how in table))
+    print("\n".join(f"{name:34s}{value}" for name, value in table))
     print("\nNothing a model says is medical advice; the sample text is synthetic.")
 
 

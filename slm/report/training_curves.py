@@ -95,7 +95,8 @@ def _fine_tuning(panels: Sequence[Any], workdir: Path) -> dict:
             "bits_per_byte_by_source": {source: float(np.mean(values)) for source, values in last.items()}}
 
 
-def _loss(axes: Any, x: Sequence[float], steps: Sequence[dict], colour: str, name: str, style: str = "-") -> None:
+def _loss(axes: Any, x: Sequence[float] | np.ndarray, steps: Sequence[dict], colour: str, name: str,
+          style: str = "-") -> None:
     values = np.array([line["loss"] for line in steps], float)
     axes.plot(x, values, color=colour, alpha=0.18, linewidth=0.7)
     axes.plot(x, smooth(values), style, color=colour, linewidth=1.6, label=name)

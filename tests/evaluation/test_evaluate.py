@@ -131,11 +131,11 @@ def test_bits_per_byte_by_source_equal_a_sum_over_one_document(trained, tmp_path
     config = EvaluateConfig(benchmark="text", checkpoint=str(trained),
                             corpus=CorpusConfig(files=str(tmp_path / "text.jsonl")))
     found = evaluate.run(config, tmp_path)["own"]
-    model = Checkpoint.load(trained)
+    model = Checkpoint.load(trained).engine
     end = words.end_of_document
     ids = [end, *words.encode(text), end]
     shape = (1, len(ids) - 1)
-    hidden, _ = jax.jit(functools.partial(decoder.hidden_states, config=model.model))(
+    hidden, _ = jax.jit(functools.partial(decoder.hidden_states, config=model.model_config))(
         model.params, tokens_BT=np.array([ids[:-1]]), segments_BT=np.ones(shape, np.int32),
         positions_BT=np.arange(shape[1])[None])
     table = jax.nn.log_softmax(decoder.logits(model.params, hidden))[0]

@@ -65,7 +65,7 @@ def test_kernels_refuse_what_they_cannot_do():
     q, k, v, _ = inputs(192)
     with pytest.raises(ValueError, match=r"rows of 192 tokens into blocks of 128: make rows.seq_len a multiple"):
         flash.splash(q, k, v, packed(192)[0], block=128)
-    with pytest.raises(ValueError, match=r"cuDNN's attention takes bfloat16 .* this model has float32 and 16"):
+    with pytest.raises(ValueError, match=r"cuDNN's attention supports bfloat16 .* this model has float32 and 16"):
         flash.cudnn(q, k, v, packed(192)[0])
 
 

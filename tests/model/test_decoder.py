@@ -146,7 +146,7 @@ def test_initial_deviations():
     assert params["embedding"].std() == pytest.approx(0.02, rel=0.02)
 
 
-@pytest.mark.parametrize("change, message", [({"kv_heads": 3}, "query_heads=8 is no multiple of model.kv_heads=3"),
+@pytest.mark.parametrize("change, message", [({"kv_heads": 3}, "query_heads=8 is not a multiple of model.kv_heads=3"),
                                              ({"head_size": 15}, "head_size=15 is odd")])
 def test_impossible_sizes_are_refused(change, message):
     with pytest.raises(ValueError, match=message):

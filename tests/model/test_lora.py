@@ -116,8 +116,8 @@ def test_only_the_targets_that_the_model_has_are_adapted(params):
 
 @pytest.mark.parametrize("settings", [dict(rank=-1), dict(targets="query,head"), dict(rank=1, targets="")])
 def test_settings_that_are_none_are_refused(settings):
-    with pytest.raises(ValueError, match=r"lora\.rank=.*, lora\.targets=.*: the rank is 0 \(none\) or above, the "
-                                         r"targets are some of query,key,value,output,gate,up,down"):
+    with pytest.raises(ValueError, match=r"lora\.rank=.*, lora\.targets=.*: set a rank of at least 0, "
+                                         r"and targets from query,key,value,output,gate,up,down"):
         LoraConfig(**settings)
 
 
