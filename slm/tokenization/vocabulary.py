@@ -6,8 +6,8 @@ morphemes. And because no piece crosses a morpheme, the training text is the lis
 counts, whatever the size of the corpus.
 
 Two additions: the corpus' commonest morphemes always become pieces, because Unigram alone drops ので where の and で
-are likelier; and the words of a lexicon add to the counts by their rank, so that medical morphemes become pieces although
-general text hardly contains them.
+are likelier; and the words of a lexicon add to the counts by their rank, so that medical morphemes become pieces
+although general text hardly contains them.
 """
 
 import dataclasses
