@@ -108,12 +108,13 @@ def _wordings(benchmarks: Benchmarks) -> dict[str, list[str]]:
     """
     if not benchmarks.jmed_llm.data_dir:
         return short_notes.QUESTIONS
-    data_dir, found = jmed_llm.folder(benchmarks.jmed_llm), {}
+    data_dir = jmed_llm.folder(benchmarks.jmed_llm)
+    wordings: dict[str, dict[str, None]] = {}
     for name in ("mrner_disease", "nrner"):
         for item in jmed_llm.training(data_dir, name, benchmarks.protocol, benchmarks.fold).items:
             first = re.sub("症例報告|看護記録|読影レポート", "{kind}", item.question.split("\n")[0])
-            found.setdefault(item.tag, {})[first + "\n「{note}」"] = None
-    return {tag: list(wordings) for tag, wordings in found.items()}
+            wordings.setdefault(item.tag, {})[first + "\n「{note}」"] = None
+    return {tag: list(of_tag) for tag, of_tag in wordings.items()}
 
 
 def refuse_leaks(entries: Iterable[Entry], benchmarks: Benchmarks) -> None:
