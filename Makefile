@@ -18,6 +18,7 @@ test-all: $(VENV)/installed lint
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check .
+	$(RUN) -m mypy slm
 
 $(VENV)/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python3 is %d.%d: slm needs 3.11 or newer; name one with make PYTHON=..." % sys.version_info[:2])'

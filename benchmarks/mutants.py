@@ -25,7 +25,7 @@ MUTANTS = [
     # model/
     ("slm/model/attention.py", "q_BNTH * H**-0.5", "q_BNTH * H**-1.0"),
     ("slm/model/attention.py", "[:, queries, None] >= k_positions", "[:, queries, None] > k_positions"),
-    ("slm/model/attention.py", "return (same & (q_positions[:, queries, None]", "return ((q_positions[:, queries, None]"),
+    ("slm/model/attention.py", "return (same & (q_positions", "return ((q_positions"),
     ("slm/model/attention.py", "slice(0, end if aligned else keys)", "slice(0, end)"),
     ("slm/model/attention.py", "- delta[:, :, :, queries] * divisor", "- delta[:, :, :, queries]"),
     ("slm/model/attention.py", 'size % 128 == 0 and length % size == 0', 'length % size == 0'),
@@ -35,9 +35,9 @@ MUTANTS = [
      "(-jnp.arange(half, dtype=jnp.float32) / (half - 1))"),
     ("slm/model/layers.py", "second * cosine + first * sine", "second * cosine - first * sine"),
     ("slm/model/layers.py", "(1 + x * (1 - gate))", "(1 + x * gate)"),
-    ("slm/model/layers.py", "self.down = matrix(rngs, (config.mlp_width, config.width), (2 * config.layers) ** -0.5)",
-     "self.down = matrix(rngs, (config.mlp_width, config.width))"),
-    ("slm/model/layers.py", "silu(project(x_BTD, self.gate, _COLUMNS)) * up", "project(x_BTD, self.gate, _COLUMNS) * up"),
+    ("slm/model/layers.py", "(config.mlp_width, config.width), (2 * config.layers) ** -0.5)",
+     "(config.mlp_width, config.width))"),
+    ("slm/model/layers.py", "silu(project(x_BTD, self.gate, _COLUMNS))", "project(x_BTD, self.gate, _COLUMNS)"),
     ("slm/model/layers.py", "return x_BTD + self.mlp(self.mlp_norm(x_BTD)), cache",
      "return x_BTD + self.mlp(x_BTD), cache"),
     ("slm/model/layers.py", "q, k = rotate(q, angles), rotate(k, angles)", "q, k = rotate(q, angles), k"),
@@ -135,7 +135,8 @@ def main() -> None:
             path.write_text(original, encoding="utf-8")
             if run.returncode not in (0, 1):
                 raise SystemExit(f"mutant {number}: pytest ended with {run.returncode}:\n{run.stdout[-2000:]}")
-            killer = next((line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "SURVIVED")
+            killer = next((line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))),
+                          "SURVIVED")
             survivors += [number] * (run.returncode == 0)
             print(f"{number:2} {time.perf_counter() - started:5.0f} s  {name}: {mutated.strip()[:50]!r}: "
                   f"{killer.split(' - ')[0]}", flush=True)

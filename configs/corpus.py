@@ -1,7 +1,7 @@
 """A corpus: cleaned, filtered, personal information masked, duplicates dropped, split into training and validation.
 
-    python -m slm.main --config=configs/corpus.py                                       # the text the project brings
-    python -m slm.main --config=configs/corpus.py:files --config.corpus.files='DIR/*.jsonl.gz'   # one's own
+    python -m slm.main --config=configs/corpus.py                                       # the bundled sample text
+    python -m slm.main --config=configs/corpus.py:files --config.corpus.files='DIR/*.jsonl.gz'   # your own text
     python -m slm.main --config=configs/corpus.py:ncvc --config.corpus.sources.oscar.files='DIR/*.jsonl.zst' \\
         --config.corpus.executor=slurm --config.corpus.executor_options=partition=cpu,time=24:00:00     # the paper's
     ... --config.corpus.benchmarks='JMED-LLM/datasets/*.csv'    # drop what holds a benchmark's items

@@ -7,7 +7,7 @@
         --config.corpus.files=runs/textbooks-sample/documents.jsonl
 
 The endpoint is any OpenAI-compatible server (vLLM, Ollama, llama.cpp); its key, if it wants one, is read from
-SLM_API_KEY or OPENAI_API_KEY. The same command again goes on where it stopped.
+SLM_API_KEY or OPENAI_API_KEY. Run the same command again to resume.
 """
 
 from slm import config

@@ -131,8 +131,8 @@ def read_part(config: CorpusConfig, path: Path, part: int = 0, parts: int = 1) -
     if path != Path(SAMPLE):
         return read(path, part, parts)
     rows = itertools.islice(sample.documents(config.sample_megabytes, config.seed), part, None, parts)
-    return (Document(*(row[name] for name in FIELDS), profile="textbook" if row["source"] == "sample-textbook"
-                     else "clinical") for row in rows)
+    return (Document(row["id"], row["text"], row["source"], row["license"], row["url"], profile="textbook"
+                     if row["source"] == "sample-textbook" else "clinical") for row in rows)
 
 
 def with_source(document: Document, source: SourceConfig) -> Document:

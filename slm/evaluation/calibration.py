@@ -37,12 +37,12 @@ def brier(probabilities: Sequence[Sequence[float]], right: Sequence[int]) -> flo
                          "each, at least one")
     scores = []
     for item, (options, index) in enumerate(zip(probabilities, right)):
-        options = np.asarray(options, float)
-        if not (np.all(options >= 0) and abs(options.sum() - 1) < 1e-3):
-            raise ValueError(f"the probabilities of item {item} are {options}: they must be at least 0 and add up to 1")
+        shares = np.asarray(options, float)
+        if not (np.all(shares >= 0) and abs(shares.sum() - 1) < 1e-3):
+            raise ValueError(f"the probabilities of item {item} are {shares}: they must be at least 0 and add up to 1")
         if not 0 <= index < len(options):
             raise ValueError(f"the right option of item {item} is {index}, it has {len(options)}: count from 0")
-        scores.append(np.square(options - (np.arange(len(options)) == index)).sum())
+        scores.append(np.square(shares - (np.arange(len(shares)) == index)).sum())
     return float(np.mean(scores))
 
 

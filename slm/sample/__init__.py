@@ -1,4 +1,4 @@
-"""The text, notes and tasks that the project brings, for the demo, the tests and the notebooks."""
+"""The bundled sample text, notes and tasks, for the demo, the tests and the notebooks."""
 
 from slm.sample.corpus import documents, files, generate, prose, terms
 from slm.sample.items import ExamItem, exam_item

@@ -1,4 +1,4 @@
-"""The text the project brings: hand-written prose, then synthetic medical documents drawn from hand-written tables.
+"""The bundled sample text: hand-written prose, then synthetic medical documents drawn from hand-written tables.
 
 Document i of the generated part depends on (seed, i) alone, so a larger corpus starts with the smaller one.
 """

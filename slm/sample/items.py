@@ -1,4 +1,4 @@
-"""Examination items: a kind gives what its stem needs, the right choice with the reason, and wrong choices with why."""
+"""Examination items: each type draws the values of its stem, the right choice and wrong choices, with reasons."""
 
 import functools
 import random
@@ -24,7 +24,7 @@ from slm.sample.tables import Row, labs, reference, rows, tables, treats, with_u
 @dataclass(frozen=True)
 class ExamItem:
     question: str
-    choices: tuple[str, str, str, str, str]
+    choices: tuple[str, ...]  # five
     answer: int
     explanation: str
 
@@ -34,7 +34,7 @@ Draft = tuple[Values, Choice, list[Choice]]
 
 
 def _words(*texts: str) -> set[str]:
-    """Four characters without hiragana: two texts that share them may speak of one thing."""
+    """Substrings of four characters without hiragana: two texts that share one may mean the same."""
     runs = re.findall(r"[^\u3040-\u309f、。]{4,}", "、".join(texts))
     return {run[i : i + 4] for run in runs for i in range(len(run) - 3)}
 
@@ -43,14 +43,14 @@ def _words(*texts: str) -> set[str]:
 def unrelated_drugs(name: str) -> tuple[Row, ...]:
     """Drugs of another class and mechanism, for other diseases."""
     drug = tables()["drugs"][name]
-    own, diseases = _words(drug["class"], drug["mechanism"]), set(treats()[name])
+    words, diseases = _words(drug["class"], drug["mechanism"]), set(treats()[name])
     return tuple(other for other in rows("drugs") if not diseases & set(treats()[other["name"]])
-                 and not own & _words(other["class"], other["mechanism"]))
+                 and not words & _words(other["class"], other["mechanism"]))
 
 
 @functools.cache
 def unrelated_diseases(name: str) -> tuple[Row, ...]:
-    """Diseases of another department and body part, with at most one symptom in common and no telling test."""
+    """Diseases of another department and body part, with at most one symptom and no specific test in common."""
     def tests(row: Row) -> set[str]:
         return {item.split(":")[0] for item in row["examinations"]} - {*phrases("shared_exams")}
 
@@ -70,10 +70,10 @@ def _of_drug(column: str, why: str, rng: random.Random) -> Draft:
 
 def _adverse(rng: random.Random) -> Draft:
     drug = pick(rng, [drug for drug in rows("drugs") if drug["hallmark"]])
-    own = re.split("[、とや]", "、".join([drug["hallmark"], *drug["adverse"]]))
+    effects = re.split("[、とや]", "、".join([drug["hallmark"], *drug["adverse"]]))
     others = [other for other in unrelated_drugs(drug["name"])
               if other["hallmark"] and other["hallmark"] not in phrases("shared_effects")
-              and not any(a in b or b in a for a in own for b in re.split("[とや]", other["hallmark"]))]
+              and not any(a in b or b in a for a in effects for b in re.split("[とや]", other["hallmark"]))]
     reason = f"{drug['name']}では、{drug['hallmark']}のほか、{listing(rng, drug['adverse'])}などに注意する。"
     wrong = [(other["hallmark"], f"{other['name']}で知られる副作用である") for other in others]
     return drug_values(rng, drug), (drug["hallmark"], reason), wrong
@@ -83,8 +83,8 @@ def _treatment(rng: random.Random) -> Draft:
     row = pick(rng, [row for row in rows("diseases") if row["drugs"] and row["symptoms"]])
     drug = tables()["drugs"][pick(rng, row["drugs"])]
     near = {name for other in rows("diseases") if other["department"] == row["department"] for name in other["drugs"]}
-    free = set.intersection(*({other["name"] for other in unrelated_drugs(name)} for name in row["drugs"]))
-    others = [other for other in rows("drugs") if other["name"] in free - near - {*phrases("broad_drugs")}
+    unrelated = set.intersection(*({other["name"] for other in unrelated_drugs(name)} for name in row["drugs"]))
+    others = [other for other in rows("drugs") if other["name"] in unrelated - near - {*phrases("broad_drugs")}
               and row["name"] not in "".join(other["indications"])]
     reason = f"{drug['name']}は{drug['class']}で、{drug['mechanism']}。{row['name']}の治療薬として用いられる。"
     wrong = [(other["name"], f"{other['class']}で、{listing(rng, other['indications'])}などに用いられる")
@@ -132,10 +132,10 @@ def _lay(rng: random.Random) -> Draft:
     return patient(rng, "20-85", "両")[2] | {"lay": symptom["lay"]}, (symptom["name"], reason), wrong
 
 
-def _of_disease(asked: str, given: str, why: str, rng: random.Random) -> Draft:
+def _of_disease(answer: str, stem: str, why: str, rng: random.Random) -> Draft:
     row = pick(rng, rows("diseases"))
-    wrong = [(other[asked], why.format(other[given])) for other in rows("diseases") if other is not row]
-    return {given: row[given]}, (row[asked], f"{row['name']}では、{row['pathology']}。"), wrong
+    wrong = [(other[answer], why.format(other[stem])) for other in rows("diseases") if other is not row]
+    return {stem: row[stem]}, (row[answer], f"{row['name']}では、{row['pathology']}。"), wrong
 
 
 def _range(rng: random.Random) -> Draft:
@@ -143,7 +143,7 @@ def _range(rng: random.Random) -> Draft:
     low, high = reference(row, sex)
     a, b = float(low), float(high)
     moved = [(a * k, b * k) for k in (0.2, 0.4, 0.6, 1.6, 2.5, 4)]
-    if a > 3 * (b - a):  # a narrow range moves by its own width
+    if a > 3 * (b - a):  # a narrow range moves by its width
         moved = [(a + k * (b - a), b + k * (b - a)) for k in (-6, -4, -2, 2, 4, 6) if a + k * (b - a) > 0]
     spans = [with_unit(f"{written(x, low)}〜{written(y, low)}", row["unit"]) for x, y in [(a, b), *moved]]
     reason = f"{row['name']}（{row['abbreviation']}）は{row['shows']}をみる検査である。"
@@ -153,9 +153,9 @@ def _range(rng: random.Random) -> Draft:
 
 def _false(rng: random.Random) -> Draft:
     row = pick(rng, rows("diseases"))
-    other, found = pick(rng, unrelated_diseases(row["name"])), finding_values(pick(rng, row["examinations"]))
+    other, finding = pick(rng, unrelated_diseases(row["name"])), finding_values(pick(rng, row["examinations"]))
     true = [f"{row['definition']}である", f"{row['department']}で診療することが多い", f"{row['pathology']}ことで生じる",
-            "{exam}で{finding}が{seen}る".format_map(found), f"危険因子として{pick(rng, row['risks'])}が知られる",
+            "{exam}で{finding}が{seen}る".format_map(finding), f"危険因子として{pick(rng, row['risks'])}が知られる",
             f"{row['epidemiology']}に多い", f"治療の選択肢に{pick(rng, row['drugs'] or row['treatments'])}がある"]
     reason = (f"{other['pathology']}のは{other['name']}である。ほかの4つは{row['name']}の記述として正しい。"
               f"{row['name']}は{row['definition']}で、{row['course']}とされる。")
@@ -172,7 +172,7 @@ KINDS: dict[str, Callable[[random.Random], Draft]] = {
 
 
 def exam_item(rng: random.Random) -> ExamItem:
-    """A five-choice item that is right by the tables; its explanation names choices by their text, never by letter."""
+    """A five-choice item, correct by the tables; its explanation refers to choices by their text, never by letter."""
     kind = pick(rng, (*KINDS, "diagnosis", "diagnosis", "drug"))
     values, (right, reason), others = KINDS[kind](rng)
     wrong = rng.sample([choice for choice in dict(others).items() if choice[0] != right], 4)
@@ -184,9 +184,9 @@ def exam_item(rng: random.Random) -> ExamItem:
 
 
 def exam(rng: random.Random) -> str:
-    item, mark = exam_item(rng), pick(rng, phrases("choice_marks"))
+    item, label = exam_item(rng), pick(rng, phrases("choice_marks"))
     head = say(rng, phrases("item_heads"), {"number": str(rng.randint(1, 500))}) + pick(rng, " 　\n")
-    choices = [mark.format(letter) + text for letter, text in zip("abcde", item.choices)]
+    choices = [label.format(letter) + text for letter, text in zip("abcde", item.choices)]
     answer = pick(rng, phrases("answer_marks")).format("abcde"[item.answer])
     explanation = pick(rng, phrases("explanation_marks")) + item.explanation
     return "\n".join([head + item.question, *choices, answer, explanation])

@@ -1,4 +1,4 @@
-"""Case reports and nursing records, and the values of a disease, a drug and a patient that all documents speak of."""
+"""Case reports and nursing records, and the values of a disease, a drug and a patient that all documents use."""
 
 import random
 import re
@@ -11,16 +11,16 @@ CHILD_JOBS = [(6, "保育園児"), (13, "小学生"), (16, "中学生"), (19, "�
 TEMPO = {"時間": (3, 7, 8, 18), "日": (3, 7, 8, 18), "週": (10, 20, 22, 45), "月": (14, 28, 30, 70),
          "年": (5, 12, 14, 28)}
 USUAL_VITALS = {"体温": "36.0-36.9", "脈拍": "60-84", "収縮期": "112-134", "呼吸数": "14-18", "SpO2": "96-99"}
-# Usual values to show beside a disease's own; a group falls away when the disease bears on one of it.
+# Usual values to show with the abnormal ones; a group is left out when the disease affects one of it.
 PANELS = (("Na",), ("K",), ("Cl",), ("AST", "ALT", "T-Bil", "ALP", "γ-GT"), ("BUN", "Cr"), ("TP", "Alb"), ("Plt",),
           ("Hb",))
 
 
-# What is measured
+# Measurements
 
 
 def vital_signs(rng: random.Random, disease: Row, calm: float = 0.0) -> str:
-    """Vital signs of the disease, nearer to the usual ones as `calm` goes from 0 to 1."""
+    """Vital signs, from those of the disease (`calm` 0) to the usual ones (1)."""
     signs = {key: rng.uniform(*bounds(spec)) for key, spec in USUAL_VITALS.items()}
     for key, spec in (item.split(":") for item in disease["vitals"]):
         signs[key] += (rng.uniform(*bounds(spec)) - signs[key]) * (1 - calm)
@@ -31,8 +31,8 @@ def vital_signs(rng: random.Random, disease: Row, calm: float = 0.0) -> str:
 
 
 def laboratory(rng: random.Random, disease: Row, sex: str, age: int) -> list[Values]:
-    """The disease's own values with what they become, then usual ones that nothing in the disease bears on."""
-    result = []
+    """The abnormal values of the disease, before and after treatment, then usual ones that it does not affect."""
+    result: list[Values] = []
     for name, spec in (item.split(":") for item in disease["labs"]):
         low, high = map(float, reference(labs()[name], sex))
         like, value, unit = spec.split("-")[0], rng.uniform(*bounds(spec.rstrip("!"))), labs()[name]["unit"]
@@ -41,22 +41,23 @@ def laboratory(rng: random.Random, disease: Row, sex: str, age: int) -> list[Val
             edge = high if value > high else low
             after = with_unit(written(edge + (value - edge) * rng.uniform(0.05, 0.4), like), unit)
             result[-1] |= {"after": after, "change": "低下" if value > high else "上昇"}
-    own = {value["lab"] for value in result}
-    free = [group for group in (PANELS[:3] if age < 15 else PANELS) if not own & set(group)]
-    for group in rng.sample(free, rng.randint(1, 3)):
+    affected = {value["lab"] for value in result}
+    unaffected = [group for group in (PANELS[:3] if age < 15 else PANELS) if not affected & set(group)]
+    for group in rng.sample(unaffected, rng.randint(1, 3)):
         name = pick(rng, group[:2])
-        low, high = reference(labs()[name], sex)
-        value = written(rng.uniform(float(low), float(high)), low)
-        result.append({"lab": name, "before": with_unit(value, labs()[name]["unit"])})
+        lowest, highest = reference(labs()[name], sex)
+        usual = written(rng.uniform(float(lowest), float(highest)), lowest)
+        result.append({"lab": name, "before": with_unit(usual, labs()[name]["unit"])})
     return result
 
 
-# What there is to say of a finding, a disease, a drug, a patient; a key is missing where the tables have nothing
+# Values of a finding, a disease, a drug, a patient; a key is missing where the tables have nothing
 
 
 def finding_values(item: str) -> Values:
     exam, finding = item.split(":")
-    seen, act = ("確認され", "確認し") if finding.endswith("こと") else ("みられ", "認め")  # 出血がないこと is not seen
+    # 出血がないこと is confirmed, not seen.
+    seen, act = ("確認され", "確認し") if finding.endswith("こと") else ("みられ", "認め")
     return {"exam": exam, "finding": finding, "seen": seen, "act": act}
 
 
@@ -146,7 +147,7 @@ def past(rng: random.Random, row: Row, age: int, sex: str) -> str:
 
 
 def times(rng: random.Random, row: Row) -> Values:
-    """When it began, when it was better, when the patient left: all in the tempo of the disease."""
+    """The times of onset, improvement and discharge, in the tempo of the disease."""
     first, last, leave, latest = TEMPO[row["onset"]]
     visit, day = "来院" if row["setting"] == "入院" else "受診", rng.randint(first, last)
     later = f"第{day}病日" if visit == "来院" else f"{day}日後の再診時" if row["onset"] in "時間日" else f"{day}週間後"
@@ -173,11 +174,11 @@ def _story(rng: random.Random, row: Row, age: int, values: Values) -> str:
 
 
 def _examined(rng: random.Random, row: Row) -> str:
-    said = "".join([row["name"], *row["symptoms"], *row["signs"], *row["labs"]]).replace("Hb", "貧血")
-    normal = [text for first, second, text in lists()["normal_findings"] if first not in said and second not in said]
-    found = [f"{row['signs'][0]}を認める", *(f"{sign}あり" for sign in row["signs"][1:])]
-    found += [fill(rng, text, {}) for text in take(rng, normal, 1, 3)]
-    return f"{vital_signs(rng, row)}。{'。'.join(rng.sample(found, len(found)))}。"
+    words = "".join([row["name"], *row["symptoms"], *row["signs"], *row["labs"]]).replace("Hb", "貧血")
+    normal = [text for first, second, text in lists()["normal_findings"] if first not in words and second not in words]
+    findings = [f"{row['signs'][0]}を認める", *(f"{sign}あり" for sign in row["signs"][1:])]
+    findings += [fill(rng, text, {}) for text in take(rng, normal, 1, 3)]
+    return f"{vital_signs(rng, row)}。{'。'.join(rng.sample(findings, len(findings)))}。"
 
 
 def _course(rng: random.Random, row: Row, values: Values, changing: list[Values]) -> str:
@@ -254,7 +255,7 @@ def nursing(rng: random.Random) -> str:
         return "\n".join(lines)
     blocks = 1 if clinic or rng.random() < 0.3 else 2
     observed = rng.sample(objective, len(objective))
-    mark, stamp = pick(rng, ("{}:", "{}) ", "【{}】", "{}　")), pick(rng, ("（{}:{:02d}）", "{}:{:02d}"))
+    label, stamp = pick(rng, ("{}:", "{}) ", "【{}】", "{}　")), pick(rng, ("（{}:{:02d}）", "{}:{:02d}"))
     hour = rng.randint(7, 14)
     for block in range(blocks):
         if blocks > 1:
@@ -262,6 +263,6 @@ def nursing(rng: random.Random) -> str:
         parts = {"S": say(rng, first, values) + say(rng, others, values, 3 - blocks),
                  "O": f"{values['vitals']}。{say(rng, observed[block::blocks], values, rng.randint(3, 6))}",
                  "A": say(rng, assessments, values, 2), "P": say(rng, plans, values, rng.randint(3, 5) - block)}
-        lines += [mark.format(letter) + text for letter, text in parts.items()]
+        lines += [label.format(letter) + text for letter, text in parts.items()]
         values = drawn()
     return "\n".join(lines)

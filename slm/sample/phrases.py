@@ -71,8 +71,8 @@ def known(templates: Sequence[str], values: Values) -> list[str]:
 
 def say(rng: random.Random, templates: Sequence[str], values: Values, count: int = 1, polite: bool = False) -> str:
     """Up to `count` sentences whose values are all known, none of which says only what another has said."""
-    left, sentences = known(templates, values), []
-    used: set[str] = set()
+    left, used = known(templates, values), set[str]()
+    sentences: list[str] = []
     while left and len(sentences) < count:
         template = left.pop(int(rng.random() * len(left)))
         fields = parse(template, polite)[1]

@@ -1,9 +1,9 @@
-"""The chat template: messages → ids, and which of them the assistant said.
+"""The chat template: messages → ids and loss mask.
 
     </s><|system|>…<|end|><|user|>…<|end|><|assistant|>…<|end|>
 
-A message's text is encoded on its own, so a control symbol spelled out in it stays plain text, and an answer has the
-same ids whether it is learned or scored.
+Each message is encoded on its own, so a control symbol spelled out in it stays plain text, and an answer has the same
+ids in training and in scoring.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 from slm.text.special_tokens import END_OF_TURN, ROLES
 from slm.text.tokenizer import Tokenizer
 
-Message = dict[str, Any]  # {role, content}; weight 0: an assistant's turn that is read and not learned
+Message = dict[str, Any]  # {role, content}; weight 0: an assistant's turn that the loss mask leaves out
 _SYMBOLS = {symbol.strip("<|>"): symbol for symbol in ROLES}
 
 
@@ -22,9 +22,9 @@ class Encoded:
     """A conversation as tokens.
 
     Attributes:
-      ids: with the end-of-document token before everything.
-      loss_mask: for each id, whether training learns it: the assistant said it, the end of its turn included.
-      cut: tokens that were left out of the middle of the longest user turn, to fit.
+      ids: beginning with the end-of-document token.
+      loss_mask: for each id, whether it is part of an assistant's turn, the end of the turn included.
+      cut: tokens removed from the middle of the longest user turn, to fit.
     """
     ids: list[int]
     loss_mask: list[bool]
@@ -35,11 +35,11 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], limit: int = 0, re
     """Encodes a conversation, or a prompt that the assistant is to answer.
 
     Args:
-      limit: ids to fit in; 0: no limit.
+      limit: of the number of ids; 0: no limit.
       reply: whether to open the assistant's turn at the end.
 
     Raises:
-      ValueError: not a conversation, or one that does not fit even without its longest user turn.
+      ValueError: not a conversation, or one that exceeds the limit even without its longest user turn.
     """
     validate_messages(messages)
     turns = [tokenizer.encode(message["content"]) for message in messages]
@@ -59,9 +59,8 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], limit: int = 0, re
     end = tokenizer.special(END_OF_TURN)
     ids, loss_mask = [tokenizer.end_of_document], [False]
     for message, turn in zip(messages, turns):
-        own = is_learned(message)
         ids += [tokenizer.special(_SYMBOLS[message["role"]]), *turn, end]
-        loss_mask += [False, *[own] * (len(turn) + 1)]
+        loss_mask += [False, *[is_learned(message)] * (len(turn) + 1)]
     if reply:
         ids.append(tokenizer.special(_SYMBOLS["assistant"]))
         loss_mask.append(False)
@@ -80,4 +79,4 @@ def validate_messages(messages: Sequence[Message]) -> None:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise ValueError("a message is {role, content}, both strings")
         if not isinstance(message.get("role"), str) or message["role"] not in _SYMBOLS:
-            raise ValueError(f"a message has the role {message.get('role')!r}: known are {', '.join(_SYMBOLS)}")
+            raise ValueError(f"a message has the role {message.get('role')!r}: known roles are {', '.join(_SYMBOLS)}")

@@ -1,4 +1,4 @@
-"""Text as its source left it → the text itself: a function for each kind of source."""
+"""Raw text of a source → clean text, by profile."""
 
 import re
 
@@ -17,7 +17,7 @@ _SPACE_AT_END, _BLANK_LINES = re.compile(r"[ \t]+$", re.MULTILINE), re.compile(r
 
 
 def clean(text: str, profile: str) -> str:
-    """Normalised text without what its kind of source puts around and into it.
+    """Normalised text without the markup and apparatus of its kind of source.
 
     Raises:
       ValueError: from `normalize`.
@@ -28,11 +28,11 @@ def clean(text: str, profile: str) -> str:
         if end := _END_MATTER.search(text):
             text = text[:end.start()]
     elif profile == "literature":
-        # Ruby repeats what it stands on; notes describe the page.
+        # Ruby repeats the text next to it; notes describe the printed page.
         text = _AOZORA_FOOTER.sub("", _RUBY.sub("", _AOZORA_NOTE.sub("", _AOZORA_HEADER.sub("", text))))
     return _BLANK_LINES.sub("\n\n", _SPACE_AT_END.sub("", text)).strip()
 
 
 def without_boilerplate(text: str) -> str:
-    """A page's text without its navigation, copyright lines and the like."""
+    """A web page's text without navigation, copyright lines and the like."""
     return "\n".join(line for line in text.split("\n") if not is_boilerplate(line.strip())).strip()

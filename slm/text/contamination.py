@@ -1,8 +1,8 @@
-"""Benchmark items found in text by their character 13-grams, whatever the punctuation and where they are cut.
+"""The search for benchmark items in text by their character 13-grams, whatever their punctuation and line breaks.
 
-Only letters and digits count, and the labels of a list (a. b. …, 1. 2. …) do not. A text is contaminated if a run of
-it is a run of a benchmark's: so many 13-grams in a row that are in some item and are no stock phrase ("次のうち正しい
-のはどれか"), or a good part of a shorter item.
+Only letters and digits count, and the labels of a list (a. b. …, 1. 2. …) do not. A text is contaminated if it shares a
+run with a benchmark: 8 adjacent 13-grams that occur in some item and are not a stock phrase (次のうち正しいのはどれか),
+or a quarter of the 13-grams of a shorter item.
 """
 
 import functools
@@ -15,30 +15,36 @@ import numpy as np
 from slm.text.normalize import normalize
 
 N = 13
-_RUN = 8  # 13-grams in a row that are no stock phrase: 20 characters
+_RUN = 8  # adjacent 13-grams that are not stock phrases: 20 characters
 _SHARE, _LEAST = 0.25, 2  # of the 13-grams of an item that has fewer
-_STOCK = 5  # a 13-gram of so many different sentences is a stock phrase
+_STOCK = 5  # a 13-gram in this many different sentences is a stock phrase
 _LABEL = re.compile(r"(?:^|(?<=\s))\(?[a-eA-E1-5ア-オ]\s?[).:、\s]\s*", re.MULTILINE)
 _SENTENCE = re.compile(r"[^。\n]+")
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Index:
-    """The 13-grams of benchmarks, sorted: `build`, `save` and `load` make one, `find` looks a text up."""
+    """The sorted 13-grams of benchmarks."""
 
     def __init__(self, names: list[str], grams: np.ndarray, benchmarks: np.ndarray, needs: np.ndarray):
         """Args:
           names: of the benchmarks.
           grams: uint64 [G], ascending.
-          benchmarks: uint8 [G], the index in `names` of one that holds the 13-gram.
-          needs: uint8 [G], how long a run through it tells contamination; 0 for a stock phrase.
+          benchmarks: uint8 [G], the index in `names` of a benchmark that holds the 13-gram.
+          needs: uint8 [G], the length of a run with this 13-gram that is contamination; 0 for a stock phrase.
         """
         self.names, self._grams, self._benchmarks, self._needs = names, grams, benchmarks, needs
 
     @classmethod
     def build(cls, items: Iterable[tuple[str, str]]) -> "Index":
-        """An index of (benchmark, text) pairs."""
-        names, texts, sentences = [], {}, {}
+        """An index of (benchmark, text) pairs.
+
+        Raises:
+          ValueError: more than 255 benchmarks.
+        """
+        names: list[str] = []
+        texts: dict[str, int] = {}
+        sentences: dict[str, None] = {}
         for name, text in items:
             if name not in names:
                 names.append(name)
@@ -46,20 +52,19 @@ class Index:
             texts.setdefault(text, names.index(name))
             sentences |= dict.fromkeys(_SENTENCE.findall(text))
         if len(names) > 255:
-            raise ValueError(f"{len(names)} benchmarks, an index holds 255: name fewer")
+            raise ValueError(f"{len(names)} benchmarks are named, but an index holds 255: name fewer")
         of_sentences = [np.unique(_grams(sentence)) for sentence in sentences]
         distinct, counts = np.unique(_concatenate(of_sentences), return_counts=True)
         stock = distinct[counts >= _STOCK]
-        grams, needs, owners = [], [], []
-        for text, name in texts.items():
-            own = np.unique(_grams(text))
-            telling = ~_isin(own, stock)
-            # An item with few 13-grams of its own is found by a share of them, a longer one by a run.
-            need = min(_RUN, max(min(_LEAST, int(telling.sum())), int(np.ceil(_SHARE * telling.sum()))))
-            grams.append(own)
-            needs.append(np.where(telling, need, 0).astype(np.uint8))
-            owners.append(np.full(len(own), name, np.uint8))
-        grams, needs, owners = map(_concatenate, (grams, needs, owners))
+        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for text, benchmark in texts.items():
+            item_grams = np.unique(_grams(text))
+            specific = ~_isin(item_grams, stock)
+            # A share of the 13-grams of a short item is enough, a long one needs a run.
+            need = min(_RUN, max(min(_LEAST, int(specific.sum())), int(np.ceil(_SHARE * specific.sum()))))
+            parts.append((item_grams, np.where(specific, need, 0).astype(np.uint8),
+                          np.full(len(item_grams), benchmark, np.uint8)))
+        grams, needs, owners = (_concatenate([part[column] for part in parts]) for column in range(3))
         order = np.lexsort((needs, grams))
         grams, needs, owners = grams[order], needs[order], owners[order]
         first = np.r_[True, grams[1:] != grams[:-1]] if len(grams) else np.zeros(0, bool)
@@ -75,27 +80,27 @@ class Index:
             return cls(arrays["names"].tolist(), arrays["grams"], arrays["benchmarks"], arrays["needs"])
 
     def find(self, text: str) -> str | None:
-        """The benchmark that `text` (normalised) holds an item of, or None."""
+        """The benchmark of an item that `text` (normalised) holds, or None."""
         grams = _grams(text)
         if not len(grams) or not len(self._grams):
             return None
-        places = np.minimum(np.searchsorted(self._grams, grams), len(self._grams) - 1)
-        known = self._grams[places] == grams
+        indices = np.minimum(np.searchsorted(self._grams, grams), len(self._grams) - 1)
+        known = self._grams[indices] == grams
         if not known.any():
             return None
-        needs = np.where(known, self._needs[places], 0)
-        # Runs of known 13-grams; a stock phrase holds a run together and counts nothing.
+        needs = np.where(known, self._needs[indices], 0)
+        # Runs of known 13-grams; a stock phrase continues a run, but does not count.
         edges = np.flatnonzero(np.diff(np.r_[False, known, False].astype(np.int8)))
         for start, stop in edges.reshape(-1, 2):
-            telling = needs[start:stop][needs[start:stop] > 0]
-            if len(telling) and len(telling) >= telling.min():
-                owners = self._benchmarks[places[start:stop]][needs[start:stop] > 0]
+            specific = needs[start:stop][needs[start:stop] > 0]
+            if len(specific) and len(specific) >= specific.min():
+                owners = self._benchmarks[indices[start:stop]][needs[start:stop] > 0]
                 return self.names[np.bincount(owners).argmax()]
         return None
 
 
 def _grams(text: str) -> np.ndarray:
-    """uint64 [characters − 12], a hash of each 13 letters and digits in a row."""
+    """uint64 [letters and digits − 12], a hash of every 13 adjacent letters and digits."""
     points = np.frombuffer(_LABEL.sub("", text).lower().encode("utf-32-le"), np.uint32)
     points = points[_letters()[np.minimum(points, 0xFFFF)]].astype(np.uint64)
     count = max(0, len(points) - N + 1)
@@ -107,7 +112,7 @@ def _grams(text: str) -> np.ndarray:
 
 @functools.cache
 def _letters() -> np.ndarray:
-    """bool [65536]: letters and digits; beyond the basic plane the last one decides (true: kanji live there)."""
+    """bool [65536]: letters and digits; the last entry is for all characters beyond the basic plane, mostly kanji."""
     table = np.fromiter((chr(point).isalnum() for point in range(0x10000)), bool, 0x10000)
     table[-1] = True
     return table

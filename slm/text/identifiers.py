@@ -1,7 +1,7 @@
-"""Numbers, contacts, addresses and dates of birth, told by their shape and the label before them.
+"""Numbers, contacts, addresses and dates of birth, recognised by their shape and the label before them.
 
-A bare number is never taken for its length only: it has a label, a telephone's leading zero, or a valid check digit,
-and no unit behind it.
+The length of a bare number is never enough: it needs a label, a telephone's leading zero, or a valid check digit, and
+no unit after it.
 """
 
 import re
@@ -32,11 +32,11 @@ _PHONE_LABEL = re.compile(
 
 
 def _is_phone(match: re.Match) -> bool:
-    found = match.group()
-    digits = re.sub(r"\D", "", found)
-    if found.startswith("+81"):
+    number = match.group()
+    digits = re.sub(r"\D", "", number)
+    if number.startswith("+81"):
         return 11 <= len(digits.replace("810", "81", 1)) <= 12
-    if "." in found and not re.match(r"\(?0[5789]0\.", found):  # dots are decimal points
+    if "." in number and not re.match(r"\(?0[5789]0\.", number):  # dots are decimal points
         return False
     return len(digits) == 10 or (len(digits) == 11 and bool(re.match("0[5789]0|0120|0800|0570", digits)))
 
@@ -64,7 +64,7 @@ _PATIENT = re.compile(
     rf"(?:ID|I\.D\.|id|番号|No\.?|NO\.?|no\.?|ナンバー|コード|#){_LABEL_END}"
     rf"|(?<![A-Za-z])(?:ID|I\.D\.|Pt\.?{_S}?ID|MRN|Chart{_S}?No\.?|Patient{_S}?ID){_S}?(?:番号|No\.?)?{_S}?[:=#]{_S}{{0,2}}"
     rf"|(?:カルテ|診察券){_LABEL_END})" + _OF_PATIENT)
-_BARE_ID = re.compile(r"(?<![A-Za-z])(?:ID|MRN)[ 　]?" + _OF_PATIENT)  # in public text this is any catalogue's
+_BARE_ID = re.compile(r"(?<![A-Za-z])(?:ID|MRN)[ 　]?" + _OF_PATIENT)  # in public text this may be any catalogue's
 
 
 def _is_my_number(match: re.Match) -> bool:
@@ -124,12 +124,12 @@ _BIRTH_BY_SEX = re.compile(
 
 
 def births_by_sex(text: str) -> Iterator[Span]:
-    """Dates between a sex and an age, or right beside one: as the head of a record gives a birth. Of old eras or years
-    up to 2015 only, so that no date of a visit is taken."""
+    """Dates between a sex and an age, or right next to one, as in the head of a record. Only of old eras and years up to
+    2015, so that the date of a visit does not match."""
     for match in _BIRTH_BY_SEX.finditer(text):
-        date = match.group(match.lastindex)
-        if re.match(rf"{_OLD_ERA}|1[89]\d\d|200\d|201[0-5]|平|H", date):
-            yield Span(*match.span(match.lastindex), "birth_date")
+        group = match.lastindex or 0
+        if re.match(rf"{_OLD_ERA}|1[89]\d\d|200\d|201[0-5]|平|H", match.group(group)):
+            yield Span(*match.span(group), "birth_date")
 
 
 _NUMBER_BEHIND = re.compile(r" ?(?:様|殿|さん|氏)?[ (\n]{0,2}(?:No\.?|ID:?|#)? ?(?!\d{4}-\d{4}\b)(\d[\d-]{4,12})(?=[\s)、。,(]|$)")
@@ -137,7 +137,7 @@ _NUMBER_BEFORE = re.compile(r"(?:^|\n)[ \t]*([A-Z]{0,2}\d[\d-]{4,12})[ \t\n]{1,3
 
 
 def numbers_by_name(text: str, spans: list[Span]) -> Iterator[Span]:
-    """A number of five digits or more right behind a name, or alone before it at a line's start: a patient's."""
+    """Patient numbers: five digits or more right after a name, or alone before it at the start of a line."""
     for span in spans:
         if span.kind != "name":
             continue
@@ -149,7 +149,7 @@ def numbers_by_name(text: str, spans: list[Span]) -> Iterator[Span]:
 
 
 def births_behind(text: str, spans: list[Span]) -> Iterator[Span]:
-    """Dates right behind a name or a patient's number: of the last century, or in its brackets, or behind its reading."""
+    """Dates right after a name or a patient's number: of the last century, in its brackets, or after its reading."""
     for span in spans:
         if span.kind in ("name", "patient_number") and (match := _BEHIND.match(text, span.end)):
             date = match.group(1)
@@ -180,7 +180,7 @@ def codes_before(text: str, spans: list[Span]) -> Iterator[Span]:
 
 
 def numbers(text: str, persons: bool = True) -> Iterator[Span]:
-    """Contacts, addresses and numbers of persons; they may overlap. `persons`: an ID without a colon is a patient's."""
+    """Contacts, addresses and personal numbers; they may overlap. `persons`: an ID without a colon is a patient's."""
     if persons:
         yield from (Span(*match.span(1), "patient_number") for match in _BARE_ID.finditer(text))
     for kind, patterns in _PATTERNS.items():
@@ -192,7 +192,7 @@ def numbers(text: str, persons: bool = True) -> Iterator[Span]:
 
 
 def births(text: str) -> Iterator[Span]:
-    """Dates with 生年月日, 生まれ and the like beside them."""
+    """Dates next to 生年月日, 生まれ and the like."""
     for pattern in (_BORN_BEFORE, _BORN_AFTER):
         for match in pattern.finditer(text):
             yield Span(*match.span(1), "birth_date")

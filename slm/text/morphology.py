@@ -1,7 +1,7 @@
 """MeCab: lossless segmentation into morphemes, with ipadic and, optionally, a user dictionary.
 
-The dictionary is compiled from a plain word list by the libmecab that mecab-python3 carries, so that
-nothing but pip packages is needed.
+The dictionary is compiled from a plain word list by the libmecab that mecab-python3 bundles, so that pip packages
+suffice.
 """
 
 import csv
@@ -24,25 +24,25 @@ import MeCab
 
 from slm.text.normalize import BOUNDARY, normalize
 
-# MeCab would stop at NUL and treats the others as part of a morpheme: they become morphemes of their own.
+# MeCab stops at NUL and makes the others part of a morpheme, so each of these is a morpheme of its own.
 _BREAKS = re.compile("([\n\t\0]|(?: |\u3000)+)")
-_LONGEST_CALL = 20_000  # characters; MeCab keeps a lattice of the whole call in memory
+_LONGEST_CALL = 20_000  # characters; MeCab holds a lattice of the whole call in memory
 
-# Shorter ASCII entries would cut laboratory terms: with ALT and MR as words, CRP becomes CR|P.
+# Shorter ASCII entries would split laboratory terms: with ALT and MR as words, CRP becomes CR|P.
 _LONGEST_LEFT_OUT_ASCII = 5
 _NODE = f"%M{BOUNDARY}%h{BOUNDARY}"  # surface with the white space before it, part-of-speech id
 _NOUN = "1288,1288,{cost},名詞,固有名詞,一般,*,*,*,{surface},*,*"  # ids of ipadic's 名詞,固有名詞,一般
 
 
 class Morphology:
-    """Cuts normalised text into morphemes; joined again they are the text, white space included."""
+    """Segments normalised text into morphemes; joined, they give the text back, white space included."""
 
     def __init__(self, user_dictionary: Path | None = None):
         """Loads ipadic and `user_dictionary` (a file made by `compile_dictionary`)."""
         for path in filter(None, (ipadic.DICDIR, user_dictionary)):
             if not Path(path).exists():
-                raise FileNotFoundError(f"MeCab dictionary {path} is missing: reinstall ipadic, or compile "
-                                        "the user dictionary again with configs/tokenizer.py")
+                raise FileNotFoundError(f"MeCab dictionary {path} is missing: reinstall ipadic, or build the user "
+                                        "dictionary again with configs/tokenizer.py")
         self.fingerprint = fingerprint(user_dictionary)
         self.has_user_dictionary = user_dictionary is not None
         user = ["-u", str(user_dictionary)] if user_dictionary else []
@@ -51,12 +51,13 @@ class Morphology:
             f"--node-format={_NODE}", f"--unk-format={_NODE}", "--eos-format="])))
 
     def split(self, text: str) -> list[str]:
-        """Morphemes of `text`, which `normalize` has returned; `"".join(...)` gives `text` back."""
+        """Morphemes of the normalised `text`; `"".join(...)` gives `text` back."""
         return self.tag(text)[0]
 
     def tag(self, text: str) -> tuple[list[str], list[str]]:
-        """Morphemes of `text`, as `split` gives them, and ipadic's part-of-speech id of each; "" for white space."""
-        morphemes, tags = [], []
+        """Morphemes, as `split` returns them, and ipadic's part-of-speech id of each; "" for white space."""
+        morphemes: list[str] = []
+        tags: list[str] = []
         for part in _BREAKS.split(text):
             if not part:
                 continue
@@ -70,7 +71,7 @@ class Morphology:
                 surfaces = fields[:-1:2]
                 morphemes += surfaces
                 tags += fields[1::2]
-                # What MeCab takes for white space goes with the next morpheme; at the end there is none.
+                # Other white space is part of the next morpheme; at the end of a call there is no next one.
                 if rest := piece[sum(map(len, surfaces)):]:
                     morphemes.append(rest)
                     tags.append("")
@@ -78,7 +79,7 @@ class Morphology:
 
 
 def fingerprint(user_dictionary: Path | None = None) -> str:
-    """A hash of all that decides where text is cut: MeCab, ipadic and the user dictionary."""
+    """A hash of everything that decides the boundaries: MeCab, ipadic and the user dictionary."""
     parts = hashlib.sha256()
     for package in ("mecab-python3", "ipadic"):
         parts.update(importlib.metadata.version(package).encode() + b"\0")
@@ -87,18 +88,22 @@ def fingerprint(user_dictionary: Path | None = None) -> str:
     return parts.hexdigest()[:16]
 
 
-DICTIONARY_VERSION = 1  # raise it when `compile_dictionary` makes other bytes of the same words
+DICTIONARY_VERSION = 1  # raise it when the same words give another dictionary
 
 
 def compile_dictionary(words: Iterable[str], path: Path) -> int:
-    """Compiles `words` into the MeCab user dictionary `path`; returns how many entries it holds.
+    """Compiles `words` into the MeCab user dictionary `path`; returns the number of its entries.
 
-    ASCII words of five characters or fewer are left out: they would cut laboratory terms apart.
+    ASCII words of five characters or fewer are left out: they would split laboratory terms.
+
+    Raises:
+      ValueError: no usable word.
+      RuntimeError: MeCab cannot compile it.
     """
     surfaces = sorted({surface for surface in map(normalize, words) if _usable(surface)})
     if not surfaces:
-        raise ValueError("no word of the list can be a dictionary entry: give at least one that is longer "
-                         f"than {_LONGEST_LEFT_OUT_ASCII} ASCII characters or not ASCII")
+        raise ValueError("no word of the list can be a dictionary entry: give at least one that is longer than "
+                         f"{_LONGEST_LEFT_OUT_ASCII} ASCII characters or not ASCII")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         entries, compiled = Path(folder, "words.csv"), Path(folder, "user.dic")
@@ -110,7 +115,7 @@ def compile_dictionary(words: Iterable[str], path: Path) -> int:
                 writer.writerow([surface, *_NOUN.format(cost=cost, surface="*").split(",")])
         _index(["-d", ipadic.DICDIR, "-u", str(compiled), "-f", "utf-8", "-t", "utf-8", str(entries)])
         if not compiled.exists():
-            raise RuntimeError(f"mecab_dict_index made no dictionary from {len(surfaces)} words")
+            raise RuntimeError(f"mecab_dict_index wrote no dictionary of {len(surfaces)} words")
         shutil.move(compiled, path)
     return len(surfaces)
 
@@ -122,15 +127,15 @@ def _usable(surface: str) -> bool:
 
 
 def _index(arguments: list[str]) -> None:
-    """Runs mecab-dict-index: the library's own in a process of its own (it prints and may exit), else PATH's."""
+    """Runs mecab-dict-index: the bundled library's in another process (it prints and may exit), else PATH's."""
     library = _bundled_library()
     if library:
         command = [sys.executable, "-c", _CALL_BUNDLED, library]
     elif shutil.which("mecab-dict-index"):
         command = ["mecab-dict-index"]
     else:
-        raise RuntimeError("no mecab_dict_index: mecab-python3 came without its library and mecab-dict-index "
-                           "is not on PATH; install Debian's mecab-utils, or a wheel of mecab-python3")
+        raise RuntimeError("mecab_dict_index is missing from mecab-python3 and from PATH: install Debian's "
+                           "mecab-utils, or a wheel of mecab-python3")
     done = subprocess.run([*command, *arguments], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"mecab-dict-index failed: {(done.stderr or done.stdout).strip()[-500:]}")

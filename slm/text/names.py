@@ -1,4 +1,4 @@
-"""Names of persons and of places of care, by MeCab's proper nouns beside a title, a label or an age."""
+"""Names of persons and facilities, by MeCab's proper nouns next to a title, a label or an age."""
 
 import re
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ _GENERIC = re.compile(
     "総合|大学|附属|付属|医学部|中央|市民|市立|県立|国立|公立|私立|公的|地域|地方|救急|救命|専門|一般|精神|小児|産婦人|整形|形成|眼|皮膚|泌尿器|耳鼻咽喉|内科|外科"
     "|脳神経|循環器|消化器|呼吸器|歯|動物|基幹|拠点|協力|連携|紹介|受入|受け入れ|搬送|転院|先|元|入院|前|別|同|各|某|近隣|隣|民間|開業|療養|型|急性期|慢性期|回復期"
     "|リハビリテーション|リハビリ|がん|第|[一二三]次|者|科|時|後|当|他|近|両|院内|院外|門前|調剤|かかりつけ|医師|医療|特定|機能|指定|支援|治療|検診|健診|エイズ|半年間|ため|教育|研修|多施設|施設|複数|[0-9A-Za-z]")
-# Of medicine, that ipadic takes for names.
+# Medical terms that ipadic tags as names.
 _TERMS = re.compile("郭清|[上下]行|間質|高リン|安静|イムノブ|細動|起坐|痛風|粗動|心房|心室|縦隔|結腸|動脈|静脈|神経|リンパ|末梢|[大小]網")
 _EPONYM = re.compile("培地|[病法式型線角症炎菌管孔筋腱腫斑体徴試培染分基手術剤薬]|反応|症候|スコア")
 _GENERAL, _SURNAME, _GIVEN, _PLACES = "42", "43", "44", {"45", "46"}
@@ -78,7 +78,7 @@ _PARTICLES = re.compile("[ぁ-ん]|から|より|など|では|には|とは|に
 
 
 def labelled(text: str) -> Iterator[Span]:
-    """Names behind 氏名:, 主治医: and the like, and two words with a space before a title or an age."""
+    """Names after 氏名:, 主治医: and the like, and two words with a space between before a title or an age."""
     for pattern in (_LABELLED, _SPACED, _ROMAN, _CAPITALS, _ONE_KANJI):
         for match in pattern.finditer(text):
             group = next(i for i, value in enumerate(match.groups(), 1) if value)
@@ -95,17 +95,17 @@ def labelled(text: str) -> Iterator[Span]:
 
 
 def readings(text: str, spans: list[Span]) -> Iterator[Span]:
-    """Kana behind a name or a patient's number: 斎藤美加子(サイトウミカコ)."""
+    """Kana after a name or a patient's number: 斎藤美加子(サイトウミカコ)."""
     for span in spans:
         if span.kind in ("name", "patient_number") and (match := _KANA_BEHIND.match(text, span.end)):
-            yield Span(*match.span(match.lastindex), "name")
+            yield Span(*match.span(match.lastindex or 0), "name")
         start = max(0, span.start - 20)
         if span.kind == "name" and (match := _KANA_BEFORE.search(text[start:span.start])):
             yield Span(start + match.start(1), start + match.end(1), "name")
 
 
-def persons_and_places(text: str, morphemes: list[str], tags: list[str]) -> Iterator[Span]:
-    """Runs of name-like morphemes that a title, a label, an age or a given name behind a surname confirms."""
+def persons_and_facilities(text: str, morphemes: list[str], tags: list[str]) -> Iterator[Span]:
+    """Runs of name-like morphemes that a title, a label, an age or a given name after a surname confirms."""
     if not (_NAMES | _PLACES) & {*tags}:
         return
     starts = [0]
@@ -114,7 +114,7 @@ def persons_and_places(text: str, morphemes: list[str], tags: list[str]) -> Iter
     bare = [morpheme.strip(" ") for morpheme in morphemes]
     done = 0
     for i, tag in enumerate(tags):
-        if bare[i] in _CARE and (first := _place(bare, tags, i)) is not None:
+        if bare[i] in _CARE and (first := _facility_start(bare, tags, i)) is not None:
             yield Span(starts[first], starts[i + 1], "facility")
         if i < done or tag not in _NAMES | _PLACES or not _WORD.fullmatch(bare[i]):
             continue
@@ -124,24 +124,24 @@ def persons_and_places(text: str, morphemes: list[str], tags: list[str]) -> Iter
         behind_label = before >= max(0, i - 3) and (
             bare[before] in _LABELS or (len(bare[before]) > 1 and bare[before][-1] in "医師士員"))
         end, confirmed = _run_end(text, starts, bare, tags, i, behind_label)
-        after = end + (end < len(bare) and not bare[end])  # behind one space
+        after = end + (end < len(bare) and not bare[end])  # beyond one space
         titled = after < len(bare) and bare[after] in _TITLES and not _part_of_word(bare, tags, after)
         alone = i == 0 or not bare[i - 1] or tags[i - 1] not in _NOUNS
         if not (titled or confirmed):
             joined = end < len(bare) and tags[end] in _NOUNS and bare[end]
-            # A surname with its given name; behind a label; before an age; alone in brackets.
+            # A surname with its given name; after a label; before an age; alone in brackets.
             spaced_given = tag in _PLACES and i + 2 < len(bare) and not bare[i + 1] and tags[i + 2] == _GIVEN
             full = ((tag in (_SURNAME, _GENERAL) or spaced_given) and not joined and (alone or behind_label)
                     and starts[end] - starts[i] > 2 and any(tags[j] == _GIVEN for j in range(i + 1, end)))
             aged = tag == _SURNAME and alone and bool(_AGED.match(text, starts[end]))
-            marked = (behind_label and (tag in _NAMES or bare[i - 1] in ("", ":", "/"))
-                      and bool(_STOP.match(text, starts[end])))
-            # A surname that stands for itself: 回診:岡本, 鈴木が対応, 穿刺 山田.
+            labelled_name = (behind_label and (tag in _NAMES or bare[i - 1] in ("", ":", "/"))
+                             and bool(_STOP.match(text, starts[end])))
+            # A surname on its own: 回診:岡本, 鈴木が対応, 穿刺 山田.
             standing = (tag == _SURNAME and starts[end] - starts[i] > 1 and _KANJI.search(bare[i])
                         and bool(_BEFORE.match(text[max(0, starts[i] - 1):starts[i]]))
                         and bool(_STANDS.match(text, starts[end])))
             bracketed = tag == _SURNAME and i > 0 and bare[i - 1] == "(" and end < len(bare) and bare[end] in ")、,"
-            if not (full or aged or marked or bracketed or standing):
+            if not (full or aged or labelled_name or bracketed or standing):
                 continue
         if _TERMS.search(text[starts[i]:starts[end]]) or (tag in _PLACES and not alone):
             continue
@@ -151,8 +151,10 @@ def persons_and_places(text: str, morphemes: list[str], tags: list[str]) -> Iter
 
 def _run_end(text: str, starts: list[int], bare: list[str], tags: list[str], first: int,
              behind_label: bool) -> tuple[int, bool]:
-    """Where a name that begins at `first` ends, as an index of morphemes: name morphemes with one space between, or a
-    given name that MeCab takes for other words (光, あすか); and whether what stands around confirms that."""
+    """The end of a name that begins at `first`, as an index of morphemes, and whether its context confirms the name.
+
+    A name is name morphemes with at most one space between, or a given name that MeCab takes for other words (光, あすか).
+    """
     end = first + 1
     while end < len(bare):
         step = end + (not bare[end] and end + 1 < len(bare))  # a space inside a name
@@ -165,7 +167,7 @@ def _run_end(text: str, starts: list[int], bare: list[str], tags: list[str], fir
     given = pattern.match(text, starts[first + 1])
     if given and given.end() > starts[end] and not _PARTICLES.fullmatch(given.group().strip()) and not (
             _NO_NAME.fullmatch(given.group().strip())) and (
-            tags[first] == _SURNAME or given.end() in starts[end:end + 5]):  # 北海道|開発局|と|同様 is no 様
+            tags[first] == _SURNAME or given.end() in starts[end:end + 5]):  # the 様 of 北海道|開発局|と|同様 is not a title
         while end < len(bare) and starts[end] < given.end():
             end += 1
         return end, True
@@ -175,8 +177,8 @@ def _run_end(text: str, starts: list[int], bare: list[str], tags: list[str], fir
 
 
 def _split_given(text: str, starts: list[int], bare: list[str], tags: list[str], first: int) -> int | None:
-    """Where a given name ends that MeCab cut into single characters (拓|真, 七|夏, 真|綾), or knows as one (舞, 治)
-    between a space and a stop; None where this is no given name."""
+    """The end of a given name that MeCab splits into single characters (拓|真, 七|夏, 真|綾), or of one character (舞, 治)
+    between a space and a stop; None if it is not a given name."""
     spaced = first < len(bare) and not bare[first]
     step = last = first + spaced
     while last < len(bare) and last - step < 3 and bare[last] not in _TITLES and (re.fullmatch("[一-鿿々]", bare[last]) or (
@@ -193,15 +195,15 @@ def _split_given(text: str, starts: list[int], bare: list[str], tags: list[str],
 
 
 def _part_of_word(bare: list[str], tags: list[str], title: int) -> bool:
-    """様 of 様々, 様子 and 毛様体, 氏 of 氏族."""
+    """Whether a title is part of a word: 様 of 様々, 様子 and 毛様体, 氏 of 氏族."""
     if bare[title] not in ("様", "氏", "君", "殿") or title + 1 >= len(bare):
         return False
     return bare[title + 1][:1] in ("々", "子", "式", "相", "名") or (
         tags[title + 1] in _NOUNS and "一" <= bare[title + 1][:1] <= "鿿" and bare[title] in ("様", "氏"))
 
 
-def _place(bare: list[str], tags: list[str], last: int) -> int | None:
-    """Where the name of a place of care that ends in 病院, クリニック, … begins; None if it has no proper noun."""
+def _facility_start(bare: list[str], tags: list[str], last: int) -> int | None:
+    """The start of a facility's name that ends in 病院, クリニック, …; None if it has no proper noun."""
     first, proper = last, None
     while first > 0 and last - first < 8 and tags[first - 1] in _NOUNS and bare[first - 1] and (
             not bare[first - 1].isascii()):
@@ -209,8 +211,8 @@ def _place(bare: list[str], tags: list[str], last: int) -> int | None:
         if tags[first] in _NAMES | _PLACES:
             proper = first
     if proper is None and bare[last] not in _CARE_IF_MEDICAL and first < last:
-        own = _GENERIC.sub("", "".join(bare[first:last]))  # 箪笥町内科クリニック: what is left names it
-        return first if len(own) > 1 else None
+        rest = _GENERIC.sub("", "".join(bare[first:last]))  # 箪笥町 of 箪笥町内科クリニック
+        return first if len(rest) > 1 else None
     if proper is not None and bare[last] in _CARE_IF_MEDICAL and not _MEDICAL.search("".join(bare[proper:last])):
         return None
     return proper

@@ -1,15 +1,15 @@
-"""Text normalisation: NFKC that keeps what clinical notation means.
+"""Text normalisation: NFKC that preserves the meaning of clinical notation.
 
-Plain NFKC turns `10⁶/μL` into `106/μL` and `½錠` into `1⁄2錠`. Superscripts, subscripts and fractions
-are spelled out first, and characters that the tokenizer gives a meaning of its own are mapped away.
+Plain NFKC turns `10⁶/μL` into `106/μL` and `½錠` into `1⁄2錠`. Superscripts, subscripts and fractions are spelled out
+first, and characters with a special meaning to the tokenizer are replaced.
 """
 
 import re
 import unicodedata
 
-VERSION = 1  # part of every fingerprint: raise it with any change of what `normalize` returns
+VERSION = 1  # part of every fingerprint: raise it when `normalize` returns another text
 
-# Between morphemes in segmented text; `normalize` maps it away, so it never occurs in a document.
+# Between morphemes in segmented text; `normalize` replaces it, so it never occurs in a document.
 BOUNDARY = "\u241f"
 
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni")
@@ -38,10 +38,10 @@ _AFTER = str.maketrans({
 
 
 def normalize(text: str) -> str:
-    """Canonical form of `text`: idempotent, NFKC but for clinical notation, lines ended by `\\n`.
+    """Canonical form of `text`: idempotent, NFKC except for clinical notation, lines ended by `\\n`.
 
     Raises:
-      ValueError: `text` holds a lone surrogate, which no UTF-8 file can carry.
+      ValueError: `text` holds a lone surrogate, which UTF-8 cannot encode.
     """
     if text.isascii():
         return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -56,7 +56,7 @@ def normalize(text: str) -> str:
         text = _SUPERSCRIPT_RUN.sub(_spell_superscript, text)
         text = _SUBSCRIPT_RUN.sub(_spell_subscript, text)
     text = unicodedata.normalize("NFKC", text.translate(_BEFORE)).replace("\r\n", "\n").translate(_AFTER)
-    # What was mapped away may have kept two characters from composing (a base, U+200B, a voiced mark).
+    # A removed character may have kept two others from composing (a base, U+200B, a voiced mark).
     return unicodedata.normalize("NFKC", text)
 
 
@@ -72,7 +72,7 @@ def _spell_superscript(match: re.Match) -> str:
 
 
 def _spell_subscript(match: re.Match) -> str:
-    """SpO₂ → SpO2, as people type it; only between digits is it marked (log₂10 → log_2 10)."""
+    """SpO₂ → SpO2, as people type it; between digits with an underscore (log₂10 → log_2 10)."""
     before, run, after = match.groups()
     marked = "_" * bool(before or after)
     return before + marked + run.translate(SUBSCRIPTS) + " " * bool(after) + after

@@ -1,7 +1,7 @@
-"""Personal information found and masked by typed placeholders: [氏名], [電話番号], ….
+"""Masking of personal information by typed placeholders: [氏名], [電話番号], ….
 
-`identifiers` finds numbers, contacts, addresses and dates of birth, `names` persons and places of care. Doses,
-laboratory values and dates other than those of birth are left alone. What is found is never logged.
+`identifiers` finds numbers, contacts, addresses and dates of birth, `names` finds persons and facilities. Doses,
+laboratory values and other dates stay. What is found is never logged.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from slm.text import identifiers, names, spans
 from slm.text.spans import Span
 
-VERSION = 1  # raise it when something else is masked
+VERSION = 1  # raise it when the same text is masked differently
 
 PLACEHOLDERS = {
     "email": "[メールアドレス]", "phone": "[電話番号]", "postal_code": "[郵便番号]", "address": "[住所]",
@@ -23,38 +23,39 @@ _PUBLIC = ("name", "facility", "birth_date", "address", "postal_code")  # of an 
 
 def mask(text: str, tagged: tuple[list[str], list[str]], persons: bool = True,
          facilities: re.Pattern | None = None) -> tuple[str, Counter]:
-    """`text` (normalised) with placeholders, and how many of each kind.
+    """`text` (normalised) with placeholders, and the number of placeholders by kind.
 
     Args:
       tagged: `Morphology.tag(text)`.
-      persons: also names, dates of birth, addresses and places of care: not for text about public persons and places.
-      facilities: `facility_list(…)`, places to mask with `persons` wherever they stand.
+      persons: also names, dates of birth, addresses and facilities; False for text about public persons and places.
+      facilities: `facility_list(…)`, masked with `persons` wherever they occur.
     """
-    found = [*identifiers.numbers(text, persons)]
+    matches = [*identifiers.numbers(text, persons)]
     if persons:
-        found += spans.table_cells(text)
-        found += [*identifiers.births(text), *identifiers.births_by_sex(text)]
-        found += [*names.labelled(text), *names.persons_and_places(text, *tagged)]
-        found += list(names.readings(text, found))
-        found += list(identifiers.numbers_by_name(text, found))
-        found += list(identifiers.births_behind(text, found))
-        found += list(identifiers.codes_before(text, found))
+        matches += spans.table_cells(text)
+        matches += [*identifiers.births(text), *identifiers.births_by_sex(text)]
+        matches += [*names.labelled(text), *names.persons_and_facilities(text, *tagged)]
+        for related in (names.readings, identifiers.numbers_by_name, identifiers.births_behind,
+                        identifiers.codes_before):
+            matches += list(related(text, matches))
         if facilities:
-            found += [Span(*match.span(), "facility") for match in facilities.finditer(text)]
+            matches += [Span(*match.span(), "facility") for match in facilities.finditer(text)]
     else:
-        found = [span for span in found if span.kind not in _PUBLIC]
-    parts, position, counts = [], 0, Counter()
-    for span in sorted(found, key=lambda span: (span.start, -span.end)):
-        if span.end <= position:  # inside one already masked
+        matches = [span for span in matches if span.kind not in _PUBLIC]
+    parts: list[str] = []
+    counts: Counter[str] = Counter()
+    position = 0
+    for span in sorted(matches, key=lambda span: (span.start, -span.end)):
+        if span.end <= position:  # inside the span before
             continue
-        # What sticks out of the one before is masked too: half a number is still a number.
+        # Of overlapping spans the rest of the second is masked too: half a number is still a number.
         parts += [text[position:max(position, span.start)], PLACEHOLDERS[span.kind] if span.start >= position else ""]
         counts[span.kind] += span.start >= position
         position = span.end
     return "".join([*parts, text[position:]]), +counts
 
 
-def facility_list(names_of_places: Iterable[str]) -> re.Pattern | None:
-    """A pattern for a list of places of care, longest first; None for an empty list."""
-    ordered = sorted({name for name in names_of_places if len(name) > 2}, key=len, reverse=True)
+def facility_list(facility_names: Iterable[str]) -> re.Pattern | None:
+    """A pattern for a list of facilities, longest first; None for an empty list."""
+    ordered = sorted({name for name in facility_names if len(name) > 2}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, ordered))) if ordered else None

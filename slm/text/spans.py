@@ -1,4 +1,4 @@
-"""A place in a text, and tables whose head says what a column holds."""
+"""Spans of personal information, and the cells of tables whose column heads name it."""
 
 import re
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ _CELL = re.compile(r"[^|\t]+")
 
 
 def table_cells(text: str) -> Iterator[Span]:
-    """Cells of tables (| or tab between) in columns whose head names something personal."""
+    """Cells of tables (separated by | or tab) in columns whose head names personal information."""
     kinds: list[str | None] = []
     start = 0
     for line in text.split("\n"):
         cells = list(_CELL.finditer(line)) if "|" in line or "\t" in line else []
-        found = [_kind(cell.group().strip()) for cell in cells]
-        if len([kind for kind in found if kind]) > 1:
-            kinds = found
+        heads = [_kind(cell.group().strip()) for cell in cells]
+        if sum(head is not None for head in heads) > 1:
+            kinds = heads
         elif kinds and len(cells) == len(kinds):
             for cell, kind in zip(cells, kinds):
                 value = cell.group().strip()

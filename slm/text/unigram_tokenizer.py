@@ -78,7 +78,8 @@ class UnigramTokenizer:
         return self.encode_morphemes(self.morphology.split(text)) if self.morphology else self._pieces.encode(text)
 
     def encode_morphemes(self, morphemes: Iterable[str]) -> list[int]:
-        cache, ids = self._cache, []
+        cache = self._cache
+        ids: list[int] = []
         for morpheme in morphemes:
             cached = cache.get(morpheme)
             if cached is None:

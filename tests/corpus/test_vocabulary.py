@@ -91,7 +91,7 @@ def test_lexicons_are_read_in_turn_normalised_and_once(tmp_path):
 
 
 def test_terms_are_told_apart_by_where_they_are_cut(words):
-    kinds = {term: comparison._kind(words, Morphology(), term) for term in ("肺炎", "肺炎患者", "驫麤症")}
+    kinds = {term: comparison._split_of(words, Morphology(), term) for term in ("肺炎", "肺炎患者", "驫麤症")}
     assert kinds == {"肺炎": "whole", "肺炎患者": "at morphemes", "驫麤症": "inside"}
 
 

@@ -69,7 +69,7 @@ BAD_MESSAGES = BAD_LINES | {
     "no messages": (b'{"text": "x"}', 'a conversation is a list of at least one {role, content}; a line is {"messages"'),
     "no turns": (b'{"messages": []}', "a conversation is a list of at least one"),
     "a string": ('{"messages": "熱は？"}'.encode(), "a conversation is a list of at least one"),
-    "wrong role": (messages(("user", "x"), ("doctor", "y")), "the role 'doctor': known are system, user, assistant"),
+    "wrong role": (messages(("user", "x"), ("doctor", "y")), "the role 'doctor': known roles are system, user, assistant"),
     "no content": (messages(("user", "x"), ("assistant", None)), "a message is {role, content}, both strings"),
     "no assistant": (messages(("system", "x"), ("user", "y")), "has no assistant turn to learn from: remove the line"),
     "half a character": (messages(("user", "x"), ("assistant", "ab\ud83d")),

@@ -70,7 +70,7 @@ def test_a_truncated_shard_is_refused(products, tmp_path):
     path = next((tmp_path / "stream" / "train" / "sample-case").glob("*[0-9].array_record"))
     content = path.read_bytes()
     path.write_bytes(content[:-100])
-    with pytest.raises(ValueError, match=f"its manifest says {len(content)} bytes, found {len(content) - 100}"):
+    with pytest.raises(ValueError, match=f"its manifest says {len(content)} bytes, on disk is {len(content) - 100}"):
         stream.streams(tmp_path / "stream", "train")
     path.unlink()
     with pytest.raises(ValueError, match="on disk is no such file"):
