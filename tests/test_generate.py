@@ -30,13 +30,16 @@ def all_scores(ids):
     return decoder.logits(PARAMS, hidden[0])
 
 
-def by_hand(prompt, new_tokens, end):
+def by_hand(prompt, new_tokens, end, penalty=1.0, penalize_prompt=True):
     """Greedy continuation without a cache; the padding lies in the future."""
     tokens = list(prompt)
     for _ in range(new_tokens):
         ids = np.zeros(32, int)
         ids[:len(tokens)] = tokens
-        tokens.append(int(all_scores(ids)[len(tokens) - 1].argmax()))
+        logits = np.array(all_scores(ids)[len(tokens) - 1])
+        seen = sorted(set(tokens if penalize_prompt else tokens[len(prompt):]))
+        logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+        tokens.append(int(logits.argmax()))
         if tokens[-1] == end:
             tokens.pop()
             break
@@ -84,6 +87,13 @@ def test_samplers_keep_what_they_say():
     np.testing.assert_allclose(draws(Sampler(0.0, repetition_penalty=2.0), [2.0, 1.5, -1.0], [True, False, False]),
                                [0, 1, 0])
     np.testing.assert_allclose(draws(Sampler(0.0, repetition_penalty=2.0), [-1.0, -1.5], [True, False]), [0, 1])
+
+
+def test_the_repetition_penalty_sees_the_prompt():
+    prompts = [list(range(2, 22)), [*range(40, 60)], list(range(70, 90))]
+    expected = [by_hand(prompt, 8, end=-1, penalty=3.0) for prompt in prompts]
+    assert ENGINE.generate(prompts, 8, Sampler(0.0, top_p=1.0, repetition_penalty=3.0), end=-1) == expected
+    assert expected != [by_hand(prompt, 8, -1, 3.0, penalize_prompt=False) for prompt in prompts]
 
 
 @pytest.mark.parametrize("prompts, new, message", [([[]], 5, "a prompt is empty"),

@@ -66,7 +66,7 @@ def test_a_run_leaves_what_it_promises(run):
     assert [line["step"] for line in lines(workdir / "metrics.jsonl")] == list(range(1, 41))
     assert "step 40/40" in out and "tokens/s" in out and "making runs/products/corpus-" in err
     about = json.loads((workdir / "checkpoints" / "40" / "about" / "metadata").read_text())
-    assert about["next_row"] == 320 and about["tokenizer"]
+    assert about["step"] == 40 and about["tokenizer"]
     assert about["stream"] == stream.fingerprint(workdir.parent.parent / result["stream"])
 
 
@@ -83,7 +83,7 @@ def test_killed_three_times_equals_uninterrupted_bit_for_bit(run, folder):
         assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
     code, out, err = slm(folder, *DEBUG, "--workdir=runs/killed")
     assert code == 0, err
-    assert "going on from step" in out
+    assert "resuming from step" in out
     for name in ("metrics.jsonl", "validation.jsonl"):
         one, other = lines(whole / name), lines(workdir / name)
         for line in (*one, *other):
@@ -95,7 +95,7 @@ def test_a_finished_run_again_does_nothing(run, folder):
     before = (run[0] / "metrics.jsonl").read_bytes()
     code, out, err = slm(folder, *DEBUG, "--workdir=runs/whole")
     assert code == 0, err
-    assert "going on from step 40" in out and "making" not in err
+    assert "resuming from step 40" in out and "making" not in err
     assert (run[0] / "metrics.jsonl").read_bytes() == before
 
 
@@ -110,7 +110,7 @@ def test_another_config_in_an_old_workdir_is_refused_with_both_values(run, folde
     code, _, err = slm(folder, *DEBUG, "--config.seed=3", "--workdir=runs/whole")
     assert code != 0
     assert err.strip() == ("error: runs/whole holds a run with config.seed=0, this one has 3: give another --workdir, "
-                           "or the old setting to go on")
+                           "or the old setting to resume")
 
 
 def test_text_is_generated_from_the_newest_checkpoint(run, folder):
@@ -143,8 +143,12 @@ def test_corpus_and_tokenizer_jobs_on_own_files(folder):
     (["--config=configs/pretrain.py:huge"], "configs/pretrain.py has no variant 'huge': choose one of laptop"),
     (["--config=configs/pretrain.py:debug", "--config.corpus.files=none.jsonl"], "no file matches 'none.jsonl'"),
     (["--config=configs/pretrain.py:debug", "--config.model.vocabulary_size=99"],
-     "tokenizer.size=3072 and model.vocabulary_size=99 fight: set both to the same number"),
-    (["--config=configs/pretrain.py:debug", "--config.train.stepz=99"], "stepz"),
+     "tokenizer.size=3072 and model.vocabulary_size=99 conflict: set both to the same number"),
+    (["--config=configs/pretrain.py:debug", "--config.train.stepz=99"],
+     "--config.train.stepz is no setting of pretrain.py: known are "),
+    (["--config=configs/pretrain.py:debug", "--config.rows.batch_rows=8"],
+     "--config.rows.batch_rows is no setting of pretrain.py, which is now called rows.batch_size: known are "),
+    (["--config=configs/evaluate.py", "--config.floors=false"], "which is now called baselines"),
     (["--config=configs/pretrain.py:debug", "--config.train.steps=many"], "steps"),
     (["--config=configs/nothing.py"], "configs/nothing.py"),
     (["--config=configs/generate.py", "--config.checkpoint=runs/nowhere"], "has no checkpoint"),
@@ -161,6 +165,30 @@ def test_mistakes_get_one_clear_sentence(folder, arguments, message):
 def test_a_traceback_comes_when_asked_for(folder):
     code, _, err = slm(folder, "--config=configs/pretrain.py:debug", "--config.corpus.files=none.jsonl", "--traceback")
     assert code != 0 and "Traceback" in err and "no file matches" in err
+
+
+def test_a_fault_of_the_program_is_told_without_the_text_of_a_record(monkeypatch):
+    def fails(*_):
+        raise KeyError("山田太郎")
+    monkeypatch.setattr(main, "main", fails)
+    monkeypatch.setattr(sys, "argv", ["main", f"--config={ROOT}/configs/pretrain.py:debug"])
+    monkeypatch.setattr(main.app, "run", lambda function, flags_parser: function([]))
+    with pytest.raises(SystemExit, match="error: KeyError in main.py, line [0-9]+ .run.: a fault of the program") as ended:
+        main.run()
+    assert "山田太郎" not in str(ended.value)
+
+
+def test_an_early_end_is_reported_as_what_was_done(folder):
+    code, out, err = slm(folder, *DEBUG, "--config.train.evaluate_every=2", "--config.optimizer.learning_rate=0.0",
+                         "--config.optimizer.muon_learning_rate=0.0",
+                         "--config.train.patience=1", "--config.rows.validation_rows=1", "--workdir=runs/ended")
+    assert code == 0, err
+    workdir = folder / "runs" / "ended"
+    result = json.loads((workdir / "result.json").read_text())
+    assert (result["steps"], result["tokens"]) == (4, 4 * 8 * 64)
+    first, second, last = lines(workdir / "validation.jsonl")
+    assert first["loss"] == second["loss"] != last["loss"]  # one row of each source, then all
+    assert last["last"] and result["validation_loss"] == last["loss"]
 
 
 def test_help_lists_the_jobs(folder):

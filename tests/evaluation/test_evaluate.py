@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import shutil
 
 import jax
@@ -84,6 +85,21 @@ def test_another_model_in_the_same_place_is_asked_anew(evaluated, tmp_path, monk
     with pytest.raises(AttributeError):  # there is no model to ask
         evaluate.run(config, tmp_path / "copy")
     assert asked
+
+
+def test_another_hugging_face_model_in_the_same_folder_is_another_model(tmp_path):
+    config = EvaluateConfig(benchmark="sample", backend="hugging_face", model=str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"0" * 2_000_000)
+    identities = {evaluate._identity(config, str(tmp_path)), evaluate._identity(config, str(tmp_path))}
+    assert len(identities) == 1
+    (tmp_path / "config.json").write_text("[]")
+    identities.add(evaluate._identity(config, str(tmp_path)))
+    weights.write_bytes(b"1" * 2_000_000)
+    os.utime(weights, ns=(0, 1))
+    identities.add(evaluate._identity(config, str(tmp_path)))
+    assert len(identities) == 3
 
 
 def test_no_question_is_written_down(evaluated):

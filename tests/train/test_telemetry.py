@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from slm.train import telemetry
+from slm.train import loop, telemetry
 from slm.train.telemetry import Telemetry
 
 
@@ -51,3 +51,20 @@ def test_an_old_file_is_cut_back_and_a_half_line_dropped(tmp_path):
 @pytest.mark.parametrize("seconds, text", [(3.4, "3s"), (0, "0s"), (75, "1m15s"), (7260, "2h01m")])
 def test_clock(seconds, text):
     assert telemetry.clock(seconds).removeprefix("0m0").removeprefix("0m") == text
+
+
+def test_fifty_skipped_steps_in_a_row_end_the_training():
+    silent = Telemetry(None, 0, 200, 1, 1.0, 0.0, 1.0, False)
+    reporter = loop._Reporter(silent, lambda step: 0.1)
+
+    def report(number, skipped):
+        reporter.add(number, {"loss": 1.0, "grad_norm": 2.0, "skipped": skipped})
+        reporter.flush()
+    for number in range(1, 60):
+        report(number, number // 2)  # every other step
+    skipped = number // 2
+    for number in range(60, 109):
+        skipped += 1
+        report(number, skipped)
+    with pytest.raises(RuntimeError, match=r"50 steps in a row were skipped up to step 109 \(loss 1, gradient norm 2\)"):
+        report(109, skipped + 1)
