@@ -54,7 +54,9 @@ def _normalizer():
     return normalizers.Sequence([
         normalizers.NFC(),
         *(normalizers.Replace(Regex(pattern), mark) for pattern, mark in marks.items()),
-        normalizers.Precompiled(charsmap.of_characters())])
+        normalizers.Precompiled(charsmap.of_characters()),
+        # `Precompiled` never applies a rule of two characters: half-width voiced kana come out decomposed.
+        normalizers.NFC()])
 
 
 def difference(ours: Tokenizer, others: Iterable[tuple[str, Sequence[int]]]) -> float:

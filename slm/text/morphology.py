@@ -31,6 +31,7 @@ _LONGEST_CALL = 20_000  # characters; MeCab holds a lattice of the whole call in
 # Shorter ASCII entries would split laboratory terms: with ALT and MR as words, CRP becomes CR|P.
 _LONGEST_LEFT_OUT_ASCII = 5
 _NODE = f"%M{BOUNDARY}%h{BOUNDARY}"  # surface with the white space before it, part-of-speech id
+_LOWEST_COST, _HIGHEST_COST = -2**15, 2**15 - 1  # MeCab keeps 16 bits; larger numbers would silently wrap around
 _NOUN = "1288,1288,{cost},名詞,固有名詞,一般,*,*,*,{surface},*,*"  # ids of ipadic's 名詞,固有名詞,一般
 
 
@@ -88,7 +89,7 @@ def fingerprint(user_dictionary: Path | None = None) -> str:
     return parts.hexdigest()[:16]
 
 
-DICTIONARY_VERSION = 1  # raise it when the same words give another dictionary
+DICTIONARY_VERSION = 2  # raise it when the same words give another dictionary
 
 
 def compile_dictionary(words: Iterable[str], path: Path) -> int:
@@ -110,14 +111,21 @@ def compile_dictionary(words: Iterable[str], path: Path) -> int:
         with open(entries, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             for surface in surfaces:
-                # Longer words are cheaper, so that a term wins over its parts.
-                cost = max(-36000, int(-400 * len(surface) ** 1.5))
+                cost = _cost(surface)
+                if not _LOWEST_COST <= cost <= _HIGHEST_COST:
+                    raise ValueError(f"a word of {len(surface)} characters costs {cost}: MeCab's dictionaries hold "
+                                     f"{_LOWEST_COST} to {_HIGHEST_COST}")
                 writer.writerow([surface, *_NOUN.format(cost=cost, surface="*").split(",")])
         _index(["-d", ipadic.DICDIR, "-u", str(compiled), "-f", "utf-8", "-t", "utf-8", str(entries)])
         if not compiled.exists():
             raise RuntimeError(f"mecab_dict_index wrote no dictionary of {len(surfaces)} words")
         shutil.move(compiled, path)
     return len(surfaces)
+
+
+def _cost(surface: str) -> int:
+    """Longer words are cheaper, so that a term wins over its parts."""
+    return max(_LOWEST_COST, int(-400 * len(surface) ** 1.5))
 
 
 def _usable(surface: str) -> bool:

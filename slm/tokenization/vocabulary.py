@@ -28,7 +28,12 @@ from slm.text.morphology import Morphology
 from slm.text.normalize import normalize
 from slm.tokenization import segmented
 
-VERSION = 1  # raise it when the same shards and settings give another vocabulary
+VERSION = 2  # raise it when the same shards and settings give another vocabulary
+
+
+# Scores are multiples of this, so that their sums are exact in 32 bits too: programs that add in 32 and in 64 bits then
+# split a text alike where two splits are as likely.
+_SCORE_STEP = 2.0**-10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +99,8 @@ def _keep_whole(model: bytes, morphemes: Counter, config: VocabularyConfig) -> b
     """Makes the commonest morphemes one piece each, replacing the unlikeliest pieces of two and more characters."""
     from sentencepiece import sentencepiece_model_pb2  # late: protobuf
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]
+    for piece in proto.pieces:
+        piece.score = round(piece.score / _SCORE_STEP) * _SCORE_STEP
     scores = {piece.piece: piece.score for piece in proto.pieces}
     proto.trainer_spec.ClearField("input")  # names of temporary files, which would change the fingerprint
     proto.trainer_spec.ClearField("seed_sentencepieces_file")
@@ -106,12 +113,14 @@ def _keep_whole(model: bytes, morphemes: Counter, config: VocabularyConfig) -> b
         parts = encode(morpheme, out_type=str)
         if len(parts) > 1:
             if morpheme not in scores:
+                if not spare:  # a vocabulary that holds hardly more than the characters
+                    continue
                 piece = spare.pop(0)
                 piece.piece = morpheme
             else:
                 piece = next(p for p in proto.pieces if p.piece == morpheme)
             # Just likelier than its parts together: it wins over them, but hardly over longer pieces that contain it.
-            piece.score = sum(scores[part] for part in parts) + 1e-3
+            piece.score = sum(scores[part] for part in parts) + _SCORE_STEP
     return proto.SerializeToString()
 
 

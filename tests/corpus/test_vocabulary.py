@@ -1,5 +1,6 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from slm import sample
@@ -110,3 +111,26 @@ def test_comparison_names_the_size_of_a_tokenizer_that_the_text_cannot_fill(prod
     config = VocabularyConfig(size=30_000)
     rows = comparison.compare(config, products / "segmented", products / "user.dic", products / "tokenizer")
     assert [label for label in rows if "(only " in label and label.endswith(" pieces)")]
+
+
+def test_a_vocabulary_of_hardly_more_than_the_characters_is_trained(morphemes):
+    """Then there are fewer spare pieces than common morphemes."""
+    def trained(size):
+        return UnigramTokenizer(vocabulary.train(morphemes, VocabularyConfig(size=size, whole_share=0.9)), None, "")
+
+    smallest = next(size for size in range(300, 3000, 10) if works(trained, size))
+    for size in (smallest, smallest + 1, smallest + 30, smallest + 200):
+        assert len(trained(size)) == size
+
+
+def works(trained, size):
+    try:
+        trained(size)
+    except ValueError:
+        return False
+    return True
+
+
+def test_scores_are_sums_that_32_bits_hold(morphemes):
+    scores = np.array(UnigramTokenizer(vocabulary.train(morphemes, CONFIG), None, "").scores(), np.float64)
+    assert (scores * 1024 % 1 == 0).all() and len(set(scores)) > 100

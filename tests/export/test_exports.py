@@ -2,16 +2,20 @@
 
 import dataclasses
 import functools
+import itertools
 import json
+import random
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from slm import sample
 from slm.export import charsmap, export, gguf, hugging_face, mecab_free_tokenizer, proof
 from slm.export.export import ExportConfig
 from slm.inference.engine import Engine
@@ -203,6 +207,41 @@ def test_the_character_map_says_what_normalize_says():
         norm_map=list(rules.items()), add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False)
     for text in ("10⁶/μL、½錠", "1½錠", "SpO₂ 98%", "log₂10", "㎡①②", "ﾊﾞｲﾀﾙ ＢＰ１２０／８０", "か\u3099", "×10¹²/L"):
         assert mapped.normalize(text) == normalize(text)
+
+
+def test_the_exported_tokenizer_reads_hospital_text_as_our_mecab_free_mode(products):
+    """As users run it: with `tokenizers` itself, on 5,000 lines in the notations of hospital systems."""
+    pytest.importorskip("tokenizers")
+    free = load_tokenizer(products / "tokenizer", mecab_free=True)
+    exported = mecab_free_tokenizer.build(free)
+    lines = list(itertools.islice(hospital_lines(random.Random(0)), 5000))
+    assert sum("ﾞ" in line for line in lines) > 400 and sum("½" in line for line in lines) > 100
+    different = [line for line in lines if exported.encode(line, add_special_tokens=False).ids != free.encode(line)]
+    assert different == []
+
+
+def hospital_lines(rng):
+    """Lines of the sample in half-width kana, full-width characters, combining marks, with units and fractions."""
+    half = {unicodedata.normalize("NFKC", chr(code)): chr(code) for code in range(0xFF61, 0xFF9E)}
+    half |= {unicodedata.normalize("NFKC", base + mark): base + mark for base in map(chr, range(0xFF66, 0xFF9E))
+             for mark in "ﾞﾟ" if len(unicodedata.normalize("NFKC", base + mark)) == 1}
+    wide = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
+    added = ["½錠", "1½錠", "２½", "10⁶/μL", "×10¹²/L", "SpO₂", "log₂10", "㎡", "㎎", "㏄", "①", "⑳2", "ｱｽﾋﾟﾘﾝ", "ﾊﾞｲﾀﾙ",
+             "ﾎﾟﾘｰﾌﾟ", "⻑期", "℃", "№5", "㈱", "Ⅳ度", "か\u3099ん", "は\u309aち"]
+    while True:
+        for document in sample.documents(0.3, rng.randrange(1000)):
+            for line in document["text"].splitlines():
+                if not line.strip():
+                    continue
+                style = rng.randrange(4)
+                if style == 0:
+                    line = "".join(half.get(character, character) for character in line)
+                elif style == 1:
+                    line = line.translate(wide)
+                elif style == 2:
+                    line = unicodedata.normalize("NFD", line)
+                position = rng.randrange(len(line) + 1)
+                yield line[:position] + rng.choice(added) + line[position:]
 
 
 class Fixed:

@@ -31,6 +31,21 @@ def test_words_of_the_user_dictionary_stay_whole_and_laboratory_terms_too(tmp_pa
     assert [path.name for path in folder.iterdir()] == ["user.dic"]
 
 
+def test_words_of_any_length_stay_whole(tmp_path):
+    words = ["遺伝性出血性末梢血管拡張症候群関連" + "肺動静脈瘻合併重症型" * n for n in range(1, 4)]
+    words += ["網膜" * n + "症" for n in range(5, 16)]
+    compile_dictionary(words, tmp_path / "user.dic")
+    split = Morphology(tmp_path / "user.dic").split
+    assert [word for word in words if word not in split(f"患者は{word}と診断された。")] == []
+
+
+def test_a_cost_beyond_sixteen_bits_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(morphology, "_cost", lambda surface: -36000)
+    with pytest.raises(ValueError, match="a word of 7 characters costs -36000: MeCab's dictionaries hold -32768 to"):
+        compile_dictionary(["網膜色素変性症"], tmp_path / "user.dic")
+    assert not list(tmp_path.iterdir())
+
+
 def test_dictionaries_change_the_fingerprint(tmp_path):
     compile_dictionary(["網膜色素変性症"], tmp_path / "one.dic")
     compile_dictionary(["多発性硬化症"], tmp_path / "two.dic")

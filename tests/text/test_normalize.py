@@ -25,6 +25,9 @@ ANY_TEXT = st.text()  # hypothesis leaves surrogates out by default; they are re
     ("全角　空白", "全角 空白"),
     ("▁", "_"),
     ("−5℃", "-5°C"),
+    ("⻑さ5cm、⻭根、⻄病棟、⼾籍、⿊色便", "長さ5cm、歯根、西病棟、戸籍、黒色便"),  # as PDFs have them
+    ("葛\U000e0100城、辻\U000e0101、神\ufe00、♥\ufe0f", "葛城、辻、神、♥"),
+    ("か\U000e0100\u3099", "が"),
 ])
 def test_clinical_notation_keeps_its_meaning(text, expected):
     assert normalize(text) == expected
