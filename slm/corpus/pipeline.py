@@ -200,7 +200,7 @@ def _wait(executor: PipelineExecutor) -> None:
 
 
 def versions() -> list[int | str]:
-    """Versions of the code that decides what a curated corpus holds, and a digest of the text behind `BigramPMI`."""
+    """Versions of the code that decides a curated corpus, and a digest of the text that `BigramPMI` learns from."""
     bigram_text = "".join(document["text"] for document in sample.documents(_BIGRAM_MEGABYTES, seed=0))
     return [dataset.VERSION, NORMALIZER_VERSION, filters.VERSION, privacy.VERSION, lexicon.VERSION,
             dataset.digest(bigram_text).hex()]

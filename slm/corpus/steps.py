@@ -75,7 +75,7 @@ class Read(PipelineStep):
 
 
 class Clean(BaseFilter):
-    """Normalises, and removes what the source put around the text."""
+    """Normalises, and removes the markup and apparatus of the source."""
     type, name = "CLEAN", "clean"
 
     def filter(self, doc: Item) -> bool:
@@ -223,7 +223,7 @@ class Dropped:
 
 
 class Keep(PipelineStep):
-    """Writes the documents that are left, and what the choice among duplicates needs to know of each."""
+    """Writes the remaining documents, and the facts by which `duplicates.Choose` chooses among duplicates."""
     type, name = "KEEP", "keep"
 
     def __init__(self, folder: Path, dropped: Dropped):
