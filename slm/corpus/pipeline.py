@@ -41,7 +41,7 @@ def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.nda
     """Builds the curated corpus of a config in `folder`; returns the report, which is also in `report.json`.
 
     Args:
-      scorer: texts → probabilities of good quality, float [N]; pickled for the worker processes.
+      scorer: texts → probabilities of good quality, float [N]; sent to the worker processes.
 
     Raises:
       RuntimeError: a task failed, or the report does not account for every document.
