@@ -41,7 +41,7 @@ def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.nda
     """Builds the curated corpus of a config in `folder`; returns the report, which is also in `report.json`.
 
     Args:
-      scorer: texts → probabilities of good quality, float [N]; sent for the worker processes.
+      scorer: texts → probabilities of good quality, float [N]; sent to the worker processes.
 
     Raises:
       RuntimeError: a task failed, or the report does not account for every document.
@@ -200,7 +200,7 @@ def _wait(executor: PipelineExecutor) -> None:
 
 
 def versions() -> list[int | str]:
-    """Versions of the code that decides what a curated corpus holds, and a digest of the text behind `BigramPMI`."""
+    """Versions of the code that decides a curated corpus, and a digest of the text that `BigramPMI` learns from."""
     bigram_text = "".join(document["text"] for document in sample.documents(_BIGRAM_MEGABYTES, seed=0))
     return [dataset.VERSION, NORMALIZER_VERSION, filters.VERSION, privacy.VERSION, lexicon.VERSION,
             dataset.digest(bigram_text).hex()]

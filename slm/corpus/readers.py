@@ -233,7 +233,7 @@ def _article(identifier: str, text: str, title: str, language: re.Match | None, 
 
 
 def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
-    """The articles of a pages-articles dump, without redirects, talk, template and category pages.
+    """The articles of a MediaWiki dump (pages-articles), without redirects, talk, template and category pages.
 
     The title is not added to the text: an article opens with it, and TFDS's Wikipedia does not add it either.
     """
@@ -247,11 +247,15 @@ def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
     try:
         with _open(path) as file:
             root = ElementIterator.from_file(file)
-            for page in mwxml.Dump.from_element(root):
+            dump = mwxml.Dump.from_element(root)
+            for page in dump:
                 if page.namespace == 0 and not page.redirect:
                     if articles % parts == part:
                         text, warnings = plain_text("".join(revision.text or "" for revision in page))
-                        yield _article(str(page.id), text, page.title, language, "CC-BY-SA-4.0", warnings)
+                        if dump.site_info.name == "Wikipedia":
+                            yield _article(str(page.id), text, page.title, language, "CC-BY-SA-4.0", warnings)
+                        else:  # another wiki, a hospital's perhaps: neither public nor of a known licence
+                            yield Document(str(page.id), text, path.name.split(".")[0], warnings=warnings)
                     articles += 1
                 last = f"page {page.id}"
                 root.element.clear()  # else the emptied elements of all pages pile up under the root

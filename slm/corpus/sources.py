@@ -12,20 +12,8 @@ from typing import Literal
 from slm import sample
 from slm.corpus.readers import FIELDS, Document, is_tfds, read
 
-__all__ = [
-    "FIELDS",
-    "SAMPLE",
-    "CorpusConfig",
-    "Document",
-    "SourceConfig",
-    "documents",
-    "find",
-    "fingerprint",
-    "paths",
-    "read",
-    "read_part",
-    "with_source",
-]
+__all__ = ["FIELDS", "SAMPLE", "CorpusConfig", "Document", "SourceConfig", "documents", "find", "fingerprint", "paths",
+           "read", "read_part", "with_source"]
 
 SAMPLE = "sample"  # among file patterns: the bundled sample text
 

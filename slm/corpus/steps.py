@@ -71,27 +71,43 @@ class Read(PipelineStep):
                 count(self, "drop", f"license_{name}", document.source, characters=len(document.text))
                 continue
             profile = document.profile if source.profile == "auto" else source.profile
-            yield Item(text=document.text, id=document.id, metadata={"document": document, "profile": profile})
+            yield Item(text=document.text, id=document.id, metadata={
+                "document": document, "source": document.source, "profile": profile})
 
 
-class Clean(BaseFilter):
-    """Normalises, and removes what the source put around the text."""
-    type, name = "CLEAN", "clean"
+class Filter(BaseFilter):
+    """Counts the documents that go in, and drops those that `reason` names a reason for."""
+    type = "RULE"
+
+    def __init__(self, dropped: "Dropped | None" = None, batch_size: int = 1):
+        super().__init__(batch_size=batch_size)
+        self.dropped = dropped
+
+    def reason(self, doc: Item) -> str | None:
+        raise NotImplementedError
 
     def filter(self, doc: Item) -> bool:
-        document, before = doc.metadata["document"], len(doc.text)
-        count(self, "in", document.source, characters=before)
+        source, characters = doc.metadata["source"], len(doc.text)
+        count(self, "in", source, characters=characters)
+        reason = self.reason(doc)
+        if reason:
+            count(self, "drop", reason, source, characters=characters)
+            if self.dropped:
+                self.dropped.add(doc, reason)
+        return not reason
+
+
+class Clean(Filter):
+    """Normalises, and removes the markup and apparatus of the source."""
+    type, name = "CLEAN", "clean"
+
+    def reason(self, doc: Item) -> str | None:
         try:
             doc.text = cleaning.clean(doc.text, doc.metadata["profile"])
         except ValueError:
-            doc.text, reason = "", "broken_characters"
-        else:
-            reason = "empty"
-        if not doc.text:
-            count(self, "drop", reason, document.source, characters=before)
-            return False
+            return "broken_characters"
         _segment(doc)
-        return True
+        return None if doc.text else "empty"
 
 
 class Strip(PipelineStep):
@@ -106,23 +122,16 @@ class Strip(PipelineStep):
             yield doc
 
 
-class Rule(BaseFilter):
+class Rule(Filter):
     """A rule of `slm.text.filters` as a step."""
-    type = "RULE"
 
     def __init__(self, rule: Callable[..., str | None], dropped: "Dropped", *arguments):
         self.name = rule.__name__  # before datatrove names its statistics by it
-        super().__init__()
-        self.rule, self.dropped, self.arguments = rule, dropped, arguments
+        super().__init__(dropped)
+        self.rule, self.arguments = rule, arguments
 
-    def filter(self, doc: Item) -> bool:
-        source = doc.metadata["document"].source
-        count(self, "in", source, characters=len(doc.text))
-        reason = self.rule(doc.metadata["segmented"], PROFILES[doc.metadata["profile"]], *self.arguments)
-        if reason:
-            count(self, "drop", reason, source, characters=len(doc.text))
-            self.dropped.add(doc, reason)
-        return not reason
+    def reason(self, doc: Item) -> str | None:
+        return self.rule(doc.metadata["segmented"], PROFILES[doc.metadata["profile"]], *self.arguments)
 
 
 class Tag(PipelineStep):
@@ -139,25 +148,23 @@ class Tag(PipelineStep):
             yield doc
 
 
-class Decontaminate(BaseFilter):
+class Decontaminate(Filter):
     """Drops documents that hold an item of a benchmark."""
-    type, name = "RULE", "decontaminate"
+    name = "decontaminate"
 
     def __init__(self, index: Path, dropped: "Dropped"):
-        super().__init__()
-        self.path, self.dropped = index, dropped
+        super().__init__(dropped)
+        self.path = index
         self.index: contamination.Index | None = None  # loaded by the process that runs the step
 
-    def filter(self, doc: Item) -> bool:
-        source = doc.metadata["document"].source
-        count(self, "in", source, characters=len(doc.text))
+    def reason(self, doc: Item) -> str | None:
         self.index = self.index or contamination.Index.load(self.path)
         benchmark = self.index.find(doc.text)
-        if benchmark:
-            count(self, "drop", "contaminated", source, characters=len(doc.text))
-            count(self, "benchmark", benchmark, characters=len(doc.text))
-            self.dropped.add(doc, "contaminated", benchmark)
-        return not benchmark
+        if not benchmark:
+            return None
+        doc.metadata["benchmark"] = benchmark
+        count(self, "benchmark", benchmark, characters=len(doc.text))
+        return "contaminated"
 
 
 class Mask(PipelineStep):
@@ -178,28 +185,21 @@ class Mask(PipelineStep):
             yield doc
 
 
-class Score(BaseFilter):
+class Score(Filter):
     """Scores documents with the quality classifier, and drops those below the threshold."""
-    type, name = "RULE", "quality"
+    name = "quality"
 
     def __init__(self, scorer: Callable[[list[str]], np.ndarray], threshold: float, dropped: "Dropped"):
-        super().__init__(batch_size=64)
-        self.scorer, self.threshold, self.dropped = scorer, threshold, dropped
-
-    def filter(self, doc: Item) -> bool:
-        return self.filter_batch([doc])[0]
+        super().__init__(dropped, batch_size=64)
+        self.scorer, self.threshold = scorer, threshold
 
     def filter_batch(self, batch: list[Item]) -> list[bool]:
-        kept = []
         for doc, score in zip(batch, self.scorer([doc.text for doc in batch])):
-            source = doc.metadata["document"].source
-            count(self, "in", source, characters=len(doc.text))
             doc.metadata["quality"] = float(score)
-            kept.append(bool(score >= self.threshold))
-            if not kept[-1]:
-                count(self, "drop", "low_quality", source, characters=len(doc.text))
-                self.dropped.add(doc, "low_quality")
-        return kept
+        return [self.filter(doc) for doc in batch]
+
+    def reason(self, doc: Item) -> str | None:
+        return None if np.float32(doc.metadata["quality"]) >= self.threshold else "low_quality"
 
 
 class Dropped:
@@ -210,20 +210,21 @@ class Dropped:
         self._rows: list[dict] = []
         self._seen: Counter[str] = Counter()
 
-    def add(self, doc: Item, reason: str, benchmark: str = "") -> None:
+    def add(self, doc: Item, reason: str) -> None:
         self._seen[reason] += 1
         if self._seen[reason] > _DROPPED_DOCUMENTS:
             return
         text = doc.text[:_DROPPED_CHARACTERS]
         text, _ = privacy.mask(text, _morphology().tag(text), facilities=self.facilities)
-        self._rows.append(_row(doc) | {"text": text, "reason": reason, "benchmark": benchmark})
+        self._rows.append(_row(doc) | {
+            "text": text, "reason": reason, "benchmark": doc.metadata.get("benchmark", "")})
 
     def write(self, rank: int) -> None:
         write_json_lines(self.folder / f"{rank:05d}.jsonl", self._rows)
 
 
 class Keep(PipelineStep):
-    """Writes the documents that are left, and what the choice among duplicates needs to know of each."""
+    """Writes the remaining documents, and the facts by which `duplicates.Choose` chooses among duplicates."""
     type, name = "KEEP", "keep"
 
     def __init__(self, folder: Path, dropped: Dropped):
@@ -243,27 +244,23 @@ class Keep(PipelineStep):
         self.dropped.write(rank)  # every rule has seen every document by now
 
 
-class DropDuplicates(BaseFilter):
+class DropDuplicates(Filter):
     """Reads what `Keep` wrote, and drops the documents that `duplicates.Choose` named."""
-    type, name = "RULE", "duplicates"
+    name = "duplicates"
 
     def __init__(self, kept: Path, removed: Path):
         super().__init__()
         self.kept, self.removed = kept, removed
 
     def run(self, data: None = None, rank: int = 0, world_size: int = 1) -> Items:
-        reasons = np.load(self.removed / f"{rank:05d}.npy")
+        codes = np.load(self.removed / f"{rank:05d}.npy")
         with open(self.kept / f"{rank:05d}.jsonl", encoding="utf-8") as file:
             rows = (json.loads(line) for line in file)
-            yield from super().run((Item(text=row.pop("text"), id=row["id"], metadata={**row, "reason": reason})
-                                    for row, reason in zip(rows, reasons, strict=True)), rank, world_size)
+            yield from super().run((Item(text=row.pop("text"), id=row["id"], metadata={**row, "code": code})
+                                    for row, code in zip(rows, codes, strict=True)), rank, world_size)
 
-    def filter(self, doc: Item) -> bool:
-        reason, source = DUPLICATES.get(int(doc.metadata.pop("reason"))), doc.metadata["source"]
-        count(self, "in", source, characters=len(doc.text))
-        if reason:
-            count(self, "drop", reason, source, characters=len(doc.text))
-        return not reason
+    def reason(self, doc: Item) -> str | None:
+        return DUPLICATES.get(int(doc.metadata.pop("code")))
 
 
 class Write(PipelineStep):

@@ -40,7 +40,7 @@ def _text(name: str) -> str:
     return (DATA / f"textbooks_{name}.txt").read_text(encoding="utf-8").removesuffix("\n")
 
 
-# Name → what the prompt says of it.
+# Name → its description in the prompt.
 SECTIONS = {kind: _descriptions(f"section.{kind}") for kind in ("disease", "drug")}
 READERS, STYLES, EXAM_STYLES = map(_descriptions, ("reader", "style", "exam_style"))
 SYSTEM, PROSE, EXAM = map(_text, ("system", "prose", "exam"))
@@ -80,7 +80,7 @@ def is_exam(text: str) -> bool:
 
 # The generator ------------------------------------------------------------------------------------------------
 
-# What the tables suffice for: neither examination items by section nor explanations along a case.
+# The tables suffice for these: neither for examination items by section nor for explanations along a case.
 GENERATED_STYLES = ("教科書", "講義", "問答")
 GENERATED_EXAM = ("総合", "医学生", "試験問題")
 EXAMS = (*EXAM_STYLES, GENERATED_EXAM[-1])  # styles with the layout of `EXAM`

@@ -9,12 +9,10 @@ each item passed, and `documents.jsonl` holds the items that passed all, as one 
 import asyncio
 import collections
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,24 +23,16 @@ from slm import files
 from slm.corpus import benchmark_rows, lexicon
 from slm.corpus import textbook_prompts as prompts
 from slm.corpus.lexicon import Entry
+from slm.corpus.textbook_gates import GatesConfig, gate, grams
+from slm.corpus.textbook_items import Items
 from slm.corpus.textbook_prompts import Item
 from slm.corpus.textbook_writers import Endpoint, Generator, NoAnswer
 from slm.progress import Progress
 from slm.text import contamination
-from slm.text.normalize import normalize
 
 NOTICE = "【合成教材】この文章は計算機が合成したもので、臨床的な内容の検証を受けていません。"
 FAILURES_IN_A_ROW = 20  # then the endpoint counts as down
 DISTINCT_WINDOW = 2_000_000  # characters: the share of distinct n-grams falls with length, so runs need the same one
-
-
-@dataclasses.dataclass(frozen=True)
-class GatesConfig:
-    """The limits an item must keep to become a document."""
-    shortest: int = 150  # characters
-    longest: int = 4000
-    repetition: float = 0.3  # largest share of lines, or of character 10-grams, that repeat earlier ones
-    similarity: float = 0.6  # largest Jaccard similarity of character 5-grams to an accepted item of the same term
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,58 +121,6 @@ def _coprime(count: int) -> int:
 
 # Writing -------------------------------------------------------------------------------------------------------
 
-class Items:
-    """`items.jsonl`: one line an item, appended and flushed; a line that a kill left incomplete is truncated.
-
-    Attributes:
-      offsets: key of an item → offset of its line, in bytes.
-    """
-
-    def __init__(self, path: Path):
-        self.offsets: dict[str, int] = {}
-        self._file = open(path, "a+b")  # noqa: SIM115  # closed by __exit__
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RuntimeError(f"{path} is being written by another run: wait for it, or give another --workdir"
-                               ) from None
-        self._file.seek(0)
-        start = 0
-        for number in itertools.count(1):
-            line = self._file.readline()
-            if not line:
-                break
-            try:
-                key = json.loads(line)["key"] if line.endswith(b"\n") else None
-            except (ValueError, KeyError, TypeError):
-                key = None
-            if key is not None:
-                self.offsets[key] = start
-            elif self._file.read(1):
-                raise ValueError(f"{path}, line {number} is not an item, and not the last line: remove it (sed -i "
-                                 f"{number}d), and the run writes it again")
-            else:
-                self._file.truncate(start)
-                break
-            start += len(line)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._file.close()
-
-    def append(self, record: dict) -> None:
-        offset = self._file.seek(0, os.SEEK_END)
-        self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
-        self.offsets[record["key"]] = offset
-
-    def read(self, key: str) -> dict:
-        self._file.seek(self.offsets[key])
-        return json.loads(self._file.readline())
-
-
 def key(backend: Generator | Endpoint, item: Item) -> str:
     """A hash of everything that decides the request for an item."""
     request = [backend.model, backend.request(item), backend.parameters, prompts.TEMPLATE]
@@ -236,37 +174,6 @@ def _sizes(written: list[dict]) -> dict:
 
 
 # Gates --------------------------------------------------------------------------------------------------------
-
-def grams(text: str, size: int) -> list[str]:
-    return [text[i:i + size] for i in range(len(text) - size + 1)]
-
-
-def repetition(text: str) -> float:
-    """The share of lines, or of character 10-grams, that repeat earlier ones, whichever is larger."""
-    parts = [line for line in text.split("\n") if line.strip()], grams(text, 10)
-    return max((1 - len(set(part)) / len(part) for part in parts if part), default=0.0)
-
-
-def jaccard(a: set[str], b: set[str]) -> float:
-    return len(a & b) / max(1, len(a | b))
-
-
-def gate(record: dict, siblings: list[set[str]], config: GatesConfig,
-         contaminated: Callable[[str], bool] | None) -> dict[str, bool]:
-    """{gate: whether the item passes}; without a test for contamination, without that gate.
-
-    Args:
-      siblings: character 5-grams of the accepted items of the same term.
-    """
-    text, text_grams = record["text"], set(grams(record["text"], 5))
-    passed = {
-        "form": record["whole"] and (record["style"] not in prompts.EXAMS or prompts.is_exam(text)),
-        "length": config.shortest <= len(text) <= config.longest,
-        "repetition": repetition(text) <= config.repetition,
-        "term_present": record["term"] in normalize(text),
-        "near_duplicate": all(jaccard(text_grams, sibling) <= config.similarity for sibling in siblings)}
-    return passed | ({"contamination": not contaminated(text)} if contaminated else {})
-
 
 def _documents(items: Items, keys: dict[str, list[str]], config: GatesConfig, license: str, workdir: Path,
                contaminated: Callable[[str], bool] | None) -> dict:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from slm.sample.short_notes import OXYGEN, QUESTIONS, ask, notes, with_fixed
 from slm.tasks.task import Item
 
-# What the lists hold besides names: findings denied or doubted, operations, times, phrases.
+# Entries of the lists that are not names: findings denied or doubted, operations, times, phrases.
 _NO_DISEASE = re.compile("ない|なく|なし|無し|無$|有$|有り|あり|不可|正常|陰性|陽性|疑|既往|予防|術|検査|治療|"
                          "期間|将来|本朝|今朝|家族|良好|改善|みられ|認め|伴|強い|児生存|"
                          "リスク|特$|[等をがはで]|ある|[ぁ-ん]{5}|[、。・/()「」 ]")

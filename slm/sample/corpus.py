@@ -77,7 +77,7 @@ def documents(megabytes: float, seed: int) -> Iterator[dict[str, str]]:
 
 
 def files() -> list[Path]:
-    """Every file that decides what `documents` and `terms` return."""
+    """Every file that decides the result of `documents` and `terms`."""
     return sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".tsv", ".txt"))
 
 

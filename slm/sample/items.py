@@ -84,8 +84,9 @@ def _treatment(rng: random.Random) -> Draft:
     drug = tables()["drugs"][pick(rng, row["drugs"])]
     near = {name for other in rows("diseases") if other["department"] == row["department"] for name in other["drugs"]}
     unrelated = set.intersection(*({other["name"] for other in unrelated_drugs(name)} for name in row["drugs"]))
-    others = [other for other in rows("drugs") if other["name"] in unrelated - near - {*phrases("broad_drugs")}
-              and row["name"] not in "".join(other["indications"])]
+    names = unrelated - near - {*phrases("broad_drugs")}
+    others = [other for other in rows("drugs")
+              if other["name"] in names and row["name"] not in "".join(other["indications"])]
     reason = f"{drug['name']}は{drug['class']}で、{drug['mechanism']}。{row['name']}の治療薬として用いられる。"
     wrong = [(other["name"], f"{other['class']}で、{listing(rng, other['indications'])}などに用いられる")
              for other in others]

@@ -70,7 +70,7 @@ def known(templates: Sequence[str], values: Values) -> list[str]:
 
 
 def say(rng: random.Random, templates: Sequence[str], values: Values, count: int = 1, polite: bool = False) -> str:
-    """Up to `count` sentences whose values are all known, none of which says only what another has said."""
+    """Up to `count` sentences whose values are all known; each but the first adds a value to the others."""
     left, used = known(templates, values), set[str]()
     sentences: list[str] = []
     while left and len(sentences) < count:

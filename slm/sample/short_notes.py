@@ -77,7 +77,7 @@ class Slots(dict[str, str]):
 
     def _name(self, names: Sequence[str]) -> str:
         for _ in range(1000):
-            # Most draws are of common names: lists are long, and what is rare in them is often odd.
+            # Most draws are of common names: the rare names of long lists are often odd.
             name = pick(self.rng, names[:_COMMON] if self.rng.random() < 0.7 else names)
             if not _OTHER_SEX[self.sex].search(name) and not any(name in used or used in name for used in self.used):
                 self.used.append(name)

@@ -95,7 +95,7 @@ def _exams(rng: random.Random) -> Iterator[Item]:
     names = {name for table in ("diseases", "drugs", "symptoms", "examinations") for name in tables()[table]}
     while True:
         item = exam_item(rng)
-        # What is spoken of, however it is worded: a disease's questions stay together.
+        # The topics of the question, whatever its wording: questions about one disease stay together.
         subjects = "、".join(sorted(name for name in names if name in item.question)) or item.question
         yield Item("", item.question, ("abcde"[item.answer],), tuple(zip("abcde", item.choices)), document=subjects)
 
@@ -136,11 +136,11 @@ def _tasks(split: str, seed: int, count: int) -> dict[str, Task]:
 
 
 def _items(name: str, split: str, seed: int, count: int) -> tuple[Item, ...]:
-    found: dict[str, Item] = {}
-    draws = _DRAWS[name](random.Random(f"{seed}-{name}-{split}"))
-    while len(found) < count:
-        item = next(draws)
+    items: dict[str, Item] = {}
+    for item in _DRAWS[name](random.Random(f"{seed}-{name}-{split}")):
+        if len(items) == count:
+            break
         is_test = zlib.crc32(item.document.encode()) % 4 == 0
-        if is_test == (split == "test") and item.question not in found:
-            found[item.question] = dataclasses.replace(item, id=f"{name}-{split}:{len(found)}")
-    return tuple(found.values())
+        if is_test == (split == "test") and item.question not in items:
+            items[item.question] = dataclasses.replace(item, id=f"{name}-{split}:{len(items)}")
+    return tuple(items.values())

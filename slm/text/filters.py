@@ -21,7 +21,7 @@ _HIRAGANA, _KATAKANA = re.compile("[ぁ-ゖゝゞ]"), re.compile("[ァ-ヺー-�
 _KANJI = re.compile("[々〆㐀-䶿一-鿿豈-﫿]")
 _ENDED = re.compile(r"[。!?」』)]$")
 _ELLIPSIS = re.compile(r"(?:…|\.\.\.|・・・)(?:続きを読む|もっと見る|詳細|>+|»)?$")
-# UTF-8 read as Shift JIS (縺ゅ, 繧ｹ) or as Latin-1 (ã‚, â€), and what no decoder could read.
+# UTF-8 decoded as Shift JIS (縺ゅ, 繧ｹ) or as Latin-1 (ã‚, â€), and undecodable bytes.
 _MOJIBAKE = re.compile("[\ufffd\u0080-\u009f]|[縺繧繝][\u0080-\uffff]|ã[\u0080-\u00bf]|â€|Ã.")
 _MARKUP = re.compile(
     r"</?(?:div|span|p|br|a|table|tr|td|li|ul|img|script|style|font|h[1-6])\b[^>]{0,200}>|&(?:nbsp|lt|gt|amp|quot|#\d+);"
@@ -34,7 +34,7 @@ class Profile:
 
     Sources: Swallow v1 (language, letters, sentences), Gopher (repetition), llm-jp (compression).
     """
-    japanese: float = 0.5  # least share of kana and kanji in what is not white space
+    japanese: float = 0.5  # least share of kana and kanji among non-space characters
     hiragana: float = 0.2
     katakana: float = 0.5  # largest share
     letters: int = 400  # Japanese ones
@@ -59,7 +59,7 @@ _LOOSE = float("inf")
 _ENOUGH = 200  # letters; a shorter text may be a list of terms
 
 PROFILES = {
-    # OSCAR's own warnings: what it calls adult is; its "noisy" and "short_sentences" repeat the rules here.
+    # OSCAR's warnings; its "noisy" and "short_sentences" repeat the rules of this file.
     "web": Profile(warnings=("adult", "mixed_adult", "gambling", "cryptojacking", "malware", "phishing")),
     # An article is edited text: lists and short leads are its style. Its persons are public.
     "encyclopedia": Profile(japanese=0.4, hiragana=0.05, katakana=0.8, letters=20, sentence_mean=(8, 150),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from slm.text.spans import Span
 
-_C = "一-鿿々ヶぁ-ゖァ-ヺー"  # what a name is written in
+_C = "一-鿿々ヶぁ-ゖァ-ヺー"  # the characters of names
 _S = r"[^\S\n]"
 _TITLE = ("(?:様(?![々子式相態体])|さま|さん|氏(?![名族])|殿|先生|医師|くん|ちゃん|看護師|薬剤師|技師|師長|主任|事務|相談員|栄養士"
           "|MSW|SW|PT|OT|ST|CW|CM|Ns|NS|Dr|MD)")

@@ -21,7 +21,7 @@ _SUBSCRIPT_RUN = re.compile("([0-9０-９]?)([₀-₎]+)([0-9０-９]?)")
 _NEEDS_SPELLING = re.compile(f"[{FRACTIONS}⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ₀-₎]")
 
 # Squared units hide a superscript that NFKC would flatten (㎡ → m2); circled numbers run together
-# with the digits beside them (①2 → 12).
+# with adjacent digits (①2 → 12).
 _BEFORE = {ord(unit): spelling for unit, spelling in zip("㎟㎠㎡㎢㎣㎤㎥㎦", (
     "mm^2", "cm^2", "m^2", "km^2", "mm^3", "cm^3", "m^3", "km^3"))}
 _BEFORE |= {ord("㎨"): "m/s^2", ord("㎯"): "rad/s^2"}

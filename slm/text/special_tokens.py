@@ -10,7 +10,7 @@ END_OF_TURN = "<|end|>"
 CONTROL_SYMBOLS = (*ROLES, END_OF_TURN, *(f"<|reserved_{i}|>" for i in range(12)))
 WHITE_SPACE_SYMBOLS = ("\n", "\t")
 
-# What text/chat.py writes, for runtimes that read Jinja templates (Hugging Face, llama.cpp).
+# The template of text/chat.py for runtimes that read Jinja (Hugging Face, llama.cpp).
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 CHAT_TEMPLATE = ("</s>{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
                  "{% if add_generation_prompt %}<|assistant|>{% endif %}")

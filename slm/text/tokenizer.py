@@ -1,4 +1,4 @@
-"""What every tokenizer does, and how one is loaded: our own (Unigram over morphemes) or an imported one."""
+"""The interface of tokenizers, and the loader of both kinds: our own (Unigram over morphemes) and imported ones."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -222,6 +222,13 @@ DUMP = (HEAD + page(5, "糖尿病 (疾患)", DIABETES) + page(6, "DM", "#転送 
         + "".join(page(100 + i, f"記事{i}", f"記事{i}は記事である。") for i in range(5)) + "</mediawiki>\n").encode()
 
 
+def test_the_wiki_of_a_hospital_is_not_wikipedia(tmp_path):
+    (tmp_path / "jawiki-ward.xml").write_bytes(DUMP.replace(b"<sitename>Wikipedia<", "<sitename>病棟Wiki<".encode()))
+    first, *_ = read(tmp_path / "jawiki-ward.xml")
+    assert first == Document(id="5", text=DIABETES_TEXT, source="jawiki-ward")
+    assert (first.profile, first.license, first.url) == ("clinical", "unknown", "")
+
+
 @pytest.mark.parametrize("name, pack", [
     ("jawiki-20240101-pages-articles.xml", bytes), ("a.xml.gz", gzip.compress),
     ("jawiki-20240101-pages-articles1.xml-p1p114794.bz2", bz2.compress)])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slm import config as configs
-from slm.corpus import sources, textbooks
+from slm.corpus import sources, textbook_gates, textbooks
 from slm.corpus import textbook_prompts as prompts
 from slm.corpus.lexicon import Entry
 from slm.corpus.textbook_prompts import Item
@@ -325,11 +325,11 @@ def test_the_generator_refuses_what_its_tables_do_not_hold(config, tmp_path):
 
 
 def test_measures_by_hand():
-    assert textbooks.grams("あいうえ", 3) == ["あいう", "いうえ"]
-    assert textbooks.jaccard({"a", "b", "c"}, {"b", "c", "d"}) == 2 / 4
-    assert textbooks.repetition("一\n二\n\n一\n三") == 1 / 4
-    assert textbooks.repetition("あいうえおかきくけこあいうえおかきくけこ") == pytest.approx(1 / 11)
-    assert textbooks.repetition("") == 0
+    assert textbook_gates.grams("あいうえ", 3) == ["あいう", "いうえ"]
+    assert textbook_gates.jaccard({"a", "b", "c"}, {"b", "c", "d"}) == 2 / 4
+    assert textbook_gates.repetition("一\n二\n\n一\n三") == 1 / 4
+    assert textbook_gates.repetition("あいうえおかきくけこあいうえおかきくけこ") == pytest.approx(1 / 11)
+    assert textbook_gates.repetition("") == 0
 
 
 RECORD = {"text": compose("「市中肺炎」"), "term": "市中肺炎", "style": "教科書", "whole": True}
@@ -348,14 +348,14 @@ RECORD = {"text": compose("「市中肺炎」"), "term": "市中肺炎", "style"
     ("form", {"style": "試験問題（知識）"}),
 ])
 def test_each_gate_catches_its_fault_and_no_other(name, change):
-    siblings = [set(textbooks.grams(RECORD["text"], 5))] if name == "near_duplicate" else []
-    results = textbooks.gate(RECORD | change, siblings, GatesConfig(), lambda text: "第一問" in text)
+    siblings = [set(textbook_gates.grams(RECORD["text"], 5))] if name == "near_duplicate" else []
+    results = textbook_gates.gate(RECORD | change, siblings, GatesConfig(), lambda text: "第一問" in text)
     assert [gate for gate, passed in results.items() if not passed] == ([name] if name else [])
 
 
 def test_terms_are_found_in_normalised_text():
     record = RECORD | {"term": "COPD", "text": "ＣＯＰＤ" + RECORD["text"]}
-    assert textbooks.gate(record, [], GatesConfig(), None)["term_present"]
+    assert textbook_gates.gate(record, [], GatesConfig(), None)["term_present"]
 
 
 @pytest.mark.parametrize("change, right", [
