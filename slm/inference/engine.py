@@ -150,11 +150,13 @@ class Engine:
 
     def _batches(self, sizes: Sequence[int], description: str) -> Iterator[list[int]]:
         """Indices of rows of similar size, the largest first, so that what does not fit in memory fails at once."""
-        order = sorted(range(len(sizes)), key=lambda row: -sizes[row])
-        with Progress(total=len(order), desc=description, unit="prompt", disable=len(order) < 2) as progress:
-            while order:
-                count = max(1, min(_MOST_ROWS, self.batch_tokens // _padded(sizes[order[0]])))
-                rows, order = sorted(order[:count]), order[count:]
+        order, batches = sorted(range(len(sizes)), key=lambda row: -sizes[row]), []
+        while order:
+            count = max(1, min(_MOST_ROWS, self.batch_tokens // _padded(sizes[order[0]])))
+            batches.append(sorted(order[:count]))
+            order = order[count:]
+        with Progress(total=len(sizes), desc=description, unit="prompt", disable=len(batches) < 2) as progress:
+            for rows in batches:
                 yield rows
                 progress.update(len(rows))
 
