@@ -11,7 +11,8 @@
 
 OWN.json holds kind (extract, classify or summarise), system, prompt with {text} for the record, and labels. The lines
 are written to annotations.jsonl in the workdir; re-run the same command to resume. The default model is the newest GGUF
-export under runs/. Nothing leaves the machine. The annotations are not medical advice, and people must check them. Needs pip install 'slm[local]'.
+export under runs/. Nothing leaves the machine. The annotations are not medical advice, and people must check them.
+Needs pip install 'slm[local]'.
 """
 
 from slm import config
