@@ -61,7 +61,7 @@ class Measured:
 
 class Vocabulary:
     """As many made-up pieces as a model has ids, in the place of a tokenizer: `gguf.write` wants one."""
-    unknown, end_of_document = 0, 1
+    unknown, end_of_document, fingerprint = 0, 1, "random"
 
     def __init__(self, size: int):
         self._size = size

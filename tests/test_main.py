@@ -173,13 +173,13 @@ def test_a_fault_of_the_program_is_told_without_the_text_of_a_record(monkeypatch
     monkeypatch.setattr(main, "main", fails)
     monkeypatch.setattr(sys, "argv", ["main", f"--config={ROOT}/configs/pretrain.py:debug"])
     monkeypatch.setattr(main.app, "run", lambda function, flags_parser: function([]))
-    with pytest.raises(SystemExit, match="error: KeyError in main.py, line [0-9]+ .run.: a fault of the program") as ended:
+    with pytest.raises(SystemExit, match=r"KeyError in main.py, line \d+ .run.: a fault") as ended:
         main.run()
     assert "山田太郎" not in str(ended.value)
 
 
 def test_an_early_end_is_reported_as_what_was_done(folder):
-    code, out, err = slm(folder, *DEBUG, "--config.train.evaluate_every=2", "--config.optimizer.learning_rate=0.0",
+    code, _, err = slm(folder, *DEBUG, "--config.train.evaluate_every=2", "--config.optimizer.learning_rate=0.0",
                          "--config.optimizer.muon_learning_rate=0.0",
                          "--config.train.patience=1", "--config.rows.validation_rows=1", "--workdir=runs/ended")
     assert code == 0, err

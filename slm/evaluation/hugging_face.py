@@ -141,14 +141,11 @@ class HuggingFace:
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Indices of rows of similar length, the longest first, so that what does not fit in memory fails at once."""
-        batch: list[int] = []
-        for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-            if batch and (len(batch) + 1) * lengths[batch[0]] > self._batch_tokens:
-                yield batch
-                batch = []
-            batch.append(i)
-        if batch:
-            yield batch
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        while order:
+            count = max(1, self._batch_tokens // lengths[order[0]])
+            yield order[:count]
+            order = order[count:]
 
     def _pad(self) -> int:
         candidates = self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0

@@ -16,6 +16,8 @@ from slm.corpus.sources import CorpusConfig
 from slm.export import gguf, hugging_face, mecab_free_tokenizer, proof
 from slm.local.runtime import TOKENIZER_FOLDER
 from slm.model import presets
+from slm.model.decoder import Params
+from slm.model.presets import ModelConfig
 from slm.progress import Progress
 from slm.report import model_card
 from slm.text import chat
@@ -56,49 +58,60 @@ class ExportConfig:
                              f"{self.shard_gigabytes}: give at least 100, at least 1 and more than 0")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """What is exported, and the text it is proven on."""
+    workdir: Path
+    name: str
+    params: Params
+    model_config: ModelConfig
+    tokenizer: Tokenizer
+    prompts: list[list[int]]
+    documents: list[list[int]]  # ids, with both ends
+    size: int  # bytes of the documents' normalised text
+
+
 def run(config: ExportConfig, workdir: Path) -> dict:
     """Writes the export into the workdir; returns what `result.json` holds."""
-    source, step = checkpoint.resolve(config.checkpoint)
-    params, model, tokenizer = checkpoint.read(source, step)
+    path, step = checkpoint.resolve(config.checkpoint)
+    params, model_config, tokenizer = checkpoint.read(path, step)
     # The dtype of the training is too coarse for a comparison.
-    model = dataclasses.replace(model, compute_dtype="float32")
-    texts, documents = _texts(config, tokenizer, model.context)
-    prompts = _prompts(config, tokenizer, texts, documents, model.context)
-    name = config.name or "-".join(source.resolve().parts[-2:])
-    result = {"checkpoint": str(source), "name": name, "format": config.format,
-              "model": dataclasses.asdict(model), "parameters": presets.parameter_count(model), "proven": config.prove,
-              "checkpoint_step": checkpoint.read_about(source, step)["step"]}
+    model_config = dataclasses.replace(model_config, compute_dtype="float32")
+    texts, documents = _texts(config, tokenizer, model_config.context)
+    prompts = _prompts(config, tokenizer, texts, documents, model_config.context)
+    source = _Source(path, config.name or "-".join(path.resolve().parts[-2:]), params, model_config, tokenizer, prompts,
+                     documents, sum(len(text.encode()) for text in texts[:len(documents)]))
+    result = {"checkpoint": str(path), "name": source.name, "format": config.format,
+              "model": dataclasses.asdict(model_config), "parameters": presets.parameter_count(model_config),
+              "proven": config.prove, "checkpoint_step": checkpoint.read_about(path, step)["step"]}
     if tokenizer.morphology:
         mecab_free = mecab_free_tokenizer.build(tokenizer)
         result["tokens_cut_otherwise_without_mecab"] = mecab_free_tokenizer.difference(
             tokenizer, ((text, mecab_free.encode(text, add_special_tokens=False).ids) for text in texts))
         result["characters_without_a_piece"] = _share_unknown(tokenizer, texts)
     elif config.format == "gguf":
-        raise ValueError(f"{source} has a tokenizer imported from Hugging Face, GGUF export supports only our own: use "
+        raise ValueError(f"{path} has a tokenizer imported from Hugging Face, GGUF export supports only our own: use "
                          "llama.cpp's convert_hf_to_gguf.py on what configs/export.py:hugging_face writes")
-    if config.format == "hugging_face":
-        result |= _hugging_face(config, workdir, source, params, model, prompts)
-    else:
-        size = sum(len(text.encode()) for text in texts[:len(documents)])
-        result |= _gguf(config, workdir, source, name, params, model, tokenizer, prompts, documents, size)
+    result |= (_hugging_face if config.format == "hugging_face" else _gguf)(config, workdir, source)
     if tokenizer.morphology:
         print(f"without MeCab {result['tokens_cut_otherwise_without_mecab']:.2%} of the tokens are split differently; "
               f"{result['characters_without_a_piece']:.2%} of the characters have no piece, which plain llama.cpp "
               "reads as unknown")
-    files.write_text(workdir / "README.md", model_card.card(source, result))
+    files.write_text(workdir / "README.md", model_card.card(path, result))
     print(f"exported to {workdir}; its card is {workdir}/README.md")
     return result
 
 
-def _hugging_face(config: ExportConfig, workdir: Path, source: Path, params, model, prompts) -> dict:
+def _hugging_face(config: ExportConfig, workdir: Path, source: _Source) -> dict:
     aside, folder = workdir / "model.writing", workdir / "model"
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        hugging_face.write(aside, params, model, source / TOKENIZER_FOLDER, config.dtype,
+        hugging_face.write(aside, source.params, source.model_config, source.workdir / TOKENIZER_FOLDER, config.dtype,
                            int(config.shard_gigabytes * 1e9))
         result = {"model_folder": str(folder), "dtype": config.dtype}
         if config.prove:
-            measured = proof.compare(_rounded(params, config.dtype), model, proof.Transformers(aside), prompts)
+            params = _rounded(source.params, config.dtype)
+            measured = proof.compare(params, source.model_config, proof.Transformers(aside), source.prompts)
             result |= _accepted(measured, "hugging_face", config.dtype)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -108,8 +121,7 @@ def _hugging_face(config: ExportConfig, workdir: Path, source: Path, params, mod
     return result
 
 
-def _gguf(config: ExportConfig, workdir: Path, source: Path, name: str, params, model, tokenizer: Tokenizer, prompts,
-          documents, size: int) -> dict:
+def _gguf(config: ExportConfig, workdir: Path, source: _Source) -> dict:
     result: dict = {"kinds": {}, "tokenizer": str(workdir / TOKENIZER_FOLDER)}
     quant_types = [*dict.fromkeys(config.kinds.split(","))]
     aside = workdir / "export.writing"
@@ -120,19 +132,19 @@ def _gguf(config: ExportConfig, workdir: Path, source: Path, name: str, params, 
     unproven = aside / "unproven"
     try:
         for quant_type in Progress(order, desc="export", unit="file"):
-            gguf.write(unproven, params, model, tokenizer, quant_type, name)
+            gguf.write(unproven, source.params, source.model_config, source.tokenizer, quant_type, source.name)
             if config.prove:
-                result |= _prove_gguf(result, unproven, quant_type, params, model, tokenizer, prompts, documents, size)
+                _prove_gguf(result, unproven, quant_type, source)
             if quant_type in quant_types:
-                path = workdir / f"{name}-{quant_type}.gguf"
+                path = workdir / f"{source.name}-{quant_type}.gguf"
                 result["kinds"].setdefault(quant_type, {}).update(path=str(path), bytes=unproven.stat().st_size)
                 unproven.rename(aside / path.name)
-        shutil.copytree(source / TOKENIZER_FOLDER, aside / TOKENIZER_FOLDER)
+        shutil.copytree(source.workdir / TOKENIZER_FOLDER, aside / TOKENIZER_FOLDER)
         # Files of an earlier export, perhaps of another model, would run with this tokenizer.
         for old in workdir.glob("*.gguf"):
             old.unlink()
         shutil.rmtree(workdir / TOKENIZER_FOLDER, ignore_errors=True)
-        for new in (TOKENIZER_FOLDER, *(f"{name}-{quant_type}.gguf" for quant_type in quant_types)):
+        for new in (TOKENIZER_FOLDER, *(f"{source.name}-{quant_type}.gguf" for quant_type in quant_types)):
             (aside / new).rename(workdir / new)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -141,23 +153,22 @@ def _gguf(config: ExportConfig, workdir: Path, source: Path, name: str, params, 
     return result
 
 
-def _prove_gguf(result: dict, path: Path, quant_type: str, params, model, tokenizer: Tokenizer, prompts, documents,
-                size: int) -> dict:
-    accepted: dict = {}
+def _prove_gguf(result: dict, path: Path, quant_type: str, source: _Source) -> None:
+    """Adds the measurements of a file to the result; f32, the proof of the layout, comes first."""
     if quant_type == "f32":
-        exact = proof.LlamaCpp(path, tokenizer, exact=True)
-        accepted = _accepted(proof.compare(params, model, exact, prompts), "gguf", quant_type)
-        accepted["bits_per_byte"] = proof.ours_bits_per_byte(params, model, documents, size)
-    ours = (result | accepted)["bits_per_byte"]
-    runtime = proof.LlamaCpp(path, tokenizer, exact=False)
-    measured = dataclasses.asdict(proof.compare(params, model, runtime, prompts[:3]))
-    measured["bits_per_byte"] = proof.bits_per_byte(runtime, documents, size)
-    if not measured["bits_per_byte"] <= ours * (1 + _MAX_LOSS[quant_type]):
+        exact = proof.LlamaCpp(path, source.tokenizer, exact=True)
+        measured_exactly = proof.compare(source.params, source.model_config, exact, source.prompts)
+        result |= _accepted(measured_exactly, "gguf", quant_type)
+        result["bits_per_byte"] = proof.ours_bits_per_byte(source.params, source.model_config, source.documents,
+                                                           source.size)
+    runtime = proof.LlamaCpp(path, source.tokenizer, exact=False)
+    measured = dataclasses.asdict(proof.compare(source.params, source.model_config, runtime, source.prompts[:3]))
+    measured["bits_per_byte"] = proof.bits_per_byte(runtime, source.documents, source.size)
+    if not measured["bits_per_byte"] <= result["bits_per_byte"] * (1 + _MAX_LOSS[quant_type]):
         raise ValueError(f"the {quant_type} export has {measured['bits_per_byte']:.4f} bits per byte, the checkpoint "
-                         f"{ours:.4f}, which is more than {_MAX_LOSS[quant_type]:.1%} worse, so it was not kept: "
-                         "export a larger type")
+                         f"{result['bits_per_byte']:.4f}, which is more than {_MAX_LOSS[quant_type]:.1%} worse, so it "
+                         "was not kept: export a larger type")
     result["kinds"][quant_type] = measured
-    return accepted
 
 
 def _accepted(measured: proof.Proof, format: str, dtype: str) -> dict:

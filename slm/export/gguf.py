@@ -27,7 +27,8 @@ _LAYER_TENSORS = {  # {name in GGUF: path in ours}; of query and key the rows ar
     "ffn_gate": ("mlp", "gate"), "ffn_up": ("mlp", "up"), "ffn_down": ("mlp", "down")}
 
 
-def write(path: Path, params: Params, model: ModelConfig, tokenizer: Tokenizer, quant_type: str, name: str) -> None:
+def write(path: Path, params: Params, model_config: ModelConfig, tokenizer: Tokenizer, quant_type: str,
+          name: str) -> None:
     """Writes a model as a single GGUF file.
 
     In types below eight bits the embedding and the head stay at eight bits, where an error costs most.
@@ -40,13 +41,13 @@ def write(path: Path, params: Params, model: ModelConfig, tokenizer: Tokenizer, 
       RuntimeError: without the gguf package, or without llama-quantize if it is needed.
     """
     if quant_type in BY_QUANTIZER:
-        _by_quantizer(path, params, model, tokenizer, quant_type, name)
+        _by_quantizer(path, params, model_config, tokenizer, quant_type, name)
         return
     if quant_type not in FILE_TYPES:
         raise ValueError(f"{quant_type!r} is not a supported GGUF type: choose one of "
                          f"{', '.join((*FILE_TYPES, *BY_QUANTIZER))}")
-    widths = {"model.width": model.width, "model.mlp_width": model.mlp_width,
-              "model.query_heads * model.head_size": model.query_heads * model.head_size}
+    widths = {"model.width": model_config.width, "model.mlp_width": model_config.mlp_width,
+              "model.query_heads * model.head_size": model_config.query_heads * model_config.head_size}
     for setting, width in widths.items():
         if quant_type.startswith("q") and width % 32:
             raise ValueError(f"{setting}={width} is not a multiple of {quant_type}'s block of 32: export f16 or f32")
@@ -58,17 +59,17 @@ def write(path: Path, params: Params, model: ModelConfig, tokenizer: Tokenizer, 
     writer = gguf.GGUFWriter(aside, "llama")
     writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[quant_type]])
     writer.add_name(name)
-    _add_sizes(writer, model)
+    _add_sizes(writer, model_config)
     writer.add_string(FINGERPRINT, tokenizer.fingerprint)
     _add_tokenizer(writer, tokenizer)
-    for tensor, values in _tensors(params, model):
+    for tensor, values in _tensors(params, model_config):
         _add_tensor(writer, tensor, values, quant_type)
-    if model.mlp == "silu":
-        zeros = np.zeros((model.mlp_width, model.width), np.float32)
-        stored = _type_of_zeros(model.width)
-        for layer in range(model.layers):
+    if model_config.mlp == "silu":
+        zeros = np.zeros((model_config.mlp_width, model_config.width), np.float32)
+        stored = _type_of_zeros(model_config.width)
+        for layer in range(model_config.layers):
             writer.add_tensor(f"blk.{layer}.ffn_up.weight", gguf.quantize(zeros, stored), raw_dtype=stored)
-            writer.add_tensor(f"blk.{layer}.ffn_up.bias", np.ones(model.mlp_width, np.float32))
+            writer.add_tensor(f"blk.{layer}.ffn_up.bias", np.ones(model_config.mlp_width, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -92,39 +93,41 @@ def _add_tensor(writer, name: str, values: np.ndarray, quant_type: str) -> None:
     writer.add_tensor(name, gguf.quantize(np.ascontiguousarray(values, np.float32), stored), raw_dtype=stored)
 
 
-def _tensors(params: Params, model: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(params: Params, model_config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
     """(name, values) of every tensor but the constant ones; matrices are [out, in]."""
     yield "token_embd.weight", np.asarray(params["embedding"])
     yield "output_norm.weight", np.asarray(params["final_norm"]["scale"])
     yield "output.weight", np.asarray(params["head"]).T
     tensors = dict(_LAYER_TENSORS)
-    if model.mlp == "silu":
+    if model_config.mlp == "silu":
         tensors["ffn_gate"] = tensors.pop("ffn_up")  # `write` adds the constant ffn_up
-    for layer in range(model.layers):
+    for layer in range(model_config.layers):
         for name, (part, matrix) in tensors.items():
             values = np.asarray(params["blocks"][part][matrix][layer]).T
-            yield f"blk.{layer}.{name}.weight", _in_pairs(values, model) if name in ("attn_q", "attn_k") else values
+            if name in ("attn_q", "attn_k"):
+                values = _in_pairs(values, model_config)
+            yield f"blk.{layer}.{name}.weight", values
 
 
-def _in_pairs(weight: np.ndarray, model: ModelConfig) -> np.ndarray:
+def _in_pairs(weight: np.ndarray, model_config: ModelConfig) -> np.ndarray:
     """Rows of each head as (0, H/2, 1, H/2 + 1, …): llama.cpp rotates neighbouring features, we rotate halves."""
     rows, columns = weight.shape
-    return weight.reshape(-1, 2, model.head_size // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    return weight.reshape(-1, 2, model_config.head_size // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def _add_sizes(writer, model: ModelConfig) -> None:
-    writer.add_context_length(model.context)
-    writer.add_embedding_length(model.width)
-    writer.add_block_count(model.layers)
-    writer.add_feed_forward_length(model.mlp_width)
-    writer.add_head_count(model.query_heads)
-    writer.add_head_count_kv(model.kv_heads)
-    writer.add_key_length(model.head_size)
-    writer.add_value_length(model.head_size)
-    writer.add_rope_dimension_count(model.head_size)
-    writer.add_rope_freq_base(model.rope_theta)
-    writer.add_layer_norm_rms_eps(model.norm_epsilon)
-    writer.add_vocab_size(model.vocabulary_size)
+def _add_sizes(writer, model_config: ModelConfig) -> None:
+    writer.add_context_length(model_config.context)
+    writer.add_embedding_length(model_config.width)
+    writer.add_block_count(model_config.layers)
+    writer.add_feed_forward_length(model_config.mlp_width)
+    writer.add_head_count(model_config.query_heads)
+    writer.add_head_count_kv(model_config.kv_heads)
+    writer.add_key_length(model_config.head_size)
+    writer.add_value_length(model_config.head_size)
+    writer.add_rope_dimension_count(model_config.head_size)
+    writer.add_rope_freq_base(model_config.rope_theta)
+    writer.add_layer_norm_rms_eps(model_config.norm_epsilon)
+    writer.add_vocab_size(model_config.vocabulary_size)
 
 
 def _add_tokenizer(writer, tokenizer: Tokenizer) -> None:
@@ -154,16 +157,18 @@ def _add_tokenizer(writer, tokenizer: Tokenizer) -> None:
     writer.add_chat_template(CHAT_TEMPLATE)
 
 
-def _by_quantizer(path: Path, params: Params, model: ModelConfig, tokenizer: Tokenizer, quant_type: str,
+def _by_quantizer(path: Path, params: Params, model_config: ModelConfig, tokenizer: Tokenizer, quant_type: str,
                   name: str) -> None:
     program = shutil.which(QUANTIZER)
     if not program:
         raise RuntimeError(f"{quant_type} is written by llama.cpp's {QUANTIZER}, which is not on the PATH: install "
                            f"llama.cpp, or export {', '.join(FILE_TYPES)}")
     full = path.with_suffix(".full")
-    write(full, params, model, tokenizer, "f32", name)
+    write(full, params, model_config, tokenizer, "f32", name)
     aside = path.with_suffix(".writing")
-    zeros = ["--tensor-type", f"ffn_up={_type_of_zeros(model.width).name.lower()}"] if model.mlp == "silu" else []
+    zeros = []
+    if model_config.mlp == "silu":
+        zeros = ["--tensor-type", f"ffn_up={_type_of_zeros(model_config.width).name.lower()}"]
     try:
         done = subprocess.run([program, "--allow-requantize", *zeros, full, aside, quant_type.upper()],
                               capture_output=True, text=True, errors="replace")

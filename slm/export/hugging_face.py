@@ -37,7 +37,7 @@ _LAYER_TENSORS = {  # {name in Hugging Face: path in ours}
     "mlp.gate_proj": ("mlp", "gate"), "mlp.up_proj": ("mlp", "up"), "mlp.down_proj": ("mlp", "down")}
 
 
-def write(folder: Path, params: Params, model: ModelConfig, tokenizer_folder: Path, dtype: str = "float32",
+def write(folder: Path, params: Params, model_config: ModelConfig, tokenizer_folder: Path, dtype: str = "float32",
           shard_bytes: int = 2_000_000_000) -> None:
     """Writes weights, configs and both tokenizers into a new folder.
 
@@ -53,17 +53,17 @@ def write(folder: Path, params: Params, model: ModelConfig, tokenizer_folder: Pa
         raise ValueError(f"dtype={dtype!r} is not known: choose one of {', '.join(DTYPES)}")
     tokenizer = load_tokenizer(tokenizer_folder)
     folder.mkdir(parents=True)
-    _write_weights(folder, params, model, dtype, shard_bytes)
+    _write_weights(folder, params, model_config, dtype, shard_bytes)
     end = tokenizer.end_of_document
     try:
         ends = [end, tokenizer.special(END_OF_TURN)]
     except KeyError:  # one imported without chat symbols
         ends = [end]
-    write_json(folder / "config.json", _config(model, dtype) | {"bos_token_id": end, "eos_token_id": end})
+    write_json(folder / "config.json", _config(model_config, dtype) | {"bos_token_id": end, "eos_token_id": end})
     write_json(folder / "generation_config.json", {"bos_token_id": end, "eos_token_id": ends,
                                                     "pad_token_id": end})
     names = {"bos_token": END_OF_DOCUMENT, "eos_token": END_OF_DOCUMENT, "pad_token": END_OF_DOCUMENT,
-             "model_max_length": model.context, "clean_up_tokenization_spaces": False}
+             "model_max_length": model_config.context, "clean_up_tokenization_spaces": False}
     template = CHAT_TEMPLATE
     if tokenizer.morphology:
         names["unk_token"] = tokenizer.pieces([tokenizer.unknown])[0]
@@ -83,34 +83,35 @@ def write(folder: Path, params: Params, model: ModelConfig, tokenizer_folder: Pa
     (folder / CHAT_TEMPLATE_FILE).write_text(template, encoding="utf-8")
 
 
-def _config(model: ModelConfig, dtype: str) -> dict[str, Any]:
-    model_type, architecture = _ARCHITECTURES[model.mlp]
+def _config(model_config: ModelConfig, dtype: str) -> dict[str, Any]:
+    model_type, architecture = _ARCHITECTURES[model_config.mlp]
     return {"architectures": [architecture], "model_type": model_type, "hidden_act": "silu", "dtype": dtype,
             "torch_dtype": dtype,  # for transformers 4
-            "vocab_size": model.vocabulary_size, "hidden_size": model.width, "intermediate_size": model.mlp_width,
-            "num_hidden_layers": model.layers, "num_attention_heads": model.query_heads,
-            "num_key_value_heads": model.kv_heads, "head_dim": model.head_size,
-            "max_position_embeddings": model.context, "rms_norm_eps": model.norm_epsilon,
-            "rope_theta": model.rope_theta,
-            "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},  # for transformers 5
+            "vocab_size": model_config.vocabulary_size, "hidden_size": model_config.width,
+            "intermediate_size": model_config.mlp_width,
+            "num_hidden_layers": model_config.layers, "num_attention_heads": model_config.query_heads,
+            "num_key_value_heads": model_config.kv_heads, "head_dim": model_config.head_size,
+            "max_position_embeddings": model_config.context, "rms_norm_eps": model_config.norm_epsilon,
+            "rope_theta": model_config.rope_theta,
+            "rope_parameters": {"rope_type": "default", "rope_theta": model_config.rope_theta},  # for transformers 5
             "attention_bias": False, "mlp_bias": False, "attention_dropout": 0.0, "tie_word_embeddings": False,
             "initializer_range": 0.02, "use_cache": True}
 
 
 # Weights ----------------------------------------------------------------------------------------------------------
 
-def _names(model: ModelConfig) -> Iterator[tuple[str, tuple[str, ...], int | None]]:
+def _names(model_config: ModelConfig) -> Iterator[tuple[str, tuple[str, ...], int | None]]:
     """(name in Hugging Face, path in ours, layer) of every tensor, in the order of the model."""
     yield "model.embed_tokens.weight", ("embedding",), None
-    for layer in range(model.layers):
+    for layer in range(model_config.layers):
         for name, path in _LAYER_TENSORS.items():
-            if name != "mlp.gate_proj" or model.mlp == "swiglu":
+            if name != "mlp.gate_proj" or model_config.mlp == "swiglu":
                 yield f"model.layers.{layer}.{name}.weight", ("blocks", *path), layer
     yield "model.norm.weight", ("final_norm", "scale"), None
     yield "lm_head.weight", ("head",), None
 
 
-def _write_weights(folder: Path, params: Params, model: ModelConfig, dtype: str, shard_bytes: int) -> None:
+def _write_weights(folder: Path, params: Params, model_config: ModelConfig, dtype: str, shard_bytes: int) -> None:
     try:
         from safetensors.numpy import save_file
     except ImportError:
@@ -119,7 +120,7 @@ def _write_weights(folder: Path, params: Params, model: ModelConfig, dtype: str,
     stored = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
     shards: list[dict[str, tuple]] = [{}]
     size = 0
-    for name, path, layer in _names(model):
+    for name, path, layer in _names(model_config):
         tensor_bytes = int(np.prod(_at(params, path).shape[layer is not None:])) * np.dtype(stored).itemsize
         if shards[-1] and size + tensor_bytes > shard_bytes:
             shards.append({})
@@ -157,32 +158,32 @@ def read(folder: Path) -> tuple[Params, ModelConfig]:
       FileNotFoundError: a file is missing.
       ValueError: an unsupported architecture, or weights that do not fit their config.
     """
-    model = read_config(folder)
+    model_config = read_config(folder)
     tensor = _reader(folder)
     params: dict[str, Any] = {}
-    for name, path, layer in _names(model):
+    for name, path, layer in _names(model_config):
         if layer is None or layer == 0:
             parts = [tensor(name.replace(".layers.0.", f".layers.{number}."))
-                     for number in range(1 if layer is None else model.layers)]
+                     for number in range(1 if layer is None else model_config.layers)]
             parts = [np.ascontiguousarray(_transposed(path, part).astype(np.float32)) for part in parts]
             node = params
             for key in path[:-1]:
                 node = node.setdefault(key, {})
             node[path[-1]] = parts[0] if layer is None else np.stack(parts)
-    for path, shape in _shapes(model).items():
+    for path, shape in _shapes(model_config).items():
         if _at(params, path).shape != shape:
             raise ValueError(f"{folder}: {'.'.join(path)} has the shape {_at(params, path).shape}, its config.json "
                              f"says {shape}: use files of the same model")
-    return params, model
+    return params, model_config
 
 
-def _shapes(model: ModelConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
-    D, F, L, V = model.width, model.mlp_width, model.layers, model.vocabulary_size
-    queries, keys = model.query_heads * model.head_size, model.kv_heads * model.head_size
+def _shapes(model_config: ModelConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
+    D, F, L, V = model_config.width, model_config.mlp_width, model_config.layers, model_config.vocabulary_size
+    queries, keys = model_config.query_heads * model_config.head_size, model_config.kv_heads * model_config.head_size
     shapes = {("attention_norm", "scale"): (D,), ("mlp_norm", "scale"): (D,), ("attention", "query"): (D, queries),
               ("attention", "key"): (D, keys), ("attention", "value"): (D, keys), ("attention", "output"): (queries, D),
               ("mlp", "up"): (D, F), ("mlp", "down"): (F, D)}
-    if model.mlp == "swiglu":
+    if model_config.mlp == "swiglu":
         shapes["mlp", "gate"] = (D, F)
     return {("embedding",): (V, D), ("head",): (D, V), ("final_norm", "scale"): (D,),
             **{("blocks", *path): (L, *shape) for path, shape in shapes.items()}}

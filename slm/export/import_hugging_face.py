@@ -49,14 +49,15 @@ def run(config: ImportConfig, workdir: Path) -> dict:
     try:
         size = hugging_face.read_config(folder).vocabulary_size
         tokens, added = _tokenizer(config, folder, aside / "tokenizer", size)
-        params, model = hugging_face.read(folder)
+        params, model_config = hugging_face.read(folder)
         if added:
             params = with_symbols(params, added, tokens)
-            model = dataclasses.replace(model, vocabulary_size=len(params["embedding"]))
+            model_config = dataclasses.replace(model_config, vocabulary_size=len(params["embedding"]))
         tokenizer = load_tokenizer(aside / "tokenizer")
-        # What it was trained on nobody here can tell, so a leaderboard says that its text is unchecked.
+        # Its training text is unknown, so leaderboards mark it as unchecked.
         about = {"step": 0, "tokenizer": tokenizer.fingerprint, "provenance": Provenance(unchecked=True).to_json(),
-                 "config": dataclasses.asdict(config) | {"model": dataclasses.asdict(model), "seed": 0, "fold": None}}
+                 "config": dataclasses.asdict(config) | {"model": dataclasses.asdict(model_config), "seed": 0,
+                                                         "fold": None}}
         checkpoints = Checkpoints(aside / "checkpoints", keep=1)
         checkpoints.save(0, {"params": params}, about, None)
         checkpoints.close()
@@ -64,11 +65,11 @@ def run(config: ImportConfig, workdir: Path) -> dict:
             (aside / name).rename(workdir / name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    result = {"folder": str(folder), "parameters": presets.parameter_count(model),
-              "vocabulary_size": model.vocabulary_size, "added_symbols": tokenizer.pieces(added),
+    result = {"folder": str(folder), "parameters": presets.parameter_count(model_config),
+              "vocabulary_size": model_config.vocabulary_size, "added_symbols": tokenizer.pieces(added),
               "checkpoints": str(workdir / "checkpoints"), "tokenizer": str(workdir / "tokenizer")}
-    print(f"{result['parameters']:,} parameters, {model.vocabulary_size:,} pieces ({len(added)} added); try python -m "
-          f"slm.main --config=configs/generate.py --config.checkpoint={workdir}")
+    print(f"{result['parameters']:,} parameters, {model_config.vocabulary_size:,} pieces ({len(added)} added); try "
+          f"python -m slm.main --config=configs/generate.py --config.checkpoint={workdir}")
     return result
 
 

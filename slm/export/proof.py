@@ -41,10 +41,10 @@ class Proof:
     positions_compared: int
 
 
-def compare(params: decoder.Params, model: ModelConfig, runtime: Runtime, prompts: Sequence[Sequence[int]],
+def compare(params: decoder.Params, model_config: ModelConfig, runtime: Runtime, prompts: Sequence[Sequence[int]],
             new_tokens: int = 12) -> Proof:
     """Compares our decoder in float32 with a runtime, over prompts of any lengths."""
-    engine = _exact(params, model)
+    engine = _exact(params, model_config)
     worst, same = 0.0, 0
     # No end token, so that as many tokens are compared for each prompt.
     continued = engine.generate(prompts, new_tokens, GREEDY, end=-1)
@@ -149,12 +149,12 @@ def bits_per_byte(runtime: LlamaCpp, documents: Sequence[Sequence[int]], size: i
     return -float(sum(map(runtime.log_likelihood, documents))) / math.log(2) / size
 
 
-def ours_bits_per_byte(params: decoder.Params, model: ModelConfig, documents: Sequence[Sequence[int]],
+def ours_bits_per_byte(params: decoder.Params, model_config: ModelConfig, documents: Sequence[Sequence[int]],
                        size: int) -> float:
     """The same by our decoder in float32."""
-    scores = _exact(params, model).score([(ids[:1], ids[1:]) for ids in documents])
+    scores = _exact(params, model_config).score([(ids[:1], ids[1:]) for ids in documents])
     return -sum(log_probability for log_probability, _ in scores) / math.log(2) / size
 
 
-def _exact(params: decoder.Params, model: ModelConfig) -> Engine:
-    return Engine(params, dataclasses.replace(model, compute_dtype="float32", scan_layers=False, remat="none"))
+def _exact(params: decoder.Params, model_config: ModelConfig) -> Engine:
+    return Engine(params, dataclasses.replace(model_config, compute_dtype="float32", scan_layers=False, remat="none"))

@@ -55,7 +55,7 @@ class Engine:
         continuations: list[list[int]] = [[] for _ in prompts]
         settings = np.array([sampler.temperature, sampler.top_p, sampler.repetition_penalty], np.float32)
         for number, rows in enumerate(self._prompt_batches(prompts, new_tokens, "generate")):
-            tokens, lengths, logits, cache = self._prefill([prompts[row] for row in rows], _padded(new_tokens))
+            tokens, lengths, logits, cache = self._prefill_prompts([prompts[row] for row in rows], _padded(new_tokens))
             generated, _ = _decode(self.params, self.model_config, sampler.top_k, _padded(new_tokens), end, settings,
                                    new_tokens, len(rows), tokens, lengths, logits, cache, jax.random.key(seed + number))
             for row, ids in zip(rows, np.asarray(generated)[:, :new_tokens]):
@@ -71,8 +71,8 @@ class Engine:
           ValueError: an empty prompt, or prompt and continuation longer than the model's context.
         """
         continuations: list[list[int]] = [[] for _ in prompts]
-        for rows in self._prompt_batches(prompts, new_tokens, "generate within"):
-            _, lengths, logits, cache = self._prefill([prompts[row] for row in rows], _padded(new_tokens))
+        for rows in self._prompt_batches(prompts, new_tokens, "generate constrained"):
+            _, lengths, logits, cache = self._prefill_prompts([prompts[row] for row in rows], _padded(new_tokens))
             unfinished = set(range(len(rows)))
             for position in range(new_tokens):
                 logits = np.asarray(logits)
@@ -101,7 +101,7 @@ class Engine:
           ValueError: a pair that is longer than the model's context.
         """
         contexts: dict[tuple, list[int]] = defaultdict(list)
-        scores = [(0.0, True)] * len(pairs)
+        scores = [(0.0, True)] * len(pairs)  # of empty continuations
         for index, (context, continuation) in enumerate(pairs):
             if len(context) + len(continuation) > self.model_config.context + 1:
                 raise ValueError(f"{len(context)} tokens and {len(continuation)} that continue them are more than the "
@@ -112,25 +112,31 @@ class Engine:
         groups = list(contexts.values())
         sizes = [len(pairs[group[0]][0]) + _SCORED * max(len(pairs[index][1]) for index in group) for group in groups]
         for rows in self._batches(sizes, "score"):
-            batch = [groups[row] for row in rows]
-            width = _power_of_two(max(len(pairs[index][1]) for group in batch for index in group))
-            _, lengths, logits, cache = self._prefill([pairs[group[0]][0] for group in batch], width)
-            first, greedy_first = np.asarray(jax.nn.log_softmax(logits)), np.asarray(logits).argmax(1)
-            for option in range(max(map(len, batch))):  # one continuation of each context at a time, on one cache
-                scored = [(row, group[option]) for row, group in enumerate(batch) if option < len(group)]
-                ids, mask = np.zeros((2, len(lengths), width), np.int32)
-                for row, index in scored:
-                    continuation = pairs[index][1]
-                    ids[row, :len(continuation)], mask[row, :len(continuation)] = continuation, 1
-                rest, greedy_rest = np.zeros(len(ids)), np.full(len(ids), True)
-                if width > 1:
-                    positions = lengths[:, None] + np.arange(width)
-                    rest, greedy_rest = map(np.asarray, _score_rest(self.params, self.model_config, ids, positions,
-                                                                    mask, cache))
-                for row, index in scored:
-                    scores[index] = (float(first[row, ids[row, 0]] + rest[row]),
-                                     bool(greedy_rest[row] and greedy_first[row] == ids[row, 0]))
+            for index, score in self._score_batch(pairs, [groups[row] for row in rows]):
+                scores[index] = score
         return scores
+
+    def _score_batch(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], batch: Sequence[Sequence[int]]
+                     ) -> Iterator[tuple[int, tuple[float, bool]]]:
+        """(index, score) of pairs, given as groups of indices that share a context."""
+        width = _power_of_two(max(len(pairs[index][1]) for group in batch for index in group))
+        _, lengths, logits, cache = self._prefill_prompts([pairs[group[0]][0] for group in batch], width)
+        first, greedy_first = np.asarray(jax.nn.log_softmax(logits)), np.asarray(logits).argmax(1)
+        positions = lengths[:, None] + np.arange(width)
+        for option in range(max(map(len, batch))):  # one continuation of each context at a time, on one cache
+            scored = [(row, group[option]) for row, group in enumerate(batch) if option < len(group)]
+            ids, mask = np.zeros((2, len(lengths), width), np.int32)
+            for row, index in scored:
+                continuation = pairs[index][1]
+                ids[row, :len(continuation)], mask[row, :len(continuation)] = continuation, 1
+            rest, greedy_rest = np.zeros(len(ids)), np.full(len(ids), True)
+            if width > 1:
+                rest, greedy_rest = map(np.asarray, _score_rest(self.params, self.model_config, ids, positions, mask,
+                                                                cache))
+            for row, index in scored:
+                token = ids[row, 0]
+                yield index, (float(first[row, token] + rest[row]),
+                              bool(greedy_rest[row] and greedy_first[row] == token))
 
     def log_probabilities(self, ids: Sequence[int]) -> np.ndarray:
         """Log P in nats of what follows each token of a row: [T, V]."""
@@ -150,15 +156,17 @@ class Engine:
 
     def _batches(self, sizes: Sequence[int], description: str) -> Iterator[list[int]]:
         """Indices of rows of similar size, the largest first, so that what does not fit in memory fails at once."""
-        order = sorted(range(len(sizes)), key=lambda row: -sizes[row])
-        with Progress(total=len(order), desc=description, unit="prompt", disable=len(order) < 2) as progress:
-            while order:
-                count = max(1, min(_MOST_ROWS, self.batch_tokens // _padded(sizes[order[0]])))
-                rows, order = sorted(order[:count]), order[count:]
+        order, batches = sorted(range(len(sizes)), key=lambda row: -sizes[row]), []
+        while order:
+            count = max(1, min(_MOST_ROWS, self.batch_tokens // _padded(sizes[order[0]])))
+            batches.append(sorted(order[:count]))
+            order = order[count:]
+        with Progress(total=len(sizes), desc=description, unit="prompt", disable=len(batches) < 2) as progress:
+            for rows in batches:
                 yield rows
                 progress.update(len(rows))
 
-    def _prefill(self, prompts: Sequence[Sequence[int]], room: int) -> tuple:
+    def _prefill_prompts(self, prompts: Sequence[Sequence[int]], room: int) -> tuple:
         """Pads prompts and runs them: (tokens [B, T], lengths [B], logits [B, V], cache with `room` more slots)."""
         shape = _power_of_two(len(prompts)), min(_padded(max(map(len, prompts))), self.model_config.context)
         tokens, lengths = np.zeros(shape, np.int32), np.ones(shape[0], np.int32)

@@ -193,30 +193,19 @@ def _write_labels(figure: Any, axes: Any, words: Sequence[tuple[int, str, str]],
     frame = axes.get_window_extent(renderer)
     queues = [spread(flat, [i for i, word in enumerate(words) if word[2] == kind]) for kind in KINDS]
     turns = [queue[i] for i in range(max(map(len, queues))) for queue in queues if i < len(queue)]
-    points = axes.transData.transform(flat)
     taken: list[Any] = []
     for index in turns:
         if len(taken) == labels:
             break
         _, word, kind = words[index]
-        options: list[tuple] = []
-        for x, y, side, rise in ((4, 0, "left", "center"), (-4, 0, "right", "center"), (0, 4, "center", "bottom"),
-                                 (0, -4, "center", "top")):
-            note = axes.annotate(word, flat[index], (x, y), textcoords="offset points", ha=side, va=rise, fontsize=7,
-                                 color=[part * 0.6 for part in colors.to_rgb(_COLOURS[kind])],
-                                 bbox={"facecolor": "white", "alpha": 0.7, "pad": 0.2, "linewidth": 0})
-            box = note.get_window_extent(renderer).padded(1.5)
-            inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
-            if inside and not any(box.overlaps(other) for other in taken):
-                options.append((box.count_contains(points), len(options), note, box))
-            else:
-                note.remove()
-        if options:  # the one that covers the fewest points
-            _, _, kept, box = min(options, key=lambda option: option[:2])
+        note = axes.annotate(word, flat[index], (4, 0), textcoords="offset points", va="center", fontsize=7,
+                             color=[part * 0.6 for part in colors.to_rgb(_COLOURS[kind])],
+                             bbox={"facecolor": "white", "alpha": 0.7, "pad": 0.2, "linewidth": 0})
+        box = note.get_window_extent(renderer).padded(1.5)
+        if frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) and not box.count_overlaps(taken):
             taken.append(box)
-            for _, _, note, _ in options:
-                if note is not kept:
-                    note.remove()
+        else:
+            note.remove()
 
 
 def spread(flat: np.ndarray, candidates: Sequence[int]) -> list[int]:

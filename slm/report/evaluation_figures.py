@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from slm import figures
+from slm.evaluation import calibration
 from slm.files import read_json
+from slm.tasks import published
 from slm.workdir import read_config, read_result
 
 _COLUMNS = 3  # panels of the reliability figure beside each other
@@ -15,7 +17,6 @@ _COLUMNS = 3  # panels of the reliability figure beside each other
 def leaderboard(path: Path, workdir: Path) -> dict:
     """Each task's headline metric with its 95% interval, baseline, majority class and published models; writes
     `path`.png and .svg."""
-    from slm.tasks import published
     lines, report = read_result(workdir) or {}, read_json(workdir / "report.json")
     tasks = {name: task for name, task in report["tasks"].items() if lines.get(name)}
     if not tasks:
@@ -74,7 +75,6 @@ def _leaderboard_legend(axes: Any, baseline: bool, others: list[str]) -> None:
 
 def reliability(path: Path, workdir: Path) -> dict:
     """A panel per task: accuracy of the chosen letter over its probability; writes `path`.png and .svg."""
-    from slm.evaluation import calibration
     report = read_json(workdir / "report.json")
     answers = {name: pairs for name in report["tasks"] if (pairs := _chosen(workdir, name))}
     if not answers:

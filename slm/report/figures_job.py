@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from slm import figures
+from slm import checkpoint, figures
 from slm import workdir as workdirs
+from slm.corpus import proportions
 from slm.files import read_json
-from slm.model.presets import PRESETS, ModelConfig
+from slm.model.presets import PRESETS
+from slm.report import architecture, embedding_space, evaluation_figures, training_curves
 
 FIGURES = ("corpus", "architecture", "training", "embedding", "leaderboard", "reliability")
 # What a run of a job leaves once it can be drawn.
@@ -66,7 +68,6 @@ def run(config: FiguresConfig, workdir: Path) -> dict:
 
 
 def _corpus(config: FiguresConfig, path: Path) -> dict:
-    from slm.corpus import proportions
     folder = _corpus_folder(config)
     report = read_json(folder / "report.json")
     sources = report["by_source"].items()
@@ -99,20 +100,13 @@ def _corpus_folder(config: FiguresConfig) -> Path:
 
 
 def _architecture(config: FiguresConfig, path: Path) -> dict:
-    from slm.report import architecture
-    return architecture.draw(path, PRESETS[config.preset] if config.preset else _model(config))
-
-
-def _model(config: FiguresConfig) -> ModelConfig:
-    pretraining = _workdir("pretrain", config.pretrain)
-    if not pretraining:
-        return PRESETS["ncvc_slm_1"]
-    from slm import checkpoint
-    return checkpoint.read_model(checkpoint.resolve(str(pretraining))[0])
+    model_config = PRESETS[config.preset or "ncvc_slm_1"]
+    if not config.preset and (pretraining := _workdir("pretrain", config.pretrain)):
+        model_config = checkpoint.read_model(checkpoint.resolve(str(pretraining))[0])
+    return architecture.draw(path, model_config)
 
 
 def _training(config: FiguresConfig, path: Path) -> dict:
-    from slm.report import training_curves
     folders = {job: _workdir(job, getattr(config, job)) for job in ("pretrain", "sft")}
     if not any(folders.values()):
         raise FileNotFoundError(_missing("pretrain"))
@@ -126,33 +120,25 @@ def _training(config: FiguresConfig, path: Path) -> dict:
 
 
 def _embedding(config: FiguresConfig, path: Path) -> dict:
-    from slm.report import embedding_space
-    return embedding_space.draw(path, str(_required(config, "pretrain")), config.lexicons, config.words, config.labels,
-                                config.seed)
-
-
-def _leaderboard(config: FiguresConfig, path: Path) -> dict:
-    from slm.report import evaluation_figures
-    return evaluation_figures.leaderboard(path, _required(config, "evaluate"))
-
-
-def _reliability(config: FiguresConfig, path: Path) -> dict:
-    from slm.report import evaluation_figures
-    return evaluation_figures.reliability(path, _required(config, "evaluate"))
+    pretraining = _workdir("pretrain", config.pretrain)
+    if not pretraining:
+        raise FileNotFoundError(_missing("pretrain"))
+    return embedding_space.draw(path, str(pretraining), config.lexicons, config.words, config.labels, config.seed)
 
 
 # Each figure and the settings that name its sources.
 _DRAWERS: dict[str, tuple[Callable[[FiguresConfig, Path], dict], tuple[str, ...]]] = {
     "corpus": (_corpus, ("corpus", "pretrain")), "architecture": (_architecture, ("pretrain",)),
     "training": (_training, ("pretrain", "sft")), "embedding": (_embedding, ("pretrain",)),
-    "leaderboard": (_leaderboard, ("evaluate",)), "reliability": (_reliability, ("evaluate",))}
+    "leaderboard": (lambda config, path: evaluation_figures.leaderboard(path, _evaluation(config)), ("evaluate",)),
+    "reliability": (lambda config, path: evaluation_figures.reliability(path, _evaluation(config)), ("evaluate",))}
 
 
-def _required(config: FiguresConfig, job: str) -> Path:
-    folder = _workdir(job, getattr(config, job))
+def _evaluation(config: FiguresConfig) -> Path:
+    folder = _workdir("evaluate", config.evaluate)
     if not folder:
-        raise FileNotFoundError(_missing(job))
-    if job == "evaluate" and not (folder / "report.json").exists():
+        raise FileNotFoundError(_missing("evaluate"))
+    if not (folder / "report.json").exists():
         raise FileNotFoundError(f"{folder} holds no report.json: name the workdir of a leaderboard with "
                                 "--config.evaluate=WORKDIR")
     return folder

@@ -27,10 +27,13 @@ _BEFORE = {ord(unit): spelling for unit, spelling in zip("㎟㎠㎡㎢㎣㎤㎥�
 _BEFORE |= {ord("㎨"): "m/s^2", ord("㎯"): "rad/s^2"}
 _BEFORE |= {0x2460 + i: f"({i + 1})" for i in range(20)}
 _BEFORE |= {0xFF5E: "〜"}  # the full-width tilde is the wave dash of another keyboard
-# Radicals that PDFs have in place of the kanji they look like: of the CJK Radicals Supplement NFKC maps two, and it maps
-# four Kangxi radicals to old forms. Unicode's EquivalentUnifiedIdeograph, as far as the kanji is in JIS X 0208.
-_BEFORE |= dict(zip(map(ord, "⺁⺄⺆⺈⺊⺌⺍⺎⺐⺒⺓⺔⺗⺙⺛⺜⺝⺠⺧⺩⺫⺬⺴⺶⺻⺼⻁⻄⻆⻏⻑⻗⻘⻝⻣⻤⻨⻩⻫⻭⻯⻱⻲⻳⼾⾭⿈⿊"),
-                    "厂乙冂刀卜小小兀尢巳幺彑心攵旡日月民牛王目示冗羊聿肉虎西角邑長雨青食骨鬼麦黄斉歯竜龜亀亀戸青黄黒"))
+# Radicals that PDFs have in place of the kanji they look like: of the CJK Radicals Supplement NFKC maps two, and it
+# maps four Kangxi radicals to old forms. Unicode's EquivalentUnifiedIdeograph, where the kanji is in JIS X 0208.
+_BEFORE |= dict(zip(map(ord, (
+    "⺁⺄⺆⺈⺊⺌⺍⺎⺐⺒⺓⺔⺗⺙⺛⺜⺝⺠⺧⺩⺫⺬⺴⺶"
+    "⺻⺼⻁⻄⻆⻏⻑⻗⻘⻝⻣⻤⻨⻩⻫⻭⻯⻱⻲⻳⼾⾭⿈⿊")), (
+    "厂乙冂刀卜小小兀尢巳幺彑心攵旡日月民牛王目示冗羊"
+    "聿肉虎西角邑長雨青食骨鬼麦黄斉歯竜龜亀亀戸青黄黒")))
 _BEFORE |= dict.fromkeys((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))  # variation selectors
 _AFTER = str.maketrans({
     "\u2044": "/", "\u2215": "/",  # fraction slash, division slash
