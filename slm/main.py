@@ -89,11 +89,11 @@ def _check_settings(arguments: list[str]) -> None:
 
 
 def _is_message(error: BaseException) -> bool:
-    """Whether an error is one of our own sentences about the input, or the system's about a file; not a fault of ours.
+    """Whether an error is one of our own sentences about the input, or the system's about a file or a device.
 
     Ours are raised in this package; the same types raised inside a library are nobody's sentence.
     """
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) or type(error).__name__ == "JaxRuntimeError":  # the latter: out of memory, say
         return True
     frames = traceback.extract_tb(error.__traceback__)
     raised_here = frames and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)

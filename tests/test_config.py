@@ -49,7 +49,7 @@ def test_wrong_arguments_list_the_known_ones(argument, message):
     ({"train": {"steps": "3"}}, r"config\.train\.steps='3' is a str, expected int"),
     ({"optimizer": {"name": "sgd"}}, r"config\.optimizer\.name='sgd': choose one of 'adamw', 'muon'"),
     ({"corpora": {}}, "config has no setting 'corpora': known are job, variant"),
-    ({"model": {"vocabulary_size": 9000}}, r"tokenizer\.size=\d+ and model\.vocabulary_size=9000 fight: set both"),
+    ({"model": {"vocabulary_size": 9000}}, r"tokenizer\.size=\d+ and model\.vocabulary_size=9000 conflict: set both"),
     ({"rows": {"seq_len": 4096}}, r"rows\.seq_len=4096 is longer than model\.context=\d+"),
     ({"step": {"grad_accum_steps": 3}}, r"rows\.batch_size=\d+ is no multiple of step\.grad_accum_steps=3"),
     ({"step": {"loss_chunk": 7}}, r"step\.loss_chunk=7 does not divide rows\.seq_len=\d+"),
@@ -58,7 +58,7 @@ def test_wrong_arguments_list_the_known_ones(argument, message):
     ({"corpus": {"profile": "blog"}}, r"config\.corpus\.profile='blog': choose one of 'auto', 'web'"),
     ({"corpus": {"validation_share": 0.0}}, r"corpus\.validation_share=0\.0: give a share between 0 and 1"),
 ])
-def test_settings_that_are_wrong_or_fight_are_refused(change, message):
+def test_settings_that_are_wrong_or_conflict_are_refused(change, message):
     values = get_config("pretrain").to_dict()
     for name, setting in change.items():
         values[name] = {**values.get(name, {}), **setting}

@@ -13,7 +13,7 @@ from slm import distributed
 def test_a_process_says_what_ended_it(monkeypatch, capsys, cause, said):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    distributed.end_with(jax.errors.JaxRuntimeError(cause))
+    distributed.end_with(jax.errors.JaxRuntimeError(cause), cause)
     assert codes == [1] and said in capsys.readouterr().err
 
 

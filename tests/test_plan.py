@@ -144,7 +144,7 @@ def test_topologies_by_their_names_on_the_market(name, devices, wired):
 @pytest.mark.parametrize("setting, message", [
     ({"batch": "many"}, "batch='many': expected numbers"), ({"grad_accum_steps": "0"}, "grad_accum_steps='0': expected numbers"), ({"mesh": "4"}, "mesh='4': expected DATAxFSDPxTENSOR"),
     ({"remat": "some"}, "remat='some': choose none, dots or full"),
-    ({"batch": "1024/100"}, "batch_size=100 cannot be shared"), ({"topology": "a100-8/a100-3"}, "rows=1024 cannot be"),
+    ({"batch": "1024/100"}, "batch_size=100 cannot be shared"), ({"topology": "a100-8/a100-3"}, "rows.batch_size=1024 cannot be"),
     ({"topology": "a100-8", "recipe": small(attention="splash")}, "attention=splash does not run on a100-8")])
 def test_lists_that_cannot_be_read_are_refused(tmp_path, setting, message):
     with pytest.raises(ValueError, match=message):

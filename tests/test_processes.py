@@ -96,7 +96,7 @@ def test_two_processes_equal_one_and_survive_the_loss_of_one(folder, stream, who
     assert first.returncode != 0 and "Traceback" not in err
     assert "process 0 of 2 lost the others" in err and "start all processes again" in err
     said = finish(*start_pair(folder, *DEBUG, stream, "--workdir=runs/killed"))
-    assert "going on from step" in said[0][0] and " step " not in said[1][0]  # one of them speaks
+    assert "resuming from step" in said[0][0] and " step " not in said[1][0]  # one of them speaks
     assert lines(killed) == pair  # to the last bit
 
 
@@ -109,7 +109,7 @@ def test_eight_devices_then_two_then_one_equal_one_run_throughout(folder, stream
         out, err = finish(process, code=75)[0]  # EX_TEMPFAIL: the scheduler starts it again
         assert "rematerialization" not in err  # the partitioner's word for moving an array whole
         saved = len(lines(workdir))
-        assert f"told to end: saved step {saved} of {STEPS}; the same command goes on" in out
+        assert f"preempted: saved step {saved} of {STEPS}; the same command resumes" in out
         assert max(int(path.name) for path in (workdir / "checkpoints").iterdir()) == saved >= steps
         assert not (workdir / "result.json").exists()
     # A device's checkpoint of eight is read by a process that has one.
@@ -117,13 +117,13 @@ def test_eight_devices_then_two_then_one_equal_one_run_throughout(folder, stream
                           "--config.new_tokens=3", "--workdir=runs/generated"))[0]
     assert "患者は→" in out
     out, _ = finish(start(folder, *DEBUG, stream, "--workdir=runs/moved"))[0]
-    assert f"going on from step {saved}" in out
+    assert f"resuming from step {saved}" in out
     assert_the_same(lines(workdir), whole)
 
 
 def test_several_processes_make_no_products(folder):
     for _, err in finish(*start_pair(folder, *DEBUG, "--workdir=runs/none"), code=1):
-        assert ("error: 2 processes do not make a token stream together: make it on one machine with python -m slm.main "
+        assert ("error: 2 processes do not build a token stream together: build it on one machine with python -m slm.main "
                 "--config=configs/pretrain.py:debug --prepare and the same settings" in err)
 
 

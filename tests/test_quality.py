@@ -229,7 +229,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     ({"documents": 3}, "documents=3: give at least 20"),
     ({"epochs": 0}, "epochs=0"),
 ])
-def test_settings_that_fight_are_refused(tmp_path, settings, message):
+def test_settings_that_conflict_are_refused(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         run(QualityConfig(**settings), tmp_path)
 

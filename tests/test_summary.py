@@ -15,7 +15,7 @@ def test_the_table_shows_what_each_run_made(tmp_path, capsys):
         "pretrain": {"parameters": 10, "tokens": 20, "tokens_per_second": 3.0, "checkpoints": "P",
                      "first_validation_bits_per_byte": 2.5, "validation_bits_per_byte": 1.5},
         "generate": {"samples": str(samples)},
-        "sft": {"runs": [{"workdir": "S"}], "learned": {"protocol": "P2"}, "validation_loss": 1.25},
+        "sft": {"runs": [{"workdir": "S"}], "provenance": {"protocol": "P2"}, "validation_loss": 1.25},
         "evaluate": {"own_task": {"metrics": {"kappa": {"value": 0.5, "low": 0.25, "high": 0.75}},
                                   "baseline": {"kappa": 0.125}}}}
     for name, result in results.items():
