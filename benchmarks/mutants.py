@@ -105,7 +105,7 @@ MUTANTS = [
      "abs(bin.accuracy - bin.confidence) for bin"),
     ("slm/evaluation/answer_modes.py", "-by_letter[letter], letter", "by_letter[letter], letter"),
     ("slm/evaluation/answer_modes.py", "ranked[:kind.letters_wanted(item)]", "ranked[:1]"),
-    ("slm/evaluation/answer_store.py", 'get("asked") == identity', 'get("asked") != ""'),
+    ("slm/evaluation/answer_store.py", 'first.get("asked") == identity', 'first.get("asked") != ""'),
     ("slm/evaluation/evaluate.py", "items[index * number // limit]", "items[index]"),
     ("slm/evaluation/evaluate.py", "baselines.majority(learned, asked, task.kind)",
      "baselines.majority((), asked, task.kind)"),

@@ -9,6 +9,7 @@ from typing import Any
 from slm import sample
 from slm.corpus import textbook_prompts as prompts
 from slm.corpus.textbook_prompts import Item
+from slm.text.chat import without_thoughts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +72,7 @@ class Endpoint:
             completion = await self.client.chat.completions.create(
                 model=self.model, messages=self.request(item), **self.parameters)
             choice = completion.choices[0]
-            # A reasoning model's thoughts are not part of the text.
-            text = re.sub(r"^\s*<think>.*?</think>", "", choice.message.content or "", flags=re.DOTALL).strip()
+            text = without_thoughts(choice.message.content or "")
             text.encode()  # no lone surrogates
             tokens = completion.usage.completion_tokens if completion.usage else None
         except (OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Conversations → ids and loss mask, packed whole into rows."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ def read_messages(path: Path) -> Iterator[list[Message]]:
     for location, row in json_objects(path):
         messages: Any = row.get("messages")
         try:
+            _refuse_tools(row, messages)
             chat.validate_messages(messages)
+            _refuse_weights(messages)
         except ValueError as error:
             raise ValueError(f'{location}: {error}; a line is {{"messages": [{{"role": "user", "content": …}}, …]}}'
                              ) from None
@@ -35,10 +37,30 @@ def read_alpaca(path: Path) -> Iterator[list[Message]]:
     for location, row in json_objects(path):
         texts: list[Any] = [row.get("instruction"), row.get("input") or "", row.get("output")]
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{location} has {', '.join(row) or 'nothing'}: Alpaca's columns are instruction, input "
-                             "(may be empty) and output, all strings")
+            raise ValueError(f"{location} has no Alpaca record: instruction, input (may be empty) and output must be "
+                             "strings")
         request = "\n\n".join(filter(None, texts[:2]))
         yield _plain([{"role": "user", "content": request}, {"role": "assistant", "content": texts[2]}], location)
+
+
+def has_empty_answer(messages: Sequence[Message]) -> bool:
+    """Whether a turn to learn from has no text: a model would learn to say nothing."""
+    return any(chat.is_learned(message) and not normalize(message["content"]).strip() for message in messages)
+
+
+def _refuse_tools(row: Mapping[str, Any], messages: Any) -> None:
+    turns = [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
+    if (row.get("tools") or row.get("functions") or any(turn.get("role") in ("tool", "function") for turn in turns)
+            or any(turn.get("tool_calls") or turn.get("function_call") for turn in turns)):
+        raise ValueError("tool calls are not supported: remove such conversations")
+
+
+def _refuse_weights(messages: Sequence[Message]) -> None:
+    for message in messages:
+        weight = message.get("weight", 1)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or weight not in (0, 1):
+            raise ValueError(f"a turn of the {message['role']} has a weight of type {type(weight).__name__} that is "
+                             "neither the number 0 (not learned) nor 1")
 
 
 def _plain(messages: list[Message], location: str) -> list[Message]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from slm import benchmarks
 from slm.benchmarks import REGISTRY
 from slm.corpus import lexicon
 from slm.corpus.sources import find
-from slm.data.conversations import read_alpaca, read_messages
+from slm.data.conversations import has_empty_answer, read_alpaca, read_messages
 from slm.data.lexicon_notes import lexicon_notes
 from slm.sample import short_notes
 from slm.tasks import jmed_llm, split, tables
@@ -69,6 +70,14 @@ def read(config: SetConfig, access: Access, seed: int) -> list[Entry]:
                    for task in _tasks(config, access, seed) for item in task.items]
     if not entries:
         raise ValueError(f"sets.{config.name} has no conversation under protocol={access.protocol}: leave it out")
+    number = len(entries)
+    entries = [entry for entry in entries if not has_empty_answer(entry.messages)]
+    if not entries:
+        raise ValueError(f"sets.{config.name} has no answer to learn from: of {number} conversations all have an empty "
+                         "one")
+    if len(entries) < number:
+        print(f"sets.{config.name}: left out {number - len(entries)} of {number} conversations, whose answer is empty",
+              file=sys.stderr)
     if config.limit and len(entries) > config.limit:  # spread over the set, which may be sorted
         entries = [entries[number * len(entries) // config.limit] for number in range(config.limit)]
     return entries

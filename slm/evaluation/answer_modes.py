@@ -17,6 +17,7 @@ from slm.inference.constraints import OneOf, Pieces, SpanList
 from slm.tasks import reading, tables
 from slm.tasks.kinds import KINDS, AnswerMode, Kind
 from slm.tasks.task import Item, Task
+from slm.text.chat import without_thoughts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ def answers(model: Model, task: Task, items: Sequence[Item], mode: AnswerMode) -
         raise ValueError(f"{model.name} cannot be constrained while it writes, as the answer mode {mode!r} needs: set "
                          f"--config.{task.kind}=free")
     beyond = next((item for item in items if task.kind == "choice" and max(task.letters(item)) > "F"), None)
-    if mode == "free" and beyond:
+    if mode == "free" and beyond and not task.read:
         raise ValueError(f"{beyond.id} has the option {max(task.letters(beyond))}, and free generation is read as "
                          "JMED-LLM does, by the letters A to F: choose --config.choice=likelihood")
     ask: dict[str, Callable[..., list[Answer]]] = {
@@ -61,9 +62,9 @@ def answers(model: Model, task: Task, items: Sequence[Item], mode: AnswerMode) -
     return [by_item[item.id] for item in items]
 
 
-def from_text(kind: Kind, item: Item, raw: str) -> Answer:
-    """What a model wrote, read."""
-    value, unread = kind.read(item, raw)
+def from_text(read: Callable[[Item, str], tuple[Any, bool]], item: Item, raw: str) -> Answer:
+    """What a model wrote, read without its thoughts."""
+    value, unread = read(item, without_thoughts(raw))
     return Answer(item.id, raw, value, unread)
 
 
@@ -84,7 +85,7 @@ def from_log_likelihoods(kind: Kind, item: Item, values: Sequence[float]) -> Ans
 def _free(model: Model, task: Task, items: Sequence[Item]) -> list[Answer]:
     kind = KINDS[task.kind]
     texts = model.generate([task.prompt(item) for item in items], kind.max_tokens)
-    return [from_text(kind, item, text) for item, text in zip(items, texts)]
+    return [from_text(task.read or kind.read, item, text) for item, text in zip(items, texts)]
 
 
 def _likelihood(model: Model, task: Task, items: Sequence[Item]) -> list[Answer]:

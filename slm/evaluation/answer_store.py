@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,18 @@ def identity(model: str, task: Task, items: Sequence[Item]) -> str:
     return f"{model} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
-def is_of(file: Path, identity: str) -> bool:
-    """Whether a file exists and holds the answers of this model to these rows."""
+def asked_at(file: Path, identity: str) -> str | None:
+    """When this model was asked these rows; None: the file holds no such answers."""
     if not file.exists():
-        return False
+        return None
     with open(file, encoding="utf-8") as lines:
-        return json.loads(lines.readline()).get("asked") == identity
+        first = json.loads(lines.readline())
+    return first.get("time", "an unknown time") if first.get("asked") == identity else None
 
 
 def write(file: Path, identity: str, task: Task, items: Sequence[Item], answers: Sequence[Answer],
           truncated: int) -> None:
-    rows: list[dict[str, Any]] = [{"asked": identity, "truncated": truncated}]
+    rows: list[dict[str, Any]] = [{"asked": identity, "truncated": truncated, "time": time.strftime("%Y-%m-%d %H:%M")}]
     for item, answer in zip(items, answers):
         document = hashlib.sha256(item.document.encode("utf-8", "replace")).hexdigest()[:16]
         rows.append({**dataclasses.asdict(answer), "kind": task.kind, "gold": item.answer, "tag": item.tag,

@@ -10,8 +10,6 @@ from typing import Any, cast
 from slm.tasks.task import Message
 
 _TOP = 20  # most likely tokens requested, the maximum of the API
-# Reasoning is not part of the answer, even if max_tokens cut it off.
-_THOUGHT = re.compile(r"^\s*<think>.*?(?:</think>|$)", re.DOTALL)
 
 
 class Endpoint:
@@ -55,7 +53,7 @@ class Endpoint:
         """
         def reply(conversation: list[Message]) -> str:
             text = self._ask(conversation, lambda choice: choice.message.content or "", max_tokens=max_tokens)
-            return _THOUGHT.sub("", text).strip().encode(errors="replace").decode()  # no lone surrogates
+            return text.strip().encode(errors="replace").decode()  # no lone surrogates
         return self._each(reply, conversations)
 
     def log_likelihoods(self, requests: Sequence[tuple[list[Message], Sequence[str]]]) -> list[list[float]]:

@@ -95,7 +95,7 @@ def _process(kind_name: str, mode: AnswerMode, document: Document, results: Sequ
     if mode == "likelihood":
         answer = answer_modes.from_log_likelihoods(kind, item, [value for value, _ in results])
     else:
-        answer = answer_modes.from_text(kind, item, results[0])
+        answer = answer_modes.from_text(kind.read, item, results[0])
     pair = kind.compared(item.id, item.answer, answer.value)
     return {"unread": float(answer.unread), **dict.fromkeys(kind.metrics, pair)}
 

@@ -8,6 +8,7 @@ import json
 import re
 import unicodedata
 import warnings
+from collections.abc import Sequence
 
 NONE = "None"  # a choice that could not be read; for kappa one more class, which sorts after F
 
@@ -20,6 +21,41 @@ def read_letter(output: str) -> str:
     """The first half-width letter of A–F, wherever it stands, or NONE."""
     found = re.search("[A-F]", output)
     return found[0] if found else NONE
+
+
+def find_letter(output: str, options: Sequence[tuple[str, str]]) -> str:
+    """The letter that a person would take a written answer to choose, or NONE.
+
+    In this order: the letter alone; in \\boxed{}; after a word like 正解 or "answer"; at the beginning, as a label; the
+    last one that stands alone; the only option whose text occurs. A letter that is denied (Aは誤り) or is part of
+    another term (A型, CT, B12, an English article) does not count.
+    """
+    text = unicodedata.normalize("NFKC", output)
+    letters = "".join(letter for letter, _ in options)
+    alone = re.sub(r"[\s\W_]", "", text)
+    if len(alone) == 1 and alone.upper() in letters:
+        return alone.upper()
+    either = f"[{letters}{letters.lower()}]"
+    # Markdown, brackets and quotes around a letter; then what denies it or makes it part of another term.
+    after = r"(?![A-Za-z0-9]|\s*[-型群期波肝鎖株種]|細胞|領域|(?<=A)\s(?!is|because|since|as)[a-z])"
+    denied = (rf"(?!(?:\s*[、,・/や]\s*[{letters}])*[\s*\"'」』)\]}}.:,。、]*(?:は|が|も|では|を|って)?\s*"
+              r"(?:誤|間違|違|不適|不正|除|否定|ではな|でな|じゃな|ありませ|な[いく]|"
+              r"is wrong|is incorrect|is not|not |or |か[A-Z]))")
+    patterns = (
+        (rf"\\boxed\s*\{{\s*(?:\\text\s*\{{)?\s*({either})\b", -1),
+        (rf"(?:正解|正答|答え?|解答|回答|選択|(?i:answer|choice|option))\s*(?:(?i:is)|は|が|を|:|=|\s)*"
+         rf"(?:選択肢)?[\s*\"'「『(\[{{:]*({either}){after}{denied}", -1),
+        (rf"\A[\s*\"'「『(\[#]*({either})[\s*\"'」』)\]]*(?:[.:。)]|で|が正|\n){denied}", 0),
+        (rf"(?<![A-Za-z0-9])(?<!ビタミン)(?<!型)([{letters}]){after}{denied}", -1),
+        (rf"[(\[「]({either})[)\]」]", -1))
+    labels = re.findall(rf"(?m)^\W*([{letters}])\s*[.:)]", text)
+    for index, (pattern, chosen) in enumerate(patterns):
+        if index == 2 and len(set(labels)) > 1:  # every option is discussed
+            continue
+        if matches := re.findall(pattern, text):
+            return matches[chosen].upper()
+    named = [letter for letter, option in options if option and unicodedata.normalize("NFKC", option) in text]
+    return named[0] if len(named) == 1 else NONE
 
 
 def read_list(output: str) -> tuple[list[Entity], bool]:

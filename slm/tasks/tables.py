@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from slm.files import long_csv_fields
-from slm.tasks import split
+from slm.tasks import reading, split
 from slm.tasks.benchmark import Benchmark, Provenance
 from slm.tasks.kinds import KINDS
 from slm.tasks.task import Item, Message, Task
@@ -140,6 +140,12 @@ def _entities(where: str, answer: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _read_letter(item: Item, output: str) -> tuple[str, bool]:
+    """As a person reads it, where no published score depends on JMED-LLM's reading."""
+    letter = reading.find_letter(output, item.options)
+    return letter, letter == reading.NONE
+
+
 class Tables(Benchmark):
     """CSV files of your own; each may name another file to learn from."""
     name = "tables"
@@ -148,8 +154,10 @@ class Tables(Benchmark):
               folds: Collection[int]) -> dict[str, Task]:
         if not settings:
             raise ValueError("benchmark=tables has no tables: name one, as configs/evaluate.py does")
-        return {table.name: task(table.name, table.kind, read(Path(table.file), table.kind, split.document),
-                                 table.headline) for table in settings}
+        tasks = (task(table.name, table.kind, read(Path(table.file), table.kind, split.document), table.headline)
+                 for table in settings)
+        return {made.name: dataclasses.replace(made, read=_read_letter if made.kind == "choice" else None)
+                for made in tasks}
 
     def training(self, settings: tuple[TableConfig, ...], task: Task, provenance: Provenance,
                  fold: int | None = None) -> Sequence[Item]:

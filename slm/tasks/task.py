@@ -27,6 +27,7 @@ class Task:
       metrics: the headline, then the second; names in evaluation/metrics.py.
       prompt: what the model is asked, zero-shot, system turn included.
       reply: the right answer as the assistant should write it.
+      read: (item, model output) → (answer, whether it could not be read); None: as its kind.
     """
     name: str
     kind: str
@@ -35,6 +36,7 @@ class Task:
     prompt: Callable[[Item], list[Message]]
     reply: Callable[[Item], str]
     license: str = "unknown"
+    read: Callable[[Item, str], tuple[Any, bool]] | None = None
 
     def letters(self, item: Item) -> tuple[str, ...]:
         return tuple(letter for letter, _ in item.options)

@@ -7,6 +7,7 @@ ids in training and in scoring.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,4 +80,13 @@ def validate_messages(messages: Sequence[Message]) -> None:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise ValueError("a message is {role, content}, both strings")
         if not isinstance(message.get("role"), str) or message["role"] not in _SYMBOLS:
-            raise ValueError(f"a message has the role {message.get('role')!r}: known roles are {', '.join(_SYMBOLS)}")
+            # Not the role itself: where fields are swapped, it is the text.
+            raise ValueError(f"a message has an unknown role: known roles are {', '.join(_SYMBOLS)}")
+
+
+_THOUGHTS = re.compile(r"\A\s*<think>.*?(?:</think>|\Z)|\A.*</think>", re.DOTALL)
+
+
+def without_thoughts(output: str) -> str:
+    """A reasoning model's answer without its thoughts, even where the limit of tokens cut them off."""
+    return _THOUGHTS.sub("", output).strip()

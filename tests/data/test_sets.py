@@ -331,3 +331,16 @@ def test_two_sets_of_one_name_are_refused_or_both_learned(products, own, tmp_pat
         assert "own" in str(error)
     else:
         assert sum(rows.conversations for part in packed.values() for rows in part.values()) == 40
+
+
+def test_empty_answers_are_left_out_and_counted(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    answers = ["38.5℃です。", "", " \u3000\n", "ない。"]
+    path.write_text("".join(json.dumps({"instruction": f"熱は？{n}", "output": answer}) + "\n"
+                            for n, answer in enumerate(answers)))
+    entries = sets.read(SetConfig("rows", "alpaca", str(path)), Access(), seed=0)
+    assert [entry.messages[-1]["content"] for entry in entries] == ["38.5℃です。", "ない。"]
+    assert "sets.rows: left out 2 of 4 conversations, whose answer is empty" in capsys.readouterr().err
+    path.write_text(json.dumps({"instruction": "熱は？", "output": ""}) + "\n")
+    with pytest.raises(ValueError, match=r"sets\.rows has no answer to learn from: of 1 "):
+        sets.read(SetConfig("rows", "alpaca", str(path)), Access(), seed=0)

@@ -66,7 +66,7 @@ def completion(content, top=None):
 
 
 def test_replies_come_in_the_order_of_the_conversations(serve):
-    stub = serve(lambda path, request: (200, completion(f" <think>A?</think>\n{request['messages'][-1]['content']}! ")))
+    stub = serve(lambda path, request: (200, completion(f" {request['messages'][-1]['content']}!\n")))
     replies = Endpoint(stub.url, "m", workers=4).generate([user(str(i)) for i in range(20)], 7)
     assert replies == [f"{i}!" for i in range(20)]
     path, request, key = stub.requests[0]
@@ -74,7 +74,7 @@ def test_replies_come_in_the_order_of_the_conversations(serve):
     assert (request["model"], request["temperature"], request["max_tokens"]) == ("m", 0, 7)
 
 
-@pytest.mark.parametrize("content", [None, "", "<think>no end in sight"])
+@pytest.mark.parametrize("content", [None, "", " \n"])
 def test_no_answer_is_an_empty_one(serve, content):
     stub = serve(lambda path, request: (200, completion(content)))
     assert Endpoint(stub.url, "m").generate([user("x")], 5) == [""]

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import shutil
 
 import jax
@@ -12,7 +13,7 @@ import pytest
 
 from slm.checkpoint import Checkpoints
 from slm.corpus.sources import CorpusConfig
-from slm.evaluation import candidates, compare, evaluate, leaderboard
+from slm.evaluation import answer_modes, candidates, compare, evaluate, leaderboard
 from slm.evaluation.answer_modes import Answer
 from slm.evaluation.compare import CompareConfig
 from slm.evaluation.evaluate import EvaluateConfig
@@ -92,14 +93,61 @@ def test_another_hugging_face_model_in_the_same_folder_is_another_model(tmp_path
     (tmp_path / "config.json").write_text("{}")
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"0" * 2_000_000)
+    os.utime(weights, ns=(0, 0))
     identities = {evaluate._identity(config, str(tmp_path)), evaluate._identity(config, str(tmp_path))}
     assert len(identities) == 1
     (tmp_path / "config.json").write_text("[]")
     identities.add(evaluate._identity(config, str(tmp_path)))
     weights.write_bytes(b"1" * 2_000_000)
-    os.utime(weights, ns=(0, 1))
+    os.utime(weights, ns=(0, 0))  # the content counts, not the time
     identities.add(evaluate._identity(config, str(tmp_path)))
     assert len(identities) == 3
+
+
+class Scripted:
+    """A model with the same answers for everyone; it counts what it is asked."""
+    name, truncated, asked = "scripted", 0, 0
+
+    def __init__(self, *answers):
+        self.answers = answers
+
+    def generate(self, conversations, max_tokens):
+        self.asked += len(conversations)
+        return [self.answers[index % len(self.answers)] for index in range(len(conversations))]
+
+
+def test_thoughts_are_left_out_whatever_answers():
+    task = sample_tasks.tasks()["sample_choice"]
+    answers = answer_modes.answers(Scripted("<think>Aかも</think>B"), task, task.items[:2], "free")
+    assert [(answer.raw, answer.value) for answer in answers] == [("<think>Aかも</think>B", "B")] * 2
+
+
+@pytest.fixture
+def table(tmp_path):
+    file = tmp_path / "own.csv"
+    file.write_text("question,optionA,optionB,answer\n" + "".join(f"問{n}はどちらか。,左{n},右{n},B\n" for n in range(4)))
+    return EvaluateConfig(benchmark="tables", tables=(TableConfig("own", str(file)),), choice="free", backend="openai",
+                          model="m", base_url="http://127.0.0.1:1/v1", resamples=20)
+
+
+def test_own_tables_are_read_as_a_person_reads(table, tmp_path, monkeypatch):
+    model = Scripted("As an AI, I think B", "選択肢Aは誤りで、正解はBである。", "b", "わからない")
+    monkeypatch.setitem(evaluate.BACKENDS, "openai", lambda *_: model)
+    result = evaluate.run(table, tmp_path)
+    assert result["own"]["metrics"]["accuracy"]["value"] == 0.75 and result["own"]["unread"] == 1
+
+
+def test_kept_answers_of_a_served_model_are_named_with_their_time(table, tmp_path, monkeypatch, capsys):
+    model = Scripted("B")
+    monkeypatch.setitem(evaluate.BACKENDS, "openai", lambda *_: model)
+    evaluate.run(table, tmp_path)
+    assert "answers from" not in capsys.readouterr().err
+    evaluate.run(table, tmp_path)
+    assert model.asked == 4
+    assert re.search(r"reusing answers from \d{4}-\d\d-\d\d \d\d:\d\d of m at http://127\.0\.0\.1:1/v1: .* remove "
+                     + re.escape(str(tmp_path / "answers")), capsys.readouterr().err)
+    evaluate.run(dataclasses.replace(table, base_url="http://127.0.0.1:2/v1"), tmp_path)
+    assert model.asked == 8
 
 
 def test_no_question_is_written_down(evaluated):

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slm.tasks import tables
-from slm.tasks.reading import NONE, read_letter, read_list
+from slm.tasks.reading import NONE, find_letter, read_letter, read_list
 from slm.tasks.task import Item, without_system
+from slm.text.chat import without_thoughts
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/jmed_llm.json").read_text(encoding="utf-8"))
 EXPRESSIONS = ["[*'ab']", "[x for x in 'ab']", "[0.1+0.2]"]  # the reference executes them; here they are unread
@@ -89,3 +90,27 @@ def test_prompts_as_the_reference_has_them():
         messages = prompt(Item("x", case["question"], (), tuple(map(tuple, case.get("options", ())))))
         texts = [json.dumps(some, ensure_ascii=False, separators=(",", ":")) for some in (messages, without_system(messages))]
         assert [hashlib.sha256(text.encode()).hexdigest() for text in texts] == case["sha256"]
+
+
+OPTIONS = (("A", "肺炎"), ("B", "心不全"), ("C", "喘息"), ("D", "気胸"))
+
+
+@pytest.mark.parametrize("output, letter", [
+    ("診断は明らかで、正解はCです。", "C"), ("Answer: C", "C"), ("C. 喘息", "C"), ("（Ｃ）", "C"), ("**C**", "C"),
+    ("c", "C"), (r"\boxed{\text{C}}", "C"), ("選択肢Aは誤りで、正解はCである。", "C"), ("As a doctor, I choose C", "C"),
+    ("A or C... C", "C"), ("BNP値とCTの所見からC", "C"), ("PEが疑われるのでC", "C"), ("A型ではなくBを選ぶ", "B"),
+    ("Dだと思う。A型肝炎は否定的。", "D"), ("答えはAではなくDです", "D"), ("正解はAではない。Dである。", "D"),
+    ("正解はD。Aは頻度が低い。", "D"), ("D。Aは頻度が低い。", "D"), ("A: 誤り\nB: 誤り\nC: 正しい\nD: 誤り", "C"),
+    ("A. 肺炎は違う。\nD. 気胸が正しい。", "D"), ("喘息と考える", "C"), ("ビタミンB欠乏ではなくA", "A"),
+    ("A patient with wheezing has asthma, so C", "C"), ("【正解】C", "C"), ("(c)", "C"), ("B、C、Dは誤りなのでA", "A"),
+    ("Dが正しい。A、B、Cは誤り。", "D"), ("回答はDです。理由：Bは誤り、Cも誤り。", "D"),
+    ("I would choose C because A is wrong.", "C"), ("分からない", NONE), ("", NONE), ("肺炎か心不全", NONE), ("ABC", NONE)])
+def test_the_letter_is_found_that_a_person_would_find(output, letter):
+    assert find_letter(output, OPTIONS) == letter
+
+
+@pytest.mark.parametrize("output, answer", [
+    ("<think>Aかもしれない</think>B", "B"), ("  <think>A\nB</think>\n C ", "C"), ("<think>no end in sight", ""),
+    ("Aを考える。</think>\nB", "B"), ("A <think>", "A <think>")])
+def test_thoughts_are_not_part_of_an_answer(output, answer):
+    assert without_thoughts(output) == answer
