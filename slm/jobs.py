@@ -1,10 +1,12 @@
 """The table of jobs: what `--config=configs/NAME.py` runs."""
 
+import contextlib
 import dataclasses
 import importlib
 from pathlib import Path
 from typing import Any
 
+from slm import locks
 from slm import workdir as workdirs
 
 
@@ -13,21 +15,23 @@ class Job:
     """A job: its frozen config, and `run(config, workdir) -> result` beside it.
 
     Attributes:
-      config: MODULE:CLASS, imported only when the job runs.
+      config: MODULE:CLASS, imported when the job runs.
       resumable: the same command resumes an interrupted run; other jobs start over.
+      shares_workdir: several processes may use it at the same time; of other jobs the second one is refused.
       multi_process: several processes may run it together; `prepare(config)` beside it makes what they need.
     """
     summary: str
     config: str
     resumable: bool = False
+    shares_workdir: bool = False
     multi_process: bool = False
 
     @property
     def module(self) -> Any:
-        return importlib.import_module(self.config.split(":")[0])
+        return importlib.import_module(self.config.partition(":")[0])
 
     def config_class(self) -> type:
-        return getattr(self.module, self.config.split(":")[1])
+        return getattr(self.module, self.config.partition(":")[2])
 
 
 JOBS = {
@@ -52,22 +56,25 @@ JOBS = {
                                "slm.export.import_hugging_face:ImportConfig"),
     "annotate": Job("instruction and records → answers, a line each", "slm.local.annotate:AnnotateConfig",
                     resumable=True),
-    "chat": Job("exported or trained model → a chat in the terminal", "slm.local.chat:ChatConfig"),
-    "serve": Job("exported model → an OpenAI-compatible endpoint on this machine", "slm.local.serve:ServeConfig"),
+    "chat": Job("exported or trained model → a chat in the terminal", "slm.local.chat:ChatConfig",
+                shares_workdir=True),
+    "serve": Job("exported model → an OpenAI-compatible endpoint on this machine", "slm.local.serve:ServeConfig",
+                 shares_workdir=True),
     "generate": Job("checkpoint and prompts → text", "slm.generate:GenerateConfig"),
 }
 
 
 def run(name: str, config: Any, workdir: Path) -> dict:
     """Runs a job in its workdir, which then holds `config.json`, `result.json` and what the job makes."""
-    job, first = JOBS[name], True
+    job = JOBS[name]
     if job.multi_process:
         from slm import distributed
         distributed.initialize()
-        first = distributed.is_first()
-    if first:
+        if not distributed.is_first():
+            return job.module.run(config, workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with contextlib.nullcontext() if job.shares_workdir else locks.locked(workdir):
         workdirs.begin(workdir, config, job.resumable)
-    result = job.module.run(config, workdir)
-    if first:
+        result = job.module.run(config, workdir)
         workdirs.write_result(workdir, result)
     return result

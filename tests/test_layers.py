@@ -21,7 +21,7 @@ LAYERS = [
     {"slm.checkpoint", "slm.sharding", "slm.workdir"},
     {"slm.model"},
     {"slm.text"},
-    {"slm.config", "slm.distributed", "slm.figures", "slm.files", "slm.hardware", "slm.parallel", "slm.process",
+    {"slm.config", "slm.distributed", "slm.figures", "slm.files", "slm.hardware", "slm.locks", "slm.parallel", "slm.process",
      "slm.progress"},
 ]
 

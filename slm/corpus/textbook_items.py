@@ -1,6 +1,5 @@
 """The file of written items, which a killed run leaves readable."""
 
-import fcntl
 import itertools
 import json
 import os
@@ -17,11 +16,6 @@ class Items:
     def __init__(self, path: Path):
         self.offsets: dict[str, int] = {}
         self._file = open(path, "a+b")  # noqa: SIM115  # closed by __exit__
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RuntimeError(f"{path} is being written by another run: wait for it, or give another --workdir"
-                               ) from None
         self._file.seek(0)
         start = 0
         for number in itertools.count(1):

@@ -6,11 +6,9 @@ are written whole and in the order of the records; the same command resumes afte
 
 import collections
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -76,26 +74,21 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
                 dataclasses.asdict(form.instruction), dataclasses.asdict(config.settings), config.runtime.context])
     path = workdir / ANNOTATIONS_FILE
     workdir.mkdir(parents=True, exist_ok=True)
-    lock = os.open(workdir, os.O_RDONLY)
-    try:
-        _acquire(lock, workdir)
-        counts: collections.Counter[str] = collections.Counter()
-        done = _read_done(path, by, counts)
-        records, left = _survey(config, done)
-        seconds = 0.0
-        if left:
-            model = runtime.load_gguf(gguf, config.runtime, config.parallel)
-            begun = time.perf_counter()
-            with (open(path, "ab") as file,
-                  Progress(total=records, initial=records - left, desc="annotate", unit="record") as bar):
-                for line in _annotate(config, model, form, _missing(config, done)):
-                    file.write(json.dumps({"id": line["id"], "by": by} | line, ensure_ascii=False).encode() + b"\n")
-                    file.flush()
-                    _count(counts, line)
-                    bar.update()
-            seconds = time.perf_counter() - begun
-    finally:
-        os.close(lock)
+    counts: collections.Counter[str] = collections.Counter()
+    done = _read_done(path, by, counts)
+    records, left = _survey(config, done)
+    seconds = 0.0
+    if left:
+        model = runtime.load_gguf(gguf, config.runtime, config.parallel)
+        begun = time.perf_counter()
+        with (open(path, "ab") as file,
+              Progress(total=records, initial=records - left, desc="annotate", unit="record") as bar):
+            for line in _annotate(config, model, form, _missing(config, done)):
+                file.write(json.dumps({"id": line["id"], "by": by} | line, ensure_ascii=False).encode() + b"\n")
+                file.flush()
+                _count(counts, line)
+                bar.update()
+        seconds = time.perf_counter() - begun
     if counts["errors"] == counts["lines"]:
         raise RuntimeError(f"all {counts['errors']} records failed: {path} says why under 'error'; fix it, delete the "
                            "file, and run again")
@@ -209,14 +202,6 @@ def _complete(complete: Callable, request: dict[str, Any], stopped: threading.Ev
 
 
 # The file -----------------------------------------------------------------------------------------------------
-
-def _acquire(lock: int, workdir: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when a process is killed
-    except BlockingIOError:
-        raise RuntimeError(f"another process is annotating into {workdir}: wait for it, or give another --workdir"
-                           ) from None
-
 
 def _read_done(path: Path, by: str, counts: collections.Counter) -> dict[str, str]:
     """{id: hash of the record} of the existing lines, which are counted; a torn last line is removed.

@@ -4,10 +4,8 @@ A product lives in `runs/products/<kind>-<fingerprint>`. It is written aside and
 under its own name is never half a product.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,18 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from slm.locks import locked
+
 PRODUCTS = Path("runs", "products")
-
-_LOCKS: set[int] = set()
-
-
-# A process that is forked meanwhile (datatrove's manager) may outlive a killed run: it must not hold the lock.
-def _close_locks() -> None:
-    while _LOCKS:
-        os.close(_LOCKS.pop())
-
-
-os.register_at_fork(after_in_child=_close_locks)
 
 
 def product(kind: str, version: int, ingredients: Sequence[Any], libraries: Sequence[str],
@@ -48,24 +37,19 @@ def product(kind: str, version: int, ingredients: Sequence[Any], libraries: Sequ
     aside = folder.with_name(f"{folder.name}.making")
     new = not aside.exists()
     aside.mkdir(parents=True, exist_ok=True)
-    lock = os.open(aside, os.O_RDONLY)
-    _LOCKS.add(lock)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be making the same; a killed one lets go
-        if folder.exists():
-            return folder
-        print(f"making {folder}", file=sys.stderr, flush=True)
-        build(aside)
-        for torn in aside.rglob("*.writing"):  # by a process that was killed
-            torn.unlink()
-        aside.rename(folder)
+        with locked(aside, wait=True):  # another process may be making the same
+            if folder.exists():
+                return folder
+            print(f"making {folder}", file=sys.stderr, flush=True)
+            build(aside)
+            for torn in aside.rglob("*.writing"):  # by a process that was killed
+                torn.unlink()
+            aside.rename(folder)
     except Exception as error:
         # What bad input leaves is of no use: once corrected, it makes another product. After a kill, a full disk or a
         # failed task the same command resumes, and an error must not take away what was there before.
         if new and not isinstance(error, (OSError, RuntimeError, MemoryError, subprocess.CalledProcessError)):
             shutil.rmtree(aside, ignore_errors=True)
         raise
-    finally:
-        _LOCKS.discard(lock)
-        os.close(lock)
     return folder

@@ -201,12 +201,6 @@ def test_other_settings_are_asked_anew_and_a_broken_line_inside_is_named(config,
         Server().run(config, tmp_path / "run")
 
 
-def test_two_runs_do_not_write_one_file(config, tmp_path):
-    (tmp_path / "run").mkdir()
-    with textbooks.Items(tmp_path / "run" / "items.jsonl"), pytest.raises(RuntimeError, match="by another run"):
-        Server().run(config, tmp_path / "run")
-
-
 def test_failures_are_kept_aside_and_tried_again(config, tmp_path):
     no_choices, no_text = completion("x") | {"choices": []}, completion(None)
     bad = [httpx.Response(500, json={"error": {"message": "out of memory"}}), httpx.Response(200, text="{cut"),

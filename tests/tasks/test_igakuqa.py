@@ -144,9 +144,9 @@ GOOD = problem("112A1")
 
 
 @pytest.mark.parametrize("second, message", [
-    ('{"problem_id": "112A2",\n', "line 2 is no JSON"),
-    ("[" * 100_000 + "\n", "line 2 is no JSON"),
-    ("[1]\n", "line 2 is no JSON object"),
+    ('{"problem_id": "112A2",\n', "line 2 is not JSON"),
+    ("[" * 100_000 + "\n", "line 2 is not JSON"),
+    ("[1]\n", "line 2 is not a JSON object"),
     (json.dumps(problem("112A2", "\ud800")) + "\n", "line 2 has half of a surrogate pair"),
     ({"problem_id": "112A2", "question": "架空。"}, "line 2 has no problem_text, choices, answer, text_only, points"),
     (problem("112A2", text_only="yes"), "line 2: text_only is 'yes', and should be a bool"),
