@@ -47,7 +47,7 @@ def _normalizer():
     from tokenizers import Regex, normalizers
     digit, fraction = "[0-9０-９]", f"[{normalize.FRACTIONS}]"
     raised, lowered = ("[" + "".join(map(chr, table)) + "]" for table in (normalize.SUPERSCRIPTS, normalize.SUBSCRIPTS))
-    marks = {f"(?<={digit})(?={fraction})|(?<={fraction})(?={digit})": " ",
+    marks = {f"(?<={digit})(?={fraction})|(?<={fraction})(?={digit}|{fraction})": " ",
              f"(?<=[^{raised[1:]})(?={raised})": "^",
              f"(?<={digit})(?={lowered})|(?<=[^{lowered[1:-1]}0-9０-９])(?={lowered}+{digit})": "_",
              f"(?<={raised}|{lowered})(?={digit})": " "}

@@ -15,7 +15,7 @@ BOUNDARY = "\u241f"
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni")
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()")
 FRACTIONS = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞↉"
-_FRACTION = re.compile(f"([0-9０-９]?)([{FRACTIONS}])([0-9０-９]?)")
+_FRACTION = re.compile(f"(?:(?<=([0-9０-９])))?([{FRACTIONS}])(?=([0-9０-９{FRACTIONS}])?)")
 _SUPERSCRIPT_RUN = re.compile("([⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ]+)([0-9０-９]?)")
 _SUBSCRIPT_RUN = re.compile("([0-9０-９]?)([₀-₎]+)([0-9０-９]?)")
 _NEEDS_SPELLING = re.compile(f"[{FRACTIONS}⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ₀-₎]")
@@ -70,8 +70,7 @@ def normalize(text: str) -> str:
 
 def _spell_fraction(match: re.Match) -> str:
     before, fraction, after = match.groups()
-    spelled = unicodedata.normalize("NFKC", fraction)
-    return before + " " * bool(before) + spelled + " " * bool(after) + after
+    return " " * bool(before) + unicodedata.normalize("NFKC", fraction) + " " * bool(after)
 
 
 def _spell_superscript(match: re.Match) -> str:

@@ -241,6 +241,10 @@ def hospital_lines(rng):
                 elif style == 2:
                     line = unicodedata.normalize("NFD", line)
                 position = rng.randrange(len(line) + 1)
+                # A mark stays with its letter, a subscript with its formula.
+                while (following := unicodedata.normalize("NFKC", line[position:position + 1])[:1]) and (
+                        unicodedata.combining(following) or following.isdigit()):
+                    position += 1
                 yield line[:position] + rng.choice(added) + line[position:]
 
 

@@ -241,8 +241,9 @@ def test_the_result_and_what_lies_beside_the_parameters(folder, talking):
     assert left(workdir) == ["checkpoints", "tokenizer"]
     about = checkpoint.read_about(workdir)
     assert about["step"] == 0 and about["tokenizer"] == load_tokenizer(workdir / "tokenizer").fingerprint
-    own = candidates.find("checkpoint", str(workdir), "")
-    assert (own.protocol, own.unchecked, own.models) == ("P0", True, {(0, None): str(workdir)})
+    candidate = candidates.find("checkpoint", str(workdir), "")
+    assert (candidate.provenance.protocol, candidate.provenance.unchecked, candidate.models) == (
+        "P0", True, {(0, None): str(workdir)})
 
 
 def test_bare_parameters_are_those_of_the_file(folder, bare):

@@ -108,9 +108,9 @@ def test_what_cannot_fit_is_refused(words):
     ([{"role": "user"}], "a message is {role, content}, both strings"),
     ([{"role": "user", "content": None}], "a message is {role, content}, both strings"),
     ([{"role": "user", "content": ["熱"]}], "a message is {role, content}, both strings"),
-    ([user("熱は？"), {"content": "はい"}], "a message has the role None: known roles are system, user, assistant"),
-    ([{"role": "tool", "content": "x"}], "a message has the role 'tool': known roles are system, user, assistant"),
-    ([{"role": "end", "content": "x"}], "a message has the role 'end': known roles are system, user, assistant"),
+    ([user("熱は？"), {"content": "はい"}], "a message has an unknown role: known roles are system, user, assistant"),
+    ([{"role": "tool", "content": "x"}], "a message has an unknown role: known roles are system, user, assistant"),
+    ([{"role": "end", "content": "x"}], "a message has an unknown role: known roles are system, user, assistant"),
     ([user("半分\ud83d")], "the text has a lone surrogate (U+D83D) at character 2"),
 ])
 def test_what_is_no_conversation_is_refused_in_a_sentence(words, messages, message):

@@ -12,6 +12,7 @@ ANY_TEXT = st.text()  # hypothesis leaves surrogates out by default; they are re
     ("10⁻⁵", "10^-5"),
     ("½錠", "1/2錠"),
     ("1½錠", "1 1/2錠"),
+    ("½1½½2錠", "1/2 1 1/2 1/2 2錠"),
     ("SpO₂ 94%", "SpO2 94%"),
     ("log₂10", "log_2 10"),
     ("50㎡", "50m^2"),
