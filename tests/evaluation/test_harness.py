@@ -95,7 +95,7 @@ def test_a_conversation_has_the_ids_of_the_chat_template(model, words):
     opened = requests.apply_chat_template(begun, add_generation_prompt=False)
     assert opened.endswith("<|assistant|>答え:")
     assert requests._encode_pair(opened, "A")[0] == [*context, *words.encode("答え:")]
-    with pytest.raises(ValueError, match="role 'tool'"):
+    with pytest.raises(ValueError, match="unknown role"):
         requests.apply_chat_template([{"role": "tool", "content": ""}])
 
 

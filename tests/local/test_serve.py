@@ -172,7 +172,7 @@ BAD = [
     ("/v1/completions", {"prompt": "a", "stream": "true"}, 400, "stream must be true or false"),
     ("/v1/completions", {"prompt": "a", "max_completion_tokens": 0}, 400, "max_completion_tokens must be an integer"),
     ("/v1/chat/completions", {"messages": []}, 400, "list of at least one"),
-    ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "x"}]}, 400, "role 'tool'"),
+    ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "x"}]}, 400, "unknown role"),
     ("/v1/chat/completions", {"messages": QUESTION, "response_format": {"type": "json_object"}}, 400, "grammar"),
     ("/v1/chat/completions", {"messages": QUESTION, "tools": [{}]}, 400, "tools is not supported"),
 ]
