@@ -12,13 +12,15 @@ import json
 import re
 import urllib.parse
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from slm.corpus.wikitext import plain_text
 
 LONGEST_LINE = 8_000_000  # bytes; a longer line is a file without line ends, not a document
 _BUFFER = 1 << 20  # bytes decompressed at a time
+_PROJECTS = ("wikipedia", "wikibooks", "wikiversity", "wikisource", "wikinews", "wikiquote", "wikivoyage", "wiktionary")
 _BROKEN = (EOFError, OSError, zlib.error)  # raised by a compressed file that is truncated or garbled
 
 
@@ -33,6 +35,7 @@ class Document:
     # For the pipeline; not kept in the corpus, and never taken from a file's fields or name.
     warnings: tuple[str, ...] = ()  # of the source about the document
     profile: str = "clinical"  # of `filters.PROFILES`: another one only where the format is that of a public source
+    dropped_templates: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)  # of a wiki's page
 
 
 FIELDS = ("id", "text", "source", "license", "url")
@@ -212,7 +215,8 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
                        if isinstance(value, bytes)}
                 if features == {"title", "text"} and builder.name == "wikipedia":
                     language = re.search(r"\.([a-z-]+)$", builder.info.config_name or "")
-                    yield _article(location, row["text"], row["title"], language, "CC-BY-SA")
+                    yield _article(location, row["text"], row["title"], "wikipedia", "CC-BY-SA",
+                                   f"{language[1] if language else 'ja'}.wikipedia.org")
                 else:
                     yield _document({"source": builder.name} | row, location, path)
             start += len(rows)
@@ -225,11 +229,11 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
                          ) from None
 
 
-def _article(identifier: str, text: str, title: str, language: re.Match | None, license: str,
-             warnings: tuple[str, ...] = ()) -> Document:
-    host = f"{language[1] if language else 'ja'}.wikipedia.org"
+def _article(identifier: str, text: str, title: str, project: str, license: str, host: str = "", **rest: Any
+             ) -> Document:
+    """A page of a Wikimedia project; `host` is ja.wikipedia.org or the like."""
     url = f"https://{host}/wiki/{urllib.parse.quote(title.replace(' ', '_'))}"
-    return Document(identifier, text, "wikipedia", license, url, warnings, profile="encyclopedia")
+    return Document(identifier, text, project, license, url, profile="encyclopedia", **rest)
 
 
 def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
@@ -242,23 +246,34 @@ def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
     import mwxml  # late: for this format only
     from mwxml.element_iterator import ElementIterator
     from mwxml.errors import MalformedXML
-    language = re.match(r"([a-z]+)wiki-", path.name)
     articles, last = 0, "the start"
     try:
         with _open(path) as file:
             root = ElementIterator.from_file(file)
             dump = mwxml.Dump.from_element(root)
+            project, host = _project(dump.site_info, path)
             for page in dump:
                 if page.namespace == 0 and not page.redirect:
                     if articles % parts == part:
-                        text, warnings = plain_text("".join(revision.text or "" for revision in page))
-                        if dump.site_info.name == "Wikipedia":
-                            yield _article(str(page.id), text, page.title, language, "CC-BY-SA-4.0", warnings)
+                        text, warnings, dropped = plain_text("".join(revision.text or "" for revision in page))
+                        rest = {"warnings": warnings, "dropped_templates": dropped}
+                        if project:
+                            license = "unknown" if project == "wikinews" else "CC-BY-SA-4.0"
+                            yield _article(str(page.id), text, page.title, project, license, host, **rest)
                         else:  # another wiki, a hospital's perhaps: neither public nor of a known licence
-                            yield Document(str(page.id), text, path.name.split(".")[0], warnings=warnings)
+                            yield Document(str(page.id), text, path.name.split(".")[0], **rest)
                     articles += 1
                 last = f"page {page.id}"
                 root.element.clear()  # else the emptied elements of all pages pile up under the root
     except (*_BROKEN, ParseError, MalformedXML) as error:
         raise ValueError(f"{path} ends or breaks after {last} ({error}): it was cut short or is not a Wikipedia XML "
                          "dump (pages-articles); download it again") from None
+
+
+def _project(site: Any, path: Path) -> tuple[str, str]:
+    """The Wikimedia project of a dump and its host, by the address of its main page; empty for any other wiki."""
+    if match := re.match(rf"https?://(([a-z-]+)\.({'|'.join(_PROJECTS)})\.org)/", site.base or ""):
+        return match[3], match[1]
+    language = re.match(r"([a-z]+)wiki-", path.name)
+    is_wikipedia = site.name == "Wikipedia" and not re.match(rf"[a-z]+(?:{'|'.join(_PROJECTS[1:])})-", path.name)
+    return ("wikipedia", f"{language[1] if language else 'ja'}.wikipedia.org") if is_wikipedia else ("", "")
