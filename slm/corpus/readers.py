@@ -5,40 +5,24 @@ parts, and only skips over the others.
 """
 
 import bz2
-import dataclasses
 import gzip
 import io
 import json
 import re
 import urllib.parse
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slm.corpus import documents
+from slm.corpus.documents import FIELDS, Document
 from slm.corpus.wikitext import plain_text
 
 LONGEST_LINE = 8_000_000  # bytes; a longer line is a file without line ends, not a document
 _BUFFER = 1 << 20  # bytes decompressed at a time
 _PROJECTS = ("wikipedia", "wikibooks", "wikiversity", "wikisource", "wikinews", "wikiquote", "wikivoyage", "wiktionary")
 _BROKEN = (EOFError, OSError, zlib.error)  # raised by a compressed file that is truncated or garbled
-
-
-@dataclasses.dataclass(frozen=True)
-class Document:
-    """One text and where it comes from; `source` names the set it is counted and mixed with."""
-    id: str
-    text: str
-    source: str
-    license: str = "unknown"
-    url: str = ""
-    # For the pipeline; not kept in the corpus, and never taken from a file's fields or name.
-    warnings: tuple[str, ...] = ()  # of the source about the document
-    profile: str = "clinical"  # of `filters.PROFILES`: another one only where the format is that of a public source
-    dropped_templates: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)  # of a wiki's page
-
-
-FIELDS = ("id", "text", "source", "license", "url")
 
 
 def read(path: Path, part: int = 0, parts: int = 1) -> Iterator[Document]:
@@ -107,7 +91,8 @@ def json_objects(path: Path, part: int = 0, parts: int = 1) -> Iterator[tuple[st
 
 def _read_json_lines(path: Path, part: int, parts: int) -> Iterator[Document]:
     for location, row in json_objects(path, part, parts):
-        yield _oscar(row, location) if "warc_headers" in row else _document(row, location, path)
+        is_oscar = "warc_headers" in row
+        yield documents.of_oscar(row, location) if is_oscar else documents.of_row(row, location, path)
 
 
 def _parse(line: bytes, location: str) -> dict:
@@ -123,49 +108,21 @@ def _parse(line: bytes, location: str) -> dict:
     return row
 
 
-def _document(row: dict, location: str, path: Path) -> Document:
-    if not isinstance(row.get("text"), str):
-        actual = f"its 'text' is a {type(row['text']).__name__}" if "text" in row else f"it has {sorted(row)}"
-        raise ValueError(f"{location} has no string field 'text' ({actual}): rename the column that holds the text")
-
-    def field(name: str, default: str) -> str:
-        # Half a character in a name or an address costs that character, not the document.
-        return default if row.get(name) is None else str(row[name]).encode("utf-8", "replace").decode()
-    return Document(field("id", location), row["text"], field("source", path.name.split(".")[0]),
-                    field("license", "unknown"), field("url", ""))
-
-
-def _oscar(row: dict, location: str) -> Document:
-    """A line of OSCAR 23.01. Its CC0 covers metadata and annotations only: OSCAR claims no right to the crawled text.
-
-    `harmful_pp` is a perplexity, not a verdict, so it is not a warning.
-    """
-    headers, metadata = row["warc_headers"], row.get("metadata") or {}
-    if not (isinstance(row.get("content"), str) and isinstance(headers, dict) and isinstance(metadata, dict)):
-        kinds = {name: type(row.get(name)).__name__ for name in ("content", "warc_headers", "metadata")}
-        raise ValueError(f"{location} has 'warc_headers' but is not OSCAR's (a string 'content', objects "
-                         f"'warc_headers' and 'metadata'; it has {kinds}): download it again, or rename its fields to "
-                         "id, text and url")
-    warnings = [name for key in ("quality_warnings", "categories") for name in metadata.get(key) or []]
-    return Document(id=str(headers.get("warc-record-id", location)), text=row["content"], source="oscar-2301",
-                    license="unknown (annotations: CC0-1.0)", url=str(headers.get("warc-target-uri", "")),
-                    warnings=tuple(map(str, warnings)), profile="web")
-
-
 def _read_parquet(path: Path, part: int, parts: int) -> Iterator[Document]:
     import pyarrow
     import pyarrow.parquet
     try:
         file = pyarrow.parquet.ParquetFile(path)
-        columns = [name for name in FIELDS if name in file.schema_arrow.names]
+        columns = [name for name in file.schema_arrow.names
+                   if name in FIELDS + documents.METADATA or documents.LICENSE.search(name)]
         if "text" not in columns:
-            raise ValueError(f"{path} has no column 'text' (it has {file.schema_arrow.names}): rename the column "
+            raise ValueError(f"{path} has no column 'text' (it has {len(file.schema_arrow.names)} columns): rename the column "
                              "that holds the text")
         start = 0
         for batch in file.iter_batches(batch_size=1024, columns=columns):
             indices = range((part - start) % parts, len(batch), parts)
             for index, row in zip(indices, batch.take(pyarrow.array(indices, pyarrow.int64())).to_pylist()):
-                yield _document(row, f"{path}, row {start + index + 1}", path)
+                yield documents.of_row(row, f"{path}, row {start + index + 1}", path)
             start += len(batch)
     except (pyarrow.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a whole Parquet file ({error}): download it again") from None
@@ -193,6 +150,15 @@ def _decode(content: bytes, location: str) -> str:
                          "for example with iconv -f CP932 -t UTF-8") from None
 
 
+def _decoded(value: Any, location: str) -> Any:
+    """The texts of a TFDS row, also inside its metadata; no numbers."""
+    if isinstance(value, dict):
+        return {name: _decoded(part, location) for name, part in value.items()}
+    if isinstance(value, bytes) or not hasattr(value, "__iter__"):
+        return _decode(value, location) if isinstance(value, bytes) else None
+    return [_decoded(part, location) for part in value if isinstance(part, (bytes, dict))]
+
+
 def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
     if not is_tfds(path):
         raise ValueError(f"{path} is a folder without features.json and dataset_info.json: give a TFDS folder (such "
@@ -211,14 +177,13 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
             rows = builder.as_data_source(split)
             for index in range((part - start) % parts, len(rows), parts):
                 location = f"{path}, {split} {index + 1}"
-                row = {name: _decode(value, location) for name, value in rows[index].items()
-                       if isinstance(value, bytes)}
+                row = _decoded(rows[index], location)
                 if features == {"title", "text"} and builder.name == "wikipedia":
                     language = re.search(r"\.([a-z-]+)$", builder.info.config_name or "")
                     yield _article(location, row["text"], row["title"], "wikipedia", "CC-BY-SA",
                                    f"{language[1] if language else 'ja'}.wikipedia.org")
                 else:
-                    yield _document({"source": builder.name} | row, location, path)
+                    yield documents.of_row({"source": builder.name} | row, location, path)
             start += len(rows)
     except NotImplementedError:
         raise ValueError(f"{path} is in the format {builder.info.file_format.value}, which cannot be read by index "

@@ -63,6 +63,33 @@ def test_zst_of_several_frames(tmp_path):
     assert len(read(tmp_path / "both.jsonl.zst")) == 4
 
 
+@pytest.mark.parametrize("fields, expected", [
+    ({"metadata": {"license": "CC BY-NC 2.0", "source": "journal", "url": "u", "id": "7"}},
+     Document("7", "本文", "journal", "CC BY-NC 2.0", "u")),
+    ({"id": "1", "source": "s", "meta": '{"licence": ["MIT", "CC0"], "source": "t"}'}, Document("1", "本文", "s", "MIT; CC0")),
+    ({"id": "1", "license": "CC BY", "meta": {"doc": {"license": {"name": "CC BY-ND"}}}},
+     Document("1", "本文", "a", "CC BY; CC BY-ND")),
+    ({"id": "1", "license": "unknown", "metadata": {"dc:rights": "CC0", "license_score": 1}}, Document("1", "本文", "a", "CC0")),
+    ({"id": "1", "metadata": {"provenance": [1], "license": None}, "meta": "no object"}, Document("1", "本文", "a")),
+    ({"id": "1", "meta": {"warc_headers": {"warc-target-uri": "u"}, "quality_warnings": ["tiny"], "categories": ["adult"]}},
+     Document("1", "本文", "oscar-2301", "unknown (annotations: CC0-1.0)", "u", ("tiny", "adult"), "web")),
+    ({"id": "1", "meta": {"warc_headers": {"warc-target-uri": "u"}, "annotations": ["adult"]}},
+     Document("1", "本文", "oscar-2201", "unknown (annotations: CC0-1.0)", "u", ("adult",), "web")),
+])
+def test_metadata_one_level_down(tmp_path, fields, expected):
+    row = {"text": "本文"} | fields
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    assert read(tmp_path / "a.jsonl") == [expected]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
+    assert [document.license for document in read(tmp_path / "a.parquet")] == [expected.license]
+
+
+def test_a_licence_that_cannot_be_read_is_not_passed(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "x", "meta": "{'license': 'CC BY-NC'}"}) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 1 names a licence in 'meta', which is text but not JSON: write it"):
+        read(tmp_path / "a.jsonl")
+
+
 def test_plain_text_is_one_document(files):
     (document,) = read(files / "a.txt")
     assert document.text == "一つ目\n改行"
@@ -76,7 +103,7 @@ def test_plain_text_is_one_document(files):
     ("a.jsonl", b'{"text": ' + b"[" * 100_000, r"line 1 is not JSON"),
     ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", r"line 1 is not JSON"),
     ("a.jsonl", b"[1]\n", r"line 1 holds a list"),
-    ("a.jsonl", b'{"body": "x"}\n', r"no string field 'text' \(it has \['body'\]\): rename"),
+    ("a.jsonl", b'{"body": "x"}\n', r"no string field 'text' \(it has 1 fields\): rename"),
     ("a.jsonl", b'{"text": 3}\n', r"its 'text' is a int"),
     ("a.jsonl", '{"text": "肺炎"}\n'.encode("cp932"), r"line 1 is not UTF-8 \(byte 0x94 at 10\).*iconv"),
     ("a.jsonl", b'{"text": "' + b"x" * 10_000_000 + b'"}\n', r"line 1 is longer than 8,000,000 bytes"),
@@ -106,7 +133,7 @@ def test_bad_files_are_named_with_location_and_fix(tmp_path, name, content, mess
 
 def test_parquet_without_text_column(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"body": ["x"]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"no column 'text' \(it has \['body'\]\)"):
+    with pytest.raises(ValueError, match=r"no column 'text' \(it has 1 columns\)"):
         read(tmp_path / "a.parquet")
 
 
@@ -257,6 +284,13 @@ def test_the_wiki_of_a_hospital_is_not_wikipedia(tmp_path):
     first, *_ = read(tmp_path / "jawiki-ward.xml")
     assert first == Document(id="5", text=DIABETES_TEXT, source="jawiki-ward")
     assert (first.profile, first.license, first.url) == ("clinical", "unknown", "")
+
+
+def test_oscar_22_is_told_from_23(tmp_path):
+    rows = [{**OSCAR, "metadata": {"annotation": annotation, "identification": {}}} for annotation in (["adult"], None)]
+    (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert [(d.source, d.warnings, d.profile) for d in read(tmp_path / "o.jsonl")] == [
+        ("oscar-2201", ("adult",), "web"), ("oscar-2201", (), "web")]
 
 
 @pytest.mark.parametrize("name, pack", [
