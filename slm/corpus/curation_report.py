@@ -47,7 +47,8 @@ def gather(stages: Path, dropped: Path) -> dict:
         "dropped": {reason: pair[0] for reason, pair in sorted(reasons.items(), key=lambda item: -item[1][0])},
         "dropped_characters": {reason: pair[1] for reason, pair in reasons.items()},
         "masked": of("masked"), "contaminated": of("benchmark"), "by_source": dict(sorted(by_source.items())),
-        "licenses": of("license"), "steps": [_summary(step) for step in steps], **_examples(dropped),
+        "licenses": of("license"), "dropped_templates": of("template"),
+        "steps": [_summary(step) for step in steps], **_examples(dropped),
     }
 
 

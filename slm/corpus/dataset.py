@@ -13,7 +13,7 @@ from slm.files import write_json
 from slm.text.normalize import normalize
 
 NAME = "corpus"
-VERSION = 2  # raise it when the same documents make another corpus
+VERSION = 3  # raise it when the same documents make another corpus
 SPLITS = ("train", "validation")
 REPORT_FILE = "report.json"
 _DOCUMENTS_A_SHARD = 100_000
@@ -41,7 +41,8 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
     """Normalises, drops empty texts and exact duplicates, and writes the rest as a TFDS dataset.
 
     Returns:
-      The report, also in `report.json`: documents and characters in and out, drops by reason, splits, sources.
+      The report, also in `report.json`: documents and characters in and out, drops by reason, splits, sources, and
+      how often each template of a wiki that shows no text was dropped.
 
     Raises:
       ValueError: a text with a lone surrogate, or a split without documents.
@@ -53,6 +54,7 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
     count: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     by_source: Counter[str] = Counter()
+    templates: Counter[str] = Counter()
     for document in documents:
         try:
             text = normalize(document.text)
@@ -60,6 +62,7 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
             raise ValueError(f"document {document.id!r} of {document.source!r}: {error}") from None
         count["documents_in"] += 1
         count["characters_in"] += len(document.text)
+        templates.update(document.dropped_templates)
         key = digest(text)
         if not text.strip() or key in seen:
             dropped["empty" if not text.strip() else "duplicate"] += 1
@@ -73,8 +76,8 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
         count["bytes_out"] += len(text.encode())
         by_source[document.source] += 1
     count |= to_tfds(folder, {split: shards[split].close() for split in SPLITS}, validation_share)
-    report = {**count, "dropped": dict(dropped), "by_source": {source: {"documents_out": number}
-                                                               for source, number in by_source.items()}}
+    report = {**count, "dropped": dict(dropped), "dropped_templates": dict(templates.most_common()),
+              "by_source": {source: {"documents_out": number} for source, number in by_source.items()}}
     write_json(folder / REPORT_FILE, report)
     return report
 

@@ -29,7 +29,7 @@ from slm.text.morphology import Morphology
 from slm.text.normalize import VERSION as NORMALIZER_VERSION
 from slm.text.normalize import normalize
 
-VERSION = 2  # raise it when the same sources and settings make another corpus
+VERSION = 3  # raise it when the same sources and settings make another corpus
 _PART_BYTES, _MOST_PARTS = 4_000_000, 16  # of a file; the task of every part scans the whole file
 _BIGRAM_MEGABYTES = 0.6  # of the bundled sample: which words follow each other
 _POLL_SECONDS = 0.5

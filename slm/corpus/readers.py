@@ -5,7 +5,6 @@ parts, and only skips over the others.
 """
 
 import bz2
-import dataclasses
 import gzip
 import io
 import json
@@ -14,28 +13,16 @@ import urllib.parse
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from slm.corpus import documents
+from slm.corpus.documents import FIELDS, Document
 from slm.corpus.wikitext import plain_text
 
 LONGEST_LINE = 8_000_000  # bytes; a longer line is a file without line ends, not a document
 _BUFFER = 1 << 20  # bytes decompressed at a time
+_PROJECTS = ("wikipedia", "wikibooks", "wikiversity", "wikisource", "wikinews", "wikiquote", "wikivoyage", "wiktionary")
 _BROKEN = (EOFError, OSError, zlib.error)  # raised by a compressed file that is truncated or garbled
-
-
-@dataclasses.dataclass(frozen=True)
-class Document:
-    """One text and where it comes from; `source` names the set it is counted and mixed with."""
-    id: str
-    text: str
-    source: str
-    license: str = "unknown"
-    url: str = ""
-    # For the pipeline; not kept in the corpus, and never taken from a file's fields or name.
-    warnings: tuple[str, ...] = ()  # of the source about the document
-    profile: str = "clinical"  # of `filters.PROFILES`: another one only where the format is that of a public source
-
-
-FIELDS = ("id", "text", "source", "license", "url")
 
 
 def read(path: Path, part: int = 0, parts: int = 1) -> Iterator[Document]:
@@ -104,7 +91,8 @@ def json_objects(path: Path, part: int = 0, parts: int = 1) -> Iterator[tuple[st
 
 def _read_json_lines(path: Path, part: int, parts: int) -> Iterator[Document]:
     for location, row in json_objects(path, part, parts):
-        yield _oscar(row, location) if "warc_headers" in row else _document(row, location, path)
+        is_oscar = "warc_headers" in row
+        yield documents.of_oscar(row, location) if is_oscar else documents.of_row(row, location, path)
 
 
 def _parse(line: bytes, location: str) -> dict:
@@ -120,49 +108,21 @@ def _parse(line: bytes, location: str) -> dict:
     return row
 
 
-def _document(row: dict, location: str, path: Path) -> Document:
-    if not isinstance(row.get("text"), str):
-        actual = f"its 'text' is a {type(row['text']).__name__}" if "text" in row else f"it has {sorted(row)}"
-        raise ValueError(f"{location} has no string field 'text' ({actual}): rename the column that holds the text")
-
-    def field(name: str, default: str) -> str:
-        # Half a character in a name or an address costs that character, not the document.
-        return default if row.get(name) is None else str(row[name]).encode("utf-8", "replace").decode()
-    return Document(field("id", location), row["text"], field("source", path.name.split(".")[0]),
-                    field("license", "unknown"), field("url", ""))
-
-
-def _oscar(row: dict, location: str) -> Document:
-    """A line of OSCAR 23.01. Its CC0 covers metadata and annotations only: OSCAR claims no right to the crawled text.
-
-    `harmful_pp` is a perplexity, not a verdict, so it is not a warning.
-    """
-    headers, metadata = row["warc_headers"], row.get("metadata") or {}
-    if not (isinstance(row.get("content"), str) and isinstance(headers, dict) and isinstance(metadata, dict)):
-        kinds = {name: type(row.get(name)).__name__ for name in ("content", "warc_headers", "metadata")}
-        raise ValueError(f"{location} has 'warc_headers' but is not OSCAR's (a string 'content', objects "
-                         f"'warc_headers' and 'metadata'; it has {kinds}): download it again, or rename its fields to "
-                         "id, text and url")
-    warnings = [name for key in ("quality_warnings", "categories") for name in metadata.get(key) or []]
-    return Document(id=str(headers.get("warc-record-id", location)), text=row["content"], source="oscar-2301",
-                    license="unknown (annotations: CC0-1.0)", url=str(headers.get("warc-target-uri", "")),
-                    warnings=tuple(map(str, warnings)), profile="web")
-
-
 def _read_parquet(path: Path, part: int, parts: int) -> Iterator[Document]:
     import pyarrow
     import pyarrow.parquet
     try:
         file = pyarrow.parquet.ParquetFile(path)
-        columns = [name for name in FIELDS if name in file.schema_arrow.names]
+        columns = [name for name in file.schema_arrow.names
+                   if name in FIELDS + documents.METADATA or documents.LICENSE.search(name)]
         if "text" not in columns:
-            raise ValueError(f"{path} has no column 'text' (it has {file.schema_arrow.names}): rename the column "
+            raise ValueError(f"{path} has no column 'text' (it has {len(file.schema_arrow.names)} columns): rename one "
                              "that holds the text")
         start = 0
         for batch in file.iter_batches(batch_size=1024, columns=columns):
             indices = range((part - start) % parts, len(batch), parts)
             for index, row in zip(indices, batch.take(pyarrow.array(indices, pyarrow.int64())).to_pylist()):
-                yield _document(row, f"{path}, row {start + index + 1}", path)
+                yield documents.of_row(row, f"{path}, row {start + index + 1}", path)
             start += len(batch)
     except (pyarrow.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a whole Parquet file ({error}): download it again") from None
@@ -190,6 +150,15 @@ def _decode(content: bytes, location: str) -> str:
                          "for example with iconv -f CP932 -t UTF-8") from None
 
 
+def _decoded(value: Any, location: str) -> Any:
+    """The texts of a TFDS row, also inside its metadata; no numbers."""
+    if isinstance(value, dict):
+        return {name: _decoded(part, location) for name, part in value.items()}
+    if isinstance(value, bytes) or not hasattr(value, "__iter__"):
+        return _decode(value, location) if isinstance(value, bytes) else None
+    return [_decoded(part, location) for part in value if isinstance(part, (bytes, dict))]
+
+
 def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
     if not is_tfds(path):
         raise ValueError(f"{path} is a folder without features.json and dataset_info.json: give a TFDS folder (such "
@@ -208,13 +177,13 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
             rows = builder.as_data_source(split)
             for index in range((part - start) % parts, len(rows), parts):
                 location = f"{path}, {split} {index + 1}"
-                row = {name: _decode(value, location) for name, value in rows[index].items()
-                       if isinstance(value, bytes)}
+                row = _decoded(rows[index], location)
                 if features == {"title", "text"} and builder.name == "wikipedia":
                     language = re.search(r"\.([a-z-]+)$", builder.info.config_name or "")
-                    yield _article(location, row["text"], row["title"], language, "CC-BY-SA")
+                    yield _article(location, row["text"], row["title"], "wikipedia", "CC-BY-SA",
+                                   f"{language[1] if language else 'ja'}.wikipedia.org")
                 else:
-                    yield _document({"source": builder.name} | row, location, path)
+                    yield documents.of_row({"source": builder.name} | row, location, path)
             start += len(rows)
     except NotImplementedError:
         raise ValueError(f"{path} is in the format {builder.info.file_format.value}, which cannot be read by index "
@@ -225,11 +194,11 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
                          ) from None
 
 
-def _article(identifier: str, text: str, title: str, language: re.Match | None, license: str,
-             warnings: tuple[str, ...] = ()) -> Document:
-    host = f"{language[1] if language else 'ja'}.wikipedia.org"
+def _article(identifier: str, text: str, title: str, project: str, license: str, host: str = "", **rest: Any
+             ) -> Document:
+    """A page of a Wikimedia project; `host` is ja.wikipedia.org or the like."""
     url = f"https://{host}/wiki/{urllib.parse.quote(title.replace(' ', '_'))}"
-    return Document(identifier, text, "wikipedia", license, url, warnings, profile="encyclopedia")
+    return Document(identifier, text, project, license, url, profile="encyclopedia", **rest)
 
 
 def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
@@ -242,23 +211,34 @@ def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
     import mwxml  # late: for this format only
     from mwxml.element_iterator import ElementIterator
     from mwxml.errors import MalformedXML
-    language = re.match(r"([a-z]+)wiki-", path.name)
     articles, last = 0, "the start"
     try:
         with _open(path) as file:
             root = ElementIterator.from_file(file)
             dump = mwxml.Dump.from_element(root)
+            project, host = _project(dump.site_info, path)
             for page in dump:
                 if page.namespace == 0 and not page.redirect:
                     if articles % parts == part:
-                        text, warnings = plain_text("".join(revision.text or "" for revision in page))
-                        if dump.site_info.name == "Wikipedia":
-                            yield _article(str(page.id), text, page.title, language, "CC-BY-SA-4.0", warnings)
+                        text, warnings, dropped = plain_text("".join(revision.text or "" for revision in page))
+                        rest = {"warnings": warnings, "dropped_templates": dropped}
+                        if project:
+                            license = "unknown" if project == "wikinews" else "CC-BY-SA-4.0"
+                            yield _article(str(page.id), text, page.title, project, license, host, **rest)
                         else:  # another wiki, a hospital's perhaps: neither public nor of a known licence
-                            yield Document(str(page.id), text, path.name.split(".")[0], warnings=warnings)
+                            yield Document(str(page.id), text, path.name.split(".")[0], **rest)
                     articles += 1
                 last = f"page {page.id}"
                 root.element.clear()  # else the emptied elements of all pages pile up under the root
     except (*_BROKEN, ParseError, MalformedXML) as error:
         raise ValueError(f"{path} ends or breaks after {last} ({error}): it was cut short or is not a Wikipedia XML "
                          "dump (pages-articles); download it again") from None
+
+
+def _project(site: Any, path: Path) -> tuple[str, str]:
+    """The Wikimedia project of a dump and its host, by the address of its main page; empty for any other wiki."""
+    if match := re.match(rf"https?://(([a-z-]+)\.({'|'.join(_PROJECTS)})\.org)/", site.base or ""):
+        return match[3], match[1]
+    language = re.match(r"([a-z]+)wiki-", path.name)
+    is_wikipedia = site.name == "Wikipedia" and not re.match(rf"[a-z]+(?:{'|'.join(_PROJECTS[1:])})-", path.name)
+    return ("wikipedia", f"{language[1] if language else 'ja'}.wikipedia.org") if is_wikipedia else ("", "")

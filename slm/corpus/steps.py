@@ -67,6 +67,8 @@ class Read(PipelineStep):
                 os._exit(1)  # the run was killed, and its successor must not meet this process
             document = sources.with_source(document, source)
             count(self, "in", document.source, characters=len(document.text))
+            for template, number in document.dropped_templates.items():
+                self.stat_update(SEPARATOR.join(("template", template, "")), value=number)
             if name := licenses.forbidden(document.license, self.config.forbidden_licenses):
                 count(self, "drop", f"license_{name}", document.source, characters=len(document.text))
                 continue

@@ -9,7 +9,8 @@ from slm.corpus.dataset import REPORT_FILE
 from slm.corpus.sources import CorpusConfig
 from slm.products import build
 
-_LONG = ("examples", "steps", "contaminated_documents", "dropped_characters")  # they stand in the report and the card
+# They are in the report and the card.
+_LONG = ("examples", "steps", "contaminated_documents", "dropped_characters", "dropped_templates")
 
 
 @dataclasses.dataclass(frozen=True)

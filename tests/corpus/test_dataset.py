@@ -24,6 +24,11 @@ def test_duplicates_after_normalisation_are_dropped_and_counted(tmp_path):
     assert "tensorflow" not in sys.modules
 
 
+def test_the_report_counts_dropped_templates_of_every_document(tmp_path):
+    pages = [Document(str(i), f"記事{i % 50}", "w", dropped_templates={"main": 2}) for i in range(60)]
+    assert dataset.write(pages, tmp_path, 0.2)["dropped_templates"] == {"main": 120}
+
+
 def test_the_split_is_by_hash_and_never_by_position():
     texts = [f"文書{i}" for i in range(2000)]
     splits = [dataset.split_of(text, 0.05) for text in texts]

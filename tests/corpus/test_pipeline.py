@@ -219,7 +219,7 @@ def test_sources_have_names_profiles_and_licences(tmp_path, monkeypatch):
 def test_the_papers_recipe_on_small_files_of_its_formats(tmp_path, monkeypatch):
     long = [text for text in PROSE if len(text) > 700]
     pages = "".join(f"<page><title>記事{i}</title><ns>0</ns><id>{i + 1}</id><revision><id>{i + 900}</id><timestamp>"
-                    f"2024-01-02T03:04:05Z</timestamp><text>'''{text}\n== 脚注 ==\n* 注</text></revision></page>"
+                    f"2024-01-02T03:04:05Z</timestamp><text>'''{text}{{{{Characters}}}}\n== 脚注 ==\n* 注</text></revision></page>"
                     for i, text in enumerate(long[:6]))
     (tmp_path / "jawiki.xml").write_text(
         f'<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="ja"><siteinfo>'
@@ -242,6 +242,7 @@ def test_the_papers_recipe_on_small_files_of_its_formats(tmp_path, monkeypatch):
         "wikipedia": 6, "oscar": 7, "web_medical": 2, "textbooks": 30}
     assert report["by_source"]["oscar"]["dropped"]["warned_adult"] == 1 and curation_report.reconciles(report)
     assert {"CC-BY-SA-4.0", "Apache-2.0"} <= set(report["licenses"])
+    assert report["dropped_templates"] == {"characters": 6}
     texts = [row["text"].decode() for split in dataset.SPLITS for row in dataset.read(tmp_path / "made", split)]
     assert texts and not any("脚注" in text for text in texts)
 

@@ -2,13 +2,14 @@ import bz2
 import gzip
 import json
 import sys
+import time
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 from array_record.python import array_record_module
 
-from slm.corpus import dataset, readers, sources
+from slm.corpus import dataset, readers, sources, wiki_templates, wikitext
 from slm.corpus.readers import Document
 from slm.corpus.sources import CorpusConfig
 
@@ -62,6 +63,33 @@ def test_zst_of_several_frames(tmp_path):
     assert len(read(tmp_path / "both.jsonl.zst")) == 4
 
 
+@pytest.mark.parametrize("fields, expected", [
+    ({"metadata": {"license": "CC BY-NC 2.0", "source": "journal", "url": "u", "id": "7"}},
+     Document("7", "本文", "journal", "CC BY-NC 2.0", "u")),
+    ({"id": "1", "source": "s", "meta": '{"licence": ["MIT", "CC0"], "source": "t"}'}, Document("1", "本文", "s", "MIT; CC0")),
+    ({"id": "1", "license": "CC BY", "meta": {"doc": {"license": {"name": "CC BY-ND"}}}},
+     Document("1", "本文", "a", "CC BY; CC BY-ND")),
+    ({"id": "1", "license": "unknown", "metadata": {"dc:rights": "CC0", "license_score": 1}}, Document("1", "本文", "a", "CC0")),
+    ({"id": "1", "metadata": {"provenance": [1], "license": None}, "meta": "no object"}, Document("1", "本文", "a")),
+    ({"id": "1", "meta": {"warc_headers": {"warc-target-uri": "u"}, "quality_warnings": ["tiny"], "categories": ["adult"]}},
+     Document("1", "本文", "oscar-2301", "unknown (annotations: CC0-1.0)", "u", ("tiny", "adult"), "web")),
+    ({"id": "1", "meta": {"warc_headers": {"warc-target-uri": "u"}, "annotations": ["adult"]}},
+     Document("1", "本文", "oscar-2201", "unknown (annotations: CC0-1.0)", "u", ("adult",), "web")),
+])
+def test_metadata_one_level_down(tmp_path, fields, expected):
+    row = {"text": "本文"} | fields
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    assert read(tmp_path / "a.jsonl") == [expected]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
+    assert [document.license for document in read(tmp_path / "a.parquet")] == [expected.license]
+
+
+def test_a_licence_that_cannot_be_read_is_not_passed(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "x", "meta": "{'license': 'CC BY-NC'}"}) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 1 names a licence in 'meta', which is text but not JSON: write it"):
+        read(tmp_path / "a.jsonl")
+
+
 def test_plain_text_is_one_document(files):
     (document,) = read(files / "a.txt")
     assert document.text == "一つ目\n改行"
@@ -75,7 +103,7 @@ def test_plain_text_is_one_document(files):
     ("a.jsonl", b'{"text": ' + b"[" * 100_000, r"line 1 is not JSON"),
     ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", r"line 1 is not JSON"),
     ("a.jsonl", b"[1]\n", r"line 1 holds a list"),
-    ("a.jsonl", b'{"body": "x"}\n', r"no string field 'text' \(it has \['body'\]\): rename"),
+    ("a.jsonl", b'{"body": "x"}\n', r"no string field 'text' \(it has 1 fields\): rename"),
     ("a.jsonl", b'{"text": 3}\n', r"its 'text' is a int"),
     ("a.jsonl", '{"text": "肺炎"}\n'.encode("cp932"), r"line 1 is not UTF-8 \(byte 0x94 at 10\).*iconv"),
     ("a.jsonl", b'{"text": "' + b"x" * 10_000_000 + b'"}\n', r"line 1 is longer than 8,000,000 bytes"),
@@ -105,7 +133,7 @@ def test_bad_files_are_named_with_location_and_fix(tmp_path, name, content, mess
 
 def test_parquet_without_text_column(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"body": ["x"]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"no column 'text' \(it has \['body'\]\)"):
+    with pytest.raises(ValueError, match=r"no column 'text' \(it has 1 columns\)"):
         read(tmp_path / "a.parquet")
 
 
@@ -222,11 +250,47 @@ DUMP = (HEAD + page(5, "糖尿病 (疾患)", DIABETES) + page(6, "DM", "#転送 
         + "".join(page(100 + i, f"記事{i}", f"記事{i}は記事である。") for i in range(5)) + "</mediawiki>\n").encode()
 
 
+@pytest.mark.parametrize("site, name, source, url", [
+    ("<sitename>Wikibooks</sitename><base>https://ja.wikibooks.org/wiki/X</base>", "jawikibooks-1.xml", "wikibooks",
+     "https://ja.wikibooks.org/wiki/"),
+    ("<sitename>ウィキバーシティ</sitename><base>https://ja.wikiversity.org/wiki/X</base>", "a.xml", "wikiversity",
+     "https://ja.wikiversity.org/wiki/"),
+    ("<sitename>Wikipedia</sitename><base>https://en.wikipedia.org/wiki/X</base>", "a.xml", "wikipedia",
+     "https://en.wikipedia.org/wiki/")])
+def test_every_project_of_wikimedia_keeps_its_name_and_address(tmp_path, site, name, source, url):
+    (tmp_path / name).write_bytes(DUMP.replace(b"<sitename>Wikipedia</sitename>", site.encode()))
+    for document in read(tmp_path / name):
+        assert (document.source, document.profile) == (source, "encyclopedia") and document.url.startswith(url)
+
+
+def test_templates_that_are_dropped_are_counted_by_name(tmp_path):
+    text = "{{Navbox|{{sup|2}}}}甲{{navbox\n|a=b}}{{lang|en}}{{[[長い文]]が続く|x}}{{Template:Main|乙}}{{" + "長" * 90 + "}}"
+    (tmp_path / "a.xml").write_text(HEAD + page(1, "x", text) + "</mediawiki>", encoding="utf-8")
+    (document,) = read(tmp_path / "a.xml")
+    assert document.text == "甲"
+    assert document.dropped_templates == {"navbox": 2, "lang": 1, "main": 1, "?": 2}
+
+
+@pytest.mark.parametrize("unit", ["{{", "{{a|", "}}", "{{sup|1}}", "{{sup|", "{{a|[[b", "<ref>", "<!--", "{{{"])
+def test_what_is_never_closed_takes_no_quadratic_time(unit):
+    started = time.process_time()
+    wikitext.without_notes(unit * 50_000)
+    wiki_templates.without_templates(unit * 50_000 + "}}" * 50_000)
+    assert time.process_time() - started < 20  # below one second; minutes if quadratic
+
+
 def test_the_wiki_of_a_hospital_is_not_wikipedia(tmp_path):
     (tmp_path / "jawiki-ward.xml").write_bytes(DUMP.replace(b"<sitename>Wikipedia<", "<sitename>病棟Wiki<".encode()))
     first, *_ = read(tmp_path / "jawiki-ward.xml")
     assert first == Document(id="5", text=DIABETES_TEXT, source="jawiki-ward")
     assert (first.profile, first.license, first.url) == ("clinical", "unknown", "")
+
+
+def test_oscar_22_is_told_from_23(tmp_path):
+    rows = [{**OSCAR, "metadata": {"annotation": annotation, "identification": {}}} for annotation in (["adult"], None)]
+    (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert [(d.source, d.warnings, d.profile) for d in read(tmp_path / "o.jsonl")] == [
+        ("oscar-2201", ("adult",), "web"), ("oscar-2201", (), "web")]
 
 
 @pytest.mark.parametrize("name, pack", [
@@ -244,7 +308,7 @@ def test_articles_of_a_wikipedia_dump(tmp_path, name, pack):
     assert [document.text for document in rest] == [f"記事{i}は記事である。" for i in range(5)]
 
 
-@pytest.mark.parametrize("wikitext, text", [
+@pytest.mark.parametrize("source, text", [
     ("'''太字は'閉じない", "太字は'閉じない"),
     ("前<div class=x>中<ref>閉じない", "前中閉じない"),
     ("前\n{| class=x\n| 閉じない表", "前"),
@@ -254,9 +318,16 @@ def test_articles_of_a_wikipedia_dump(tmp_path, name, pack):
     ("{{lang|en}}{{仮リンク}}{{Lang-de|[[Zucker]]<ref>x</ref>}}", "Zucker"),
     ("<nowiki>[[x]]</nowiki><gallery>\nファイル:a.jpg|説\n</gallery>&#x3042;&#xD800;", "[[x]]あ\ufffd"),
     ("#一\n##二\n----\n 三", "一\n二\n\n三"),
+    ("3.1{{E|9}}/L、10{{Sup|-2}}、{{val|4.5|0.2|ul=mmol/L}}、{{val|60|u=%}}", "3.1×10⁹/L、10⁻²、4.5±0.2 mmol/L、60%"),
+    ("{{formatnum:48000}}床、{{formatnum:1,500|R}}、{{nowrap|{{formatnum:900.50}} mg}}", "48,000床、1500、900.50 mg"),
+    ("{{convert|37.5|°C|°F}}、{{cvt|10|to|20|kg|lb|0}}、{{convert|5|ft|10|in}}", "37.5 °C、10–20 kg、5 ft 10 in"),
+    ("{{chem|H|2|PO|4|-}}、{{chem|131|I}}、{{Chem2|Ca(2+)}}、<ce>2H2O</ce>", "H₂PO₄⁻、¹³¹I、Ca²⁺、2H₂O"),
+    ("{{frac|1|1|2}}錠、{{color|blue|[[血糖|血糖値]]}}、{{small|空腹}}{{仮リンク|甲|en|A|label=乙}}", "1 1/2錠、血糖値、空腹乙"),
+    ("{{JIS2004フォント|辻}}と{{CJKV|髙}}{{Template:Lang|en|2=x=1}}{{未知範囲|値}}", "辻と髙x=1値"),
+    ("{{閉じない|" * 3 + "本文", "{{閉じない|" * 3 + "本文"),
 ])
-def test_wikitext_to_text(tmp_path, wikitext, text):
-    escaped = wikitext.replace("&", "&amp;").replace("<", "&lt;")
+def test_wikitext_to_text(tmp_path, source, text):
+    escaped = source.replace("&", "&amp;").replace("<", "&lt;")
     (tmp_path / "a.xml").write_text(HEAD + page(1, "x", escaped) + "</mediawiki>", encoding="utf-8")
     assert [document.text for document in read(tmp_path / "a.xml")] == [text]
 
