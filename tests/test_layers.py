@@ -22,7 +22,7 @@ LAYERS = [
     {"slm.model"},
     {"slm.text"},
     {"slm.config", "slm.distributed", "slm.figures", "slm.files", "slm.hardware", "slm.openai_client", "slm.parallel",
-     "slm.process", "slm.progress"},
+     "slm.process", "slm.progress", "slm.weight_files"},
 ]
 
 
