@@ -6,8 +6,8 @@
     python -m slm.main --config=configs/corpus.py:files --config.corpus.profile=textbook \\
         --config.corpus.files=runs/textbooks-sample/documents.jsonl
 
-The endpoint is any OpenAI-compatible server (vLLM, Ollama, llama.cpp); its key, if it wants one, is read from
-SLM_API_KEY or OPENAI_API_KEY. Run the same command again to resume.
+The endpoint is any OpenAI-compatible server (vLLM, Ollama, llama.cpp); --config.api_key_variable=NAME names the
+environment's variable with its key, if it wants one. Run the same command again to resume.
 """
 
 from slm import config

@@ -21,8 +21,8 @@ LAYERS = [
     {"slm.checkpoint", "slm.sharding", "slm.workdir"},
     {"slm.model"},
     {"slm.text"},
-    {"slm.config", "slm.distributed", "slm.figures", "slm.files", "slm.hardware", "slm.locks", "slm.parallel", "slm.process",
-     "slm.progress"},
+    {"slm.config", "slm.distributed", "slm.figures", "slm.files", "slm.hardware", "slm.locks", "slm.openai_client",
+     "slm.parallel", "slm.process", "slm.progress", "slm.weight_files"},
 ]
 
 

@@ -39,7 +39,7 @@ def of_row(row: dict, location: str, path: Path) -> Document:
         actual = f"its 'text' is a {type(row['text']).__name__}" if "text" in row else f"it has {len(row)} fields"
         raise ValueError(f"{location} has no string field 'text' ({actual}): rename the column that holds the text")
     metadata = _metadata(row, location)
-    headers = metadata.get("warc_headers")
+    headers: Any = metadata.get("warc_headers")
     oscar = isinstance(headers, dict)  # as the Hugging Face hub has it
 
     def field(name: str, default: str) -> str:

@@ -221,7 +221,7 @@ def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
                 if page.namespace == 0 and not page.redirect:
                     if articles % parts == part:
                         text, warnings, dropped = plain_text("".join(revision.text or "" for revision in page))
-                        rest = {"warnings": warnings, "dropped_templates": dropped}
+                        rest: dict[str, Any] = {"warnings": warnings, "dropped_templates": dropped}
                         if project:
                             license = "unknown" if project == "wikinews" else "CC-BY-SA-4.0"
                             yield _article(str(page.id), text, page.title, project, license, host, **rest)

@@ -2,11 +2,9 @@
 
 import dataclasses
 import hashlib
-import os
-import re
 from typing import Any
 
-from slm import sample
+from slm import openai_client, sample
 from slm.corpus import textbook_prompts as prompts
 from slm.corpus.textbook_prompts import Item
 from slm.text.chat import without_thoughts
@@ -48,20 +46,11 @@ class Endpoint:
     """A model behind an OpenAI-compatible server: vLLM, Ollama, llama.cpp, …"""
 
     def __init__(self, base_url: str, model: str, sampling: dict[str, Any], timeout: float, retries: int,
-                 http_client: Any = None):
-        if not re.match("https?://.", base_url):
-            raise ValueError(f"backend='openai' with base_url={base_url!r}: name the server that may receive the "
-                             "prompts, for example --config.base_url=http://localhost:8000/v1")
+                 api_key_variable: str = "", http_client: Any = None):
         if not model:
             raise ValueError(f"backend='openai' with model='': choose a model that {base_url}/models lists")
-        try:
-            import openai  # late: for this backend only
-        except ImportError:
-            raise RuntimeError("backend='openai' needs the package openai: pip install openai") from None
         self.model, self.parameters = model, sampling
-        self.client = openai.AsyncOpenAI(
-            base_url=base_url, timeout=timeout, max_retries=retries, http_client=http_client,
-            api_key=os.environ.get("SLM_API_KEY") or os.environ.get("OPENAI_API_KEY") or "none")
+        self.client = openai_client.connect(base_url, timeout, retries, api_key_variable, True, http_client)
 
     def request(self, item: Item) -> Any:
         return prompts.messages(item)

@@ -45,6 +45,7 @@ class TextbooksConfig:
     seed: int = 0
     backend: Literal["generator", "openai"] = "generator"  # the bundled tables, or a model behind an endpoint
     base_url: str = ""  # of an OpenAI-compatible server; no default, because it receives the prompts
+    api_key_variable: str = ""  # of the environment, with the server's key; empty: OPENAI_API_KEY, for OpenAI only
     model: str = ""  # its name on the server
     license: str = ""  # of the text; empty: Apache-2.0 for the generator, unknown for a model
     temperature: float = 0.8
@@ -225,7 +226,8 @@ def run(config: TextbooksConfig, workdir: Path, http_client: Any = None) -> dict
     backend: Endpoint | Generator
     if config.backend == "openai":
         sampling = {"temperature": config.temperature, "max_tokens": config.max_tokens, "seed": config.seed}
-        backend = Endpoint(config.base_url, config.model, sampling, config.timeout, config.retries, http_client)
+        backend = Endpoint(config.base_url, config.model, sampling, config.timeout, config.retries,
+                           config.api_key_variable, http_client)
     else:
         backend = Generator(config.seed)
     entries = topics(config)

@@ -1,12 +1,11 @@
 """A model behind an OpenAI-compatible server (vLLM, Ollama, llama.cpp, a service)."""
 
 import math
-import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
+from slm import openai_client
 from slm.tasks.task import Message
 
 _TOP = 20  # most likely tokens requested, the maximum of the API
@@ -15,35 +14,28 @@ _TOP = 20  # most likely tokens requested, the maximum of the API
 class Endpoint:
     """Prompts are sent to `base_url` alone, which has no default.
 
-    The key is SLM_API_KEY or OPENAI_API_KEY of the environment. Requests are retried if the server is busy or fails.
+    Requests are retried if the server is busy or fails.
     Prompts are not truncated, for a server does not say how it counts tokens: too long a prompt is the server's error.
     """
 
-    def __init__(self, base_url: str, model: str, workers: int = 8, timeout: float = 300.0, retries: int = 3):
+    def __init__(self, base_url: str, model: str, workers: int = 8, timeout: float = 300.0, retries: int = 3,
+                 api_key_variable: str = ""):
         """
         Args:
           base_url: of the API, for example http://localhost:8000/v1.
           model: as {base_url}/models lists it.
           workers: requests at a time.
           timeout: seconds per attempt.
+          api_key_variable: as `openai_client.connect` takes it.
 
         Raises:
-          ValueError: no base_url or no model.
+          ValueError: no base_url or no model, or a key that is not set.
           RuntimeError: without the openai client.
         """
-        if not re.match("https?://.", base_url):
-            raise ValueError(f"base_url={base_url!r} is not a URL: name the server that may see the questions, for "
-                             "example http://localhost:8000/v1")
         if not model:
             raise ValueError(f"model='' names no model: choose one of {base_url}/models")
-        try:
-            import openai
-        except ImportError:
-            raise RuntimeError("a model behind an endpoint needs the openai client: pip install openai") from None
         self.name, self.truncated, self.workers, self.base_url = model, 0, workers, base_url.rstrip("/")
-        self._client = openai.OpenAI(
-            base_url=base_url, timeout=timeout, max_retries=retries,
-            api_key=os.environ.get("SLM_API_KEY") or os.environ.get("OPENAI_API_KEY") or "none")
+        self._client = openai_client.connect(base_url, timeout, retries, api_key_variable)
 
     def generate(self, conversations: Sequence[list[Message]], max_tokens: int) -> list[str]:
         """The greedy reply to each conversation.

@@ -38,6 +38,7 @@ class EvaluateConfig(benchmarks.Settings):
     backend: str = "checkpoint"  # a name of BACKENDS
     model: str = ""  # the name at the endpoint, or the Hugging Face model's folder
     base_url: str = ""  # of an OpenAI-compatible endpoint: the only thing that sends a question off this machine
+    api_key_variable: str = ""  # of the environment, with the endpoint's key; empty: OPENAI_API_KEY, for OpenAI only
     choice: Literal["likelihood", "constrained", "free"] = "likelihood"
     extraction: Literal["spans", "free"] = "spans"
     exam: Literal["likelihood", "constrained", "free"] = "likelihood"
@@ -69,7 +70,8 @@ class EvaluateConfig(benchmarks.Settings):
 # What answers: (config, where the model is) → model.
 BACKENDS: dict[str, Callable[["EvaluateConfig", str], Model]] = {
     "checkpoint": lambda config, location: Checkpoint.load(Path(location), config.batch_tokens),
-    "openai": lambda config, location: Endpoint(config.base_url, config.model),
+    "openai": lambda config, location: Endpoint(config.base_url, config.model,
+                                               api_key_variable=config.api_key_variable),
     "hugging_face": lambda config, location: HuggingFace(config.model)}
 
 

@@ -1,10 +1,12 @@
 """A causal model in the format of Hugging Face transformers."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from slm.inference import fit
 from slm.tasks.task import Message, without_system
+from slm.weight_files import WeightFiles
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -22,28 +24,40 @@ class HuggingFace:
           batch_tokens: of a forward pass, padding included.
 
         Raises:
-          ValueError: an unknown dtype.
-          FileNotFoundError: no such model on this machine.
+          ValueError: an unknown dtype, a quantised model, a broken file, or weights that are not those of its config.
+          FileNotFoundError: no such model on this machine, or one without safetensors.
           RuntimeError: without torch or transformers.
         """
         if dtype not in _DTYPES:
             raise ValueError(f"dtype={dtype!r} is not known: choose one of {', '.join(_DTYPES)}")
         try:
             import torch
-            from transformers import AutoModelForCausalLM, AutoTokenizer
+            from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
         except ImportError as error:
             raise RuntimeError(f"{path_or_name} needs torch and transformers ({error}): pip install "
                                "'slm[hugging_face]'") from None
+        # Safetensors only, for the other format is pickle, which runs what it holds.
+        allowed: Any = {"local_files_only": local_files_only, "trust_remote_code": False}
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(path_or_name, local_files_only=local_files_only)
-            self._model = AutoModelForCausalLM.from_pretrained(
-                path_or_name, dtype=getattr(torch, dtype), local_files_only=local_files_only)
-        except (OSError, ValueError) as error:
-            raise FileNotFoundError(f"{path_or_name} is not a model that transformers can load ({str(error)[:300]}): "
-                                    "give a folder with config.json, weights and tokenizer, or allow the download"
-                                    ) from None
+            config = AutoConfig.from_pretrained(path_or_name, **allowed)
+            quantized = getattr(config, "quantization_config", None) is not None
+            if not quantized:
+                self._tokenizer = AutoTokenizer.from_pretrained(path_or_name, **allowed)
+                result: Any = AutoModelForCausalLM.from_pretrained(
+                    path_or_name, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True,
+                    **allowed)
+                self._model, loaded = result
+        except Exception as error:  # a broken file raises anything
+            is_missing = isinstance(error, OSError) or not Path(path_or_name, "config.json").exists()
+            raise (FileNotFoundError if is_missing else ValueError)(
+                f"{path_or_name} is not a model that transformers can load ({str(error)[:300]}): give a folder with "
+                "config.json, safetensors and tokenizer, or allow the download") from None
+        if quantized:
+            raise ValueError(f"{path_or_name} has a quantization_config in its config.json: give the unquantised "
+                             "model, or serve it (vLLM, llama.cpp) and use backend=openai")
+        _refuse_other_weights(path_or_name, self._model, loaded)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model.to(self._device).eval()  # type: ignore[arg-type]
+        self._model.to(self._device).eval()
         limits = getattr(self._model.config, "max_position_embeddings", None), self._tokenizer.model_max_length
         self.name, self.context = str(path_or_name), min(limit for limit in limits if limit)
         self.truncated = 0
@@ -161,3 +175,19 @@ class HuggingFace:
             ids[i, columns] = torch.tensor(row, dtype=torch.long)
             mask[i, columns] = 1
         return ids.to(self._device), mask.to(self._device)
+
+
+def _refuse_other_weights(name: str, model: Any, loaded: dict[str, Any]) -> None:
+    """Raises a `ValueError` for tensors that transformers passes over, makes up or converts, or that are no numbers."""
+    import torch
+    from transformers.utils import cached_file
+    for state in ("unexpected", "missing", "mismatched"):
+        if names := sorted(map(str, loaded[f"{state}_keys"])):
+            raise ValueError(f"{name} and its config.json do not match: {len(names)} tensors are {state}, {names[0]} "
+                             "first; use files of the same unquantised model, with adapters merged")
+    if config_file := cached_file(name, "config.json", local_files_only=True):
+        WeightFiles(Path(config_file).parent).refuse_integers()
+    for tensor, values in model.state_dict().items():
+        if values.is_floating_point() and not torch.isfinite(values).all():
+            raise ValueError(f"{name}: {tensor} holds NaN or infinity in {values.dtype}: copy the files again, use an "
+                             "earlier checkpoint of that training, or another dtype")

@@ -4,7 +4,6 @@ A folder that our own export wrote contains our tokenizer; of other folders the 
 """
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from slm.checkpoint import Checkpoints
 from slm.export import hugging_face
+from slm.files import read_json
 from slm.model import presets
 from slm.model.decoder import Params
 from slm.tasks.benchmark import Provenance
@@ -99,7 +99,9 @@ def _tokenizer(config: ImportConfig, folder: Path, into: Path, size: int) -> tup
         tokenizer = hugging_face_tokenizer.parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    tokens = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+    tokens = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if not tokens:
+        raise ValueError(f"{path} has no tokens: copy it again")
     _refuse_larger(path, tokens, folder, size)
     end = _end_of_document(folder, tokenizer)
     added = _add_symbols(path, tokenizer, tokens) if config.chat_symbols else []
@@ -130,14 +132,16 @@ def _add_symbols(path: Path, tokenizer, tokens: int) -> list[int]:
 def _end_of_document(folder: Path, tokenizer) -> int:
     """The id of the EOS token, from tokenizer_config.json or else config.json."""
     path = folder / "tokenizer_config.json"
-    if path.exists():
-        token = json.loads(path.read_text(encoding="utf-8")).get("eos_token")
-        token = token.get("content") if isinstance(token, dict) else token
-        if token and tokenizer.token_to_id(token) is not None:
-            return tokenizer.token_to_id(token)
-    index = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("eos_token_id")
+    settings = read_json(path) if path.exists() else {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds a {type(settings).__name__}, not an object: copy it again")
+    token = settings.get("eos_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    if isinstance(token, str) and tokenizer.token_to_id(token) is not None:
+        return tokenizer.token_to_id(token)
+    index = read_json(folder / "config.json").get("eos_token_id")
     index = index[0] if isinstance(index, list) and index else index
-    if not isinstance(index, int) or tokenizer.id_to_token(index) is None:
+    if type(index) is not int or index < 0 or tokenizer.id_to_token(index) is None:
         raise ValueError(f"{folder} names no EOS token that its tokenizer has: set eos_token in its "
                          "tokenizer_config.json, or eos_token_id in its config.json")
     return index

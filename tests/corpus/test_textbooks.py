@@ -138,7 +138,7 @@ def test_prompts_name_term_section_and_reader_and_spread_the_right_letters():
 def test_items_carry_where_they_come_from(config, tmp_path, monkeypatch):
     monkeypatch.setenv("SLM_API_KEY", "secret")
     server = Server()
-    report = server.run(config, tmp_path / "run")
+    report = server.run(dataclasses.replace(config, api_key_variable="SLM_API_KEY"), tmp_path / "run")
     items = lines(tmp_path / "run" / "items.jsonl")
     assert len(items) == len(server.prompts) == len(set(server.prompts)) == 40
     request, body = server.requests[0]

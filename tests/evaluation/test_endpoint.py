@@ -67,7 +67,8 @@ def completion(content, top=None):
 
 def test_replies_come_in_the_order_of_the_conversations(serve):
     stub = serve(lambda path, request: (200, completion(f" {request['messages'][-1]['content']}!\n")))
-    replies = Endpoint(stub.url, "m", workers=4).generate([user(str(i)) for i in range(20)], 7)
+    replies = Endpoint(stub.url, "m", workers=4, api_key_variable="SLM_API_KEY").generate(
+        [user(str(i)) for i in range(20)], 7)
     assert replies == [f"{i}!" for i in range(20)]
     path, request, key = stub.requests[0]
     assert (path, key) == ("/v1/chat/completions", "Bearer secret")

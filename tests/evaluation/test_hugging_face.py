@@ -1,5 +1,8 @@
+import json
+import shutil
 import sys
 
+import numpy as np
 import pytest
 
 from slm.evaluation.hugging_face import HuggingFace
@@ -149,3 +152,63 @@ def test_a_missing_model_is_named(tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(FileNotFoundError, match="is not a model that transformers can load"):
         HuggingFace(str(tmp_path))
+
+
+# Folders that are not what they say ------------------------------------------------------------------------------
+
+def rewritten(folder, path, config=(), tokenizer=(), **tensors):
+    """A copy of a model with other settings, and tensors changed (a function) or added."""
+    save = pytest.importorskip("safetensors.numpy")
+    shutil.copytree(folder, path)
+    for name, changes in (("config.json", config), ("tokenizer_config.json", tokenizer)):
+        (path / name).write_text(json.dumps(json.loads((path / name).read_text()) | dict(changes)))
+    stored = save.load_file(path / "model.safetensors")
+    for name, value in tensors.items():
+        name = name.replace("__", ".")
+        stored[name] = value(stored[name]) if callable(value) else value
+    save.save_file(stored, path / "model.safetensors", metadata={"format": "pt"})
+    return str(path)
+
+
+NORM = "model__norm__weight"
+SPOILT = {
+    "quantized": ({"config": {"quantization_config": {"quant_method": "compressed-tensors"}}}, "quantization_config"),
+    "integers": ({NORM: lambda values: values.astype(np.int8)}, "model.norm.weight has the dtype I8"),
+    "scales": ({"model__norm__weight_scale": np.ones(1, np.float32)}, "1 tensors are unexpected, model.norm.weight_scale"),
+    "layers": ({"config": {"num_hidden_layers": 1}}, r"tensors are unexpected, model.layers.1"),
+    "too few": ({"config": {"num_hidden_layers": 3}}, r"tensors are missing, model.layers.2"),
+    "NaN": ({NORM: lambda values: values * np.nan}, "model.norm.weight holds NaN"),
+    "type": ({"config": {"vocab_size": "400"}}, "vocab_size"),
+    "code": ({"config": {"model_type": "odd", "auto_map": {"AutoConfig": "code.Config"}}}, "custom code"),
+    "tokenizer's code": ({"tokenizer": {"tokenizer_class": "Odd", "auto_map": {"AutoTokenizer": ["code.Odd", None]}}},
+                         "custom code"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_spoilt_folder_is_refused_by_name(name, folder, tmp_path):
+    changes, message = SPOILT[name]
+    source = rewritten(folder, tmp_path / "spoilt", **changes)
+    (tmp_path / "spoilt" / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nConfig = Odd = None\n")
+    with pytest.raises(ValueError, match=message) as refused:
+        HuggingFace(source, dtype="float32")
+    assert source in str(refused.value) and not (tmp_path / "ran").exists()
+
+
+@pytest.mark.slow
+def test_a_broken_tokenizer_is_refused(folder, tmp_path):
+    source = rewritten(folder, tmp_path / "spoilt")
+    (tmp_path / "spoilt" / "tokenizer.json").write_text('{"model": {}}')
+    with pytest.raises(ValueError, match="spoilt is not a model that transformers can load"):
+        HuggingFace(source)
+
+
+@pytest.mark.slow
+def test_pickled_weights_are_not_read(folder, tmp_path):
+    import torch
+    source = rewritten(folder, tmp_path / "pickled")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    torch.save({}, tmp_path / "pickled" / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"no file named model\.safetensors"):
+        HuggingFace(source)
