@@ -46,7 +46,7 @@ MUTANTS = [
      '"b": jnp.ones((L, config.rank, columns), jnp.float32)'),
     ("slm/model/presets.py", "(3 if config.mlp == \"swiglu\" else 2)", "2"),
     ("slm/model/presets.py", "6 * matrices + 12 *", "6 * matrices + 6 *"),
-    ("slm/model/decoder.py", "jnp.where(here, table_VD[rows], 0)", "table_VD[rows]"),
+    ("slm/model/decoder.py", "jnp.where(is_local, table_VD[rows], 0)", "table_VD[rows]"),
     ("slm/model/decoder.py", "return final_norm(params[\"final_norm\"])(x_BTD), cache", "return x_BTD, cache"),
     # train/
     ("slm/train/objective.py", "nll + z_loss * jnp.square(log_z)", "nll + z_loss * log_z"),

@@ -36,7 +36,7 @@ class HuggingFace:
         except ImportError as error:
             raise RuntimeError(f"{path_or_name} needs torch and transformers ({error}): pip install "
                                "'slm[hugging_face]'") from None
-        # Safetensors only, for the other format is pickle, which runs what it holds.
+        # Safetensors only, since the other format runs the code it holds.
         allowed: Any = {"local_files_only": local_files_only, "trust_remote_code": False}
         try:
             config = AutoConfig.from_pretrained(path_or_name, **allowed)
