@@ -1,5 +1,7 @@
 """Orbax checkpoints: parameters, optimizer, step, data position, fingerprints; kept by number and by best."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -14,6 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from slm import distributed, files
 from slm import workdir as workdirs
 from slm.config import freeze
 from slm.model import decoder
@@ -21,6 +24,7 @@ from slm.model.presets import ModelConfig
 from slm.text.tokenizer import Tokenizer, load_tokenizer
 
 METRIC = "validation_bits_per_byte"
+CHECKSUMS_FILE = "checksums.json"  # {file: SHA-256}, inside a checkpoint's folder
 
 
 class Checkpoints:
@@ -40,7 +44,14 @@ class Checkpoints:
                 policies.LatestN(keep),
                 policies.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1,
                                keep_checkpoints_without_metrics=False)]))
-        self._manager = ocp.CheckpointManager(_absolute(folder), options=options)
+        self._folder = _absolute(folder)
+        try:
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        except ValueError:  # it reads the metrics of all checkpoints
+            for step in ocp.utils.checkpoint_steps(self._folder):
+                verify(self._folder, step)
+            raise
+        self._checksums = concurrent.futures.ThreadPoolExecutor(1)
 
     def save(self, step: int, state: Any, about: Mapping[str, Any], bits_per_byte: float | None) -> None:
         """Saves in the background.
@@ -52,6 +63,7 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state),
                                                          about=ocp.args.JsonSave(dict(about))),
                            metrics=None if bits_per_byte is None else {METRIC: bits_per_byte})
+        self._write_checksums(before=step)  # those that were saved before are complete now
 
     def latest(self) -> int | None:
         """The step of the newest complete checkpoint."""
@@ -62,13 +74,18 @@ class Checkpoints:
         return self._manager.best_step()
 
     def about(self, step: int) -> dict[str, Any]:
+        verify(self._folder, step)
         return self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
 
     def restore(self, step: int, like: Any) -> Any:
         """The state at `step`, with the shapes, dtypes and shardings of `like` (arrays or their shapes).
 
         They need not be the shardings that it was saved with: any mesh and any number of processes can resume.
+
+        Raises:
+          ValueError: the checkpoint is damaged.
         """
+        verify(self._folder, step)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
 
@@ -78,7 +95,51 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for saves in progress."""
+        self._manager.wait_until_finished()
+        self._write_checksums()
+        self._checksums.shutdown()
         self._manager.close()
+
+    def _write_checksums(self, before: int | None = None) -> None:
+        """Of complete checkpoints that have none yet, in the background."""
+        if not distributed.is_first() or str(self._folder).startswith("gs://"):  # a bucket has checksums of its own
+            return
+        for step in self._manager.all_steps():
+            folder = Path(self._folder, str(step))
+            if (before is None or step < before) and not (folder / CHECKSUMS_FILE).exists():
+                self._checksums.submit(_write_checksums, folder)
+
+
+def _write_checksums(folder: Path) -> None:
+    aside = folder / f"{CHECKSUMS_FILE}.writing"
+    with contextlib.suppress(FileNotFoundError):  # removed meanwhile: others are newer or better
+        aside.write_text(json.dumps(_hashes(folder), indent=2))
+        aside.rename(folder / CHECKSUMS_FILE)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    hashes = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if not path.name.startswith(CHECKSUMS_FILE):
+            with open(path, "rb") as file:
+                hashes[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
+def verify(folder: epath.Path, step: int) -> None:
+    """Raises a `ValueError` if a checkpoint's files are not those that were saved.
+
+    A checkpoint whose process was killed before it wrote checksums is not verified, nor is one in a bucket.
+    """
+    path = folder / str(step)
+    if not (path / CHECKSUMS_FILE).exists():
+        return
+    saved, current = files.read_json(Path(path / CHECKSUMS_FILE)), _hashes(Path(path))
+    if damaged := [name for name in sorted({*saved, *current}) if saved.get(name) != current.get(name)]:
+        older = [other for other in ocp.utils.checkpoint_steps(folder) if other < step]
+        offer = f"remove the folder to use step {max(older)}, or copy it again" if older else "copy it again"
+        raise ValueError(f"the checkpoint {path} is damaged: {damaged[0]} is not as it was saved"
+                         f"{f', nor are {len(damaged) - 1} other files' if damaged[1:] else ''}; {offer}")
 
 
 def resolve(name: str) -> tuple[Path, int | None]:
@@ -136,7 +197,9 @@ def read_params(workdir: Path, step: int | None, like: Any) -> Any:
     Raises:
       FileNotFoundError: no such checkpoint.
     """
-    path = _folder(workdir) / str(_step(workdir, step)) / "state"
+    step = _step(workdir, step)
+    verify(_folder(workdir), step)
+    path = _folder(workdir) / str(step) / "state"
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # whatever mesh it was saved on
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding or one_device),
                           {"params": like})
@@ -149,7 +212,11 @@ def read_params(workdir: Path, step: int | None, like: Any) -> Any:
 def read_about(workdir: Path, step: int | None = None) -> dict[str, Any]:
     """What was saved beside the parameters: see `Checkpoints.save`."""
     path = _folder(workdir) / str(_step(workdir, step)) / "about" / "metadata"
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): the checkpoint is damaged; copy it again, or use an older one"
+                         ) from None
 
 
 def read_model(workdir: Path) -> ModelConfig:
@@ -185,6 +252,6 @@ def content_hash(workdir: Path, step: int) -> str:
     folder = _folder(workdir) / str(_step(workdir, step))
     digest = hashlib.sha256()
     for path in sorted([*folder.iterdir(), *(folder / "state").iterdir(), *(folder / "about").iterdir()]):
-        if path.is_file():
+        if path.is_file() and not path.name.startswith(CHECKSUMS_FILE):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -18,6 +18,8 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = path.with_name(f"{path.name}.{os.getpid()}.writing")
     try:
         yield aside
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the name without the content
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -82,3 +83,40 @@ def test_a_checkpoint_is_named_by_workdir_step_fine_tuning_or_not_at_all(workdir
     monkeypatch.chdir(runs.parent)
     os.utime(runs / "tuned" / "seed-1" / "checkpoints" / "50" / "_CHECKPOINT_METADATA", (2**31, 2**31))
     assert checkpoint.resolve("") == (Path("runs") / "tuned" / "seed-1", None)
+
+
+def test_a_flipped_bit_in_any_file_is_noticed_and_the_older_one_offered(workdir):
+    folder, shapes = workdir / "checkpoints" / "50", jax.eval_shape(lambda: state(0))
+    damaged = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != checkpoint.CHECKSUMS_FILE]
+    assert len(damaged) > 5
+    rng = np.random.default_rng(0)
+    for path in damaged:
+        whole = path.read_bytes()
+        content = bytearray(whole or b"\0")
+        content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        path.write_bytes(content)
+        message = f"50 is damaged: {path.relative_to(folder)} is not as it was saved; remove the folder to use step 40"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            checkpoint.read_params(workdir, None, shapes["params"])
+        with pytest.raises(ValueError, match=re.escape(message)):  # Orbax itself reads the metrics when it opens
+            Checkpoints(workdir / "checkpoints", keep=2).restore(50, shapes)
+        path.write_bytes(whole)
+    damaged[0].unlink()
+    with pytest.raises(ValueError, match="50 is damaged"):
+        checkpoint.read_params(workdir, 50, shapes["params"])
+    shutil.rmtree(folder)
+    assert checkpoint.read_params(workdir, None, shapes["params"])["w"][0, 0] == 40
+
+
+def test_a_checkpoint_without_checksums_is_read(workdir):
+    for path in (workdir / "checkpoints").glob(f"*/{checkpoint.CHECKSUMS_FILE}"):
+        path.unlink()
+    assert checkpoint.read_params(workdir, 50, jax.eval_shape(lambda: state(0))["params"])["w"][0, 0] == 50
+    Checkpoints(workdir / "checkpoints", keep=2).close()  # writes what a kill has left out
+    assert len(list((workdir / "checkpoints").glob(f"*/{checkpoint.CHECKSUMS_FILE}"))) == 3
+
+
+def test_a_torn_record_names_its_file(workdir):
+    (workdir / "checkpoints" / "50" / "about" / "metadata").write_text('{"next_row": ')
+    with pytest.raises(ValueError, match=r"50/about/metadata is not JSON .* the checkpoint is damaged"):
+        checkpoint.read_about(workdir)

@@ -6,6 +6,7 @@ under its own name is never half a product.
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def product(kind: str, version: int, ingredients: Sequence[Any], libraries: Sequ
             build(aside)
             for torn in aside.rglob("*.writing"):  # by a process that was killed
                 torn.unlink()
+            os.sync()  # else a power cut may leave the name without the content
             aside.rename(folder)
     except Exception as error:
         # What bad input leaves is of no use: once corrected, it makes another product. After a kill, a full disk or a
