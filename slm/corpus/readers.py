@@ -5,6 +5,7 @@ parts, and only skips over the others.
 """
 
 import bz2
+import codecs
 import gzip
 import io
 import json
@@ -20,6 +21,7 @@ from slm.corpus.documents import FIELDS, Document
 from slm.corpus.wikitext import plain_text
 
 LONGEST_LINE = 8_000_000  # bytes; a longer line is a file without line ends, not a document
+LONGEST_ARRAY = 256_000_000  # bytes of a JSON array, which is parsed whole
 _BUFFER = 1 << 20  # bytes decompressed at a time
 _PROJECTS = ("wikipedia", "wikibooks", "wikiversity", "wikisource", "wikinews", "wikiquote", "wikivoyage", "wiktionary")
 _BROKEN = (EOFError, OSError, zlib.error)  # raised by a compressed file that is truncated or garbled
@@ -68,8 +70,8 @@ def _open(path: Path) -> io.BufferedIOBase:
     return open(path, "rb")
 
 
-def json_objects(path: Path, part: int = 0, parts: int = 1) -> Iterator[tuple[str, dict]]:
-    """(location, object) of each line of a JSON Lines file, plain or compressed, whose index is `part` modulo `parts`.
+def json_objects(path: Path, part: int = 0, parts: int = 1, skip_blank: bool = False) -> Iterator[tuple[str, dict]]:
+    """(location, object) of each line of JSON Lines, or item of a JSON array, whose index is `part` modulo `parts`.
 
     Raises:
       ValueError: as `read`.
@@ -79,14 +81,33 @@ def json_objects(path: Path, part: int = 0, parts: int = 1) -> Iterator[tuple[st
         with _open(path) as file:
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
+                if number == 1 and line.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
+                    yield from _array(line + file.read(LONGEST_ARRAY + 1), path, part, parts)
+                    return
                 if len(line) > LONGEST_LINE:
                     raise ValueError(f"{path}, line {number} is longer than {LONGEST_LINE:,} bytes: JSON Lines holds "
                                      "one document a line; split the document or the file")
-                if (number - 1) % parts == part:
+                if (number - 1) % parts == part and not (skip_blank and not line.strip()):
                     yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
     except _BROKEN as error:
         raise ValueError(f"{path} ends or breaks after line {number} ({error}): it was cut short or is not what its "
                          "name says; download it again") from None
+
+
+def _array(content: bytes, path: Path, part: int, parts: int) -> Iterator[tuple[str, dict]]:
+    if len(content) > LONGEST_ARRAY:
+        raise ValueError(f"{path} is a JSON array of more than {LONGEST_ARRAY:,} bytes: write it as JSON Lines, for "
+                         "example with jq -c '.[]'")
+    try:
+        items = json.loads(_decode(content, str(path)))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} begins with [ but is not a JSON array ({error}): give JSON Lines, one object a line, "
+                         "or one array of objects") from None
+    for number, item in enumerate(items, 1):
+        if not isinstance(item, dict):
+            raise ValueError(f"{path}, item {number} is a {type(item).__name__}, not an object with named fields")
+        if (number - 1) % parts == part:
+            yield f"{path}, item {number}", item
 
 
 def _read_json_lines(path: Path, part: int, parts: int) -> Iterator[Document]:
@@ -116,8 +137,8 @@ def _read_parquet(path: Path, part: int, parts: int) -> Iterator[Document]:
         columns = [name for name in file.schema_arrow.names
                    if name in FIELDS + documents.METADATA or documents.LICENSE.search(name)]
         if "text" not in columns:
-            raise ValueError(f"{path} has no column 'text' (it has {len(file.schema_arrow.names)} columns): rename the column "
-                             "that holds the text")
+            raise ValueError(f"{path} has no column 'text' (it has {len(file.schema_arrow.names)} columns): rename the "
+                             "column that holds the text")
         start = 0
         for batch in file.iter_batches(batch_size=1024, columns=columns):
             indices = range((part - start) % parts, len(batch), parts)
@@ -221,7 +242,7 @@ def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
                 if page.namespace == 0 and not page.redirect:
                     if articles % parts == part:
                         text, warnings, dropped = plain_text("".join(revision.text or "" for revision in page))
-                        rest = {"warnings": warnings, "dropped_templates": dropped}
+                        rest: dict[str, Any] = {"warnings": warnings, "dropped_templates": dropped}
                         if project:
                             license = "unknown" if project == "wikinews" else "CC-BY-SA-4.0"
                             yield _article(str(page.id), text, page.title, project, license, host, **rest)

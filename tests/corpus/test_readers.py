@@ -90,6 +90,27 @@ def test_a_licence_that_cannot_be_read_is_not_passed(tmp_path):
         read(tmp_path / "a.jsonl")
 
 
+def test_a_json_array_is_read_where_json_lines_are(tmp_path):
+    for name, content in (("a.json", json.dumps(ROWS, indent=2).encode()), ("b.jsonl", b"\xef\xbb\xbf" + json.dumps(ROWS).encode()),
+                          ("c.json.gz", gzip.compress(json.dumps(ROWS).encode()))):
+        (tmp_path / name).write_bytes(content)
+        documents = read(tmp_path / name)
+        assert [document.text for document in documents] == [row["text"] for row in ROWS]
+        assert documents[1].id == f"{tmp_path / name}, item 2"
+        assert read(tmp_path / name, 1, 2) == documents[1:]
+
+
+@pytest.mark.parametrize("content, message", [
+    (b'[{"text": "x"}, 3]', r"item 2 is a int, not an object"), (b'[{"text": "x"}', r"begins with \[ but is not a JSON array"),
+    (b'[1]\n[2]\n', r"not a JSON array .*give JSON Lines"), (b"[" * 100_000, r"not a JSON array"), (b'[{"body": 1}]', r"item 1 has no"),
+    (b"[" + b" " * 3000, r"a JSON array of more than 2,000 bytes: write it as JSON Lines")])
+def test_arrays_of_something_else(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(readers, "LONGEST_ARRAY", 2000 if len(content) == 3001 else 10**6)
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / "a.json")
+
+
 def test_plain_text_is_one_document(files):
     (document,) = read(files / "a.txt")
     assert document.text == "一つ目\n改行"
@@ -102,7 +123,7 @@ def test_plain_text_is_one_document(files):
     ("a.jsonl", b'{"text": "x"}\n{"tex', r"line 2 is not JSON"),
     ("a.jsonl", b'{"text": ' + b"[" * 100_000, r"line 1 is not JSON"),
     ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", r"line 1 is not JSON"),
-    ("a.jsonl", b"[1]\n", r"line 1 holds a list"),
+    ("a.jsonl", b"[1]\n", r"item 1 is a int, not an object"),
     ("a.jsonl", b'{"body": "x"}\n', r"no string field 'text' \(it has 1 fields\): rename"),
     ("a.jsonl", b'{"text": 3}\n', r"its 'text' is a int"),
     ("a.jsonl", '{"text": "肺炎"}\n'.encode("cp932"), r"line 1 is not UTF-8 \(byte 0x94 at 10\).*iconv"),
@@ -456,10 +477,10 @@ def test_parts_are_the_whole(files, corpus):
 def test_find_takes_a_dataset_folder_for_one_thing(files):
     folder = prepare(files / "wikipedia/20230601.ja/1.0.0", ARTICLES)
     for pattern in (folder, f"{folder}/", files / "wikipedia/*/*", files / "wikipedia/**"):
-        assert sources.find([str(pattern)]) == [folder]
-    assert sources.find([f"{files}/**"]) == sorted([*files.glob("a.*"), folder])
+        assert sources.find(str(pattern)) == [folder]
+    assert sources.find(f"{files}/**") == sorted([*files.glob("a.*"), folder])
     with pytest.raises(FileNotFoundError, match=r"no file matches .*TFDS folder"):
-        sources.find([str(folder.parent)])
+        sources.find(str(folder.parent))
     assert len(list(sources.documents(CorpusConfig(files=f"{files}/a.jsonl,{folder}")))) == 2 + 4
 
 
