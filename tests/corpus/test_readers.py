@@ -90,6 +90,18 @@ def test_a_licence_that_cannot_be_read_is_not_passed(tmp_path):
         read(tmp_path / "a.jsonl")
 
 
+def test_a_page_of_a_dump_that_has_no_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LONGEST_PAGE", 500_000)
+    pages = "".join(page(i, f"記事{i}", "長" * 100_000) for i in range(1, 5))
+    with gzip.open(tmp_path / "a.xml.gz", "wb") as file:
+        file.write((HEAD + pages + "</mediawiki>").encode())
+    assert [len(document.text) for document in read(tmp_path / "a.xml.gz")] == [100_000] * 4
+    with gzip.open(tmp_path / "a.xml.gz", "wb") as file:
+        file.write((HEAD + page(7, "x", "前") + page(8, "x", "a" * 900_000)).encode())
+    with pytest.raises(ValueError, match=r"a\.xml\.gz has more than 500,000 bytes in one page after page 7: "):
+        read(tmp_path / "a.xml.gz")
+
+
 def test_a_json_array_is_read_where_json_lines_are(tmp_path):
     for name, content in (("a.json", json.dumps(ROWS, indent=2).encode()), ("b.jsonl", b"\xef\xbb\xbf" + json.dumps(ROWS).encode()),
                           ("c.json.gz", gzip.compress(json.dumps(ROWS).encode()))):
@@ -150,6 +162,23 @@ def test_bad_files_are_named_with_location_and_fix(tmp_path, name, content, mess
     with pytest.raises(ValueError, match=message) as error:
         read(tmp_path / name)
     assert str(tmp_path / name) in str(error.value)
+
+
+def test_parquet_that_unfolds_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LONGEST_LINE", 50_000)
+    path = tmp_path / "a.parquet"
+    for texts, message in ((["長" * 40_000], r"row group 1 unfolds to [\d,]+ bytes for 1 rows, more than 50,000 a row"),
+                           (["x", "長" * 40_000, *["y"] * 50], r"one of the rows from 1 on has a text of 120,000 bytes")):
+        pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path)
+        with pytest.raises(ValueError, match=message):
+            read(path)
+    # A text that is stored once is never repeated in memory.
+    many = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1_000_000, pyarrow.int32()), ["x" * 40_000])
+    pyarrow.parquet.write_table(pyarrow.table({"text": many}), path)
+    before = pyarrow.total_allocated_bytes()
+    assert next(readers.read(path)).text == "x" * 40_000
+    assert pyarrow.total_allocated_bytes() - before < 5_000_000  # 40 MB a batch of repeated texts
+    assert len(list(readers.read(path, 7, 100_000))) == 10
 
 
 def test_parquet_without_text_column(tmp_path):
