@@ -1,14 +1,26 @@
-"""Files: written aside and renamed when whole; JSON, CSV and Markdown tables."""
+"""Files: written aside and renamed when whole; text in a hospital's encodings; JSON, CSV and Markdown tables."""
 
+import codecs
 import contextlib
 import csv
+import functools
+import glob
+import gzip
+import io
 import json
 import os
+import re
+import sys
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+LONGEST_LINE = 16_000_000  # characters of a line of text
 _LONGEST_FIELD = 10_000_000  # characters of a CSV field; a longer one is a quote that was never closed
+# Python's CP932 also decodes most broken UTF-8: kana then begin with these kanji, which hardly occur otherwise; and it
+# maps the four bytes that CP932 leaves unused to the other characters.
+_NOT_CP932 = re.compile("[縺繧繝\x80\uf8f0-\uf8f3]")
 
 
 @contextlib.contextmanager
@@ -39,6 +51,109 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def text_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
+    """The lines of a text file, plain or .gz, each with its end; memory holds one of them.
+
+    A byte order mark decides the encoding, otherwise strict UTF-8, then strict CP932. A line on stderr reports any
+    other than UTF-8.
+
+    Raises:
+      ValueError: another encoding, a file cut short, or a line of more than `longest` characters.
+    """
+    number = 0
+    opened: Any = gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")  # noqa: SIM115
+    try:
+        with opened as file:
+            encoding = _encoding(file, path)
+            file.seek(0)
+            with io.TextIOWrapper(file, encoding, newline="") as text:
+                while line := text.readline(longest + 1):
+                    number += 1
+                    if len(line) > longest:
+                        raise ValueError(f"{path}, line {number} is longer than {longest:,} characters: a table or "
+                                         "list holds one row a line; split it, or give another file")
+                    yield line
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not {error.encoding} after line {number}, as its byte order mark says: save it "
+                         "again as UTF-8") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} breaks off after line {number} ({error}): download it again") from None
+
+
+def _encoding(file: IO[bytes], path: Path) -> str:
+    head = file.read(3)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        _report_encoding(path, "UTF-16")
+        return "utf-16"
+    if head == codecs.BOM_UTF8:
+        return "utf-8-sig"
+    failure = ""
+    for encoding in ("utf-8", "cp932"):
+        decoder, lines = codecs.getincrementaldecoder(encoding)(), 0
+        file.seek(0)
+        try:
+            for chunk in iter(functools.partial(file.read, 1 << 20), b""):
+                if b"\0" in chunk:
+                    raise ValueError(f"{path} holds NUL bytes, so it is neither UTF-8 nor CP932 text: save UTF-16 with "
+                                     "its byte order mark, name a workbook .xlsx, a compressed file .gz")
+                if encoding == "cp932" and _NOT_CP932.search(decoder.decode(chunk)):
+                    raise ValueError(failure)
+                if encoding == "utf-8":
+                    decoder.decode(chunk)
+                lines += chunk.count(b"\n")
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            if failure:
+                break
+            line = lines + error.object.count(b"\n", 0, error.start) + 1
+            failure = (f"{path}, line {line} is neither UTF-8 (byte 0x{error.object[error.start]:02X}) nor CP932: "
+                       "convert it with iconv, or download it again")
+        else:
+            if encoding == "cp932":
+                _report_encoding(path, "CP932")
+            return encoding
+    raise ValueError(failure)
+
+
+@functools.cache  # once a file
+def _report_encoding(path: Path, encoding: str) -> None:
+    print(f"{path} is not UTF-8: it is read as {encoding}", file=sys.stderr, flush=True)
+
+
+def literal_folder(pattern: str) -> tuple[str, str]:
+    """The longest leading part of a path or glob that exists as it is written, and the rest: `data[2024]`, `*.csv`."""
+    parts = Path(pattern).parts
+    size = next((size for size in range(len(parts), 0, -1) if os.path.exists(os.path.join(*parts[:size]))), 0)
+    return os.path.join("", *parts[:size]), os.path.join("", *parts[size:])
+
+
+def matches(pattern: str) -> list[str]:
+    """The paths that a glob matches, sorted; parts of it that exist are not patterns.
+
+    Raises:
+      ValueError: a link below `**` leads back to a folder above it.
+    """
+    folder, rest = literal_folder(pattern)
+    if "**" in Path(rest).parts:
+        _refuse_loops(folder or ".")
+    if not rest:
+        return [folder] if folder else []
+    return sorted(glob.glob(os.path.join(glob.escape(folder), rest), recursive=True))
+
+
+def _refuse_loops(folder: str) -> None:
+    waiting = [(folder, frozenset({os.path.realpath(folder)}))]
+    while waiting:
+        path, above = waiting.pop()
+        with contextlib.suppress(OSError), os.scandir(path) as entries:
+            for entry in filter(os.DirEntry.is_dir, entries):
+                real = os.path.realpath(entry.path)
+                if real in above:
+                    raise ValueError(f"{entry.path} leads back to {real} by a link, so a pattern with ** has no end: "
+                                     "remove the link, or name the folders")
+                waiting.append((entry.path, above | {real}))
+
+
 def read_json(path: Path) -> Any:
     """
     Raises:
@@ -46,7 +161,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
         raise ValueError(f"{path} is not JSON ({error}): it may have been cut short; restore it, or make it again"
                          ) from None
 
@@ -60,7 +175,7 @@ def read_whole_json_lines(path: Path) -> list[dict]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             break
     return rows
 

@@ -26,7 +26,7 @@ from slm.tokenization.vocabulary import VocabularyConfig
 EXPECTED = {
     "corpus": ("VERSION of slm/corpus/dataset.py or slm/text/normalize.py", [3, 2], "c494d4536021424f"),
     "curated corpus": ("VERSION of slm/corpus/pipeline.py, or of slm/text/filters.py, slm/text/privacy.py or "
-                       "slm/corpus/lexicon.py", [3, 1, 1, 1], "c07b3049fb24690e"),
+                       "slm/corpus/lexicon.py", [3, 1, 2, 2], "c07b3049fb24690e"),
     "dictionary": ("DICTIONARY_VERSION of slm/text/morphology.py", [2], "446b48074b027de6"),
     "segmented": ("VERSION of slm/tokenization/segmented.py", [1], "cf03fd37706b3416"),
     "tokenizer": ("VERSION of slm/tokenization/vocabulary.py", [2], "5fa175fa42eb3701"),

@@ -1,13 +1,13 @@
 """The rows of benchmark files (CSV, JSON Lines), to search a corpus for them."""
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slm.corpus.readers import json_objects
 from slm.corpus.sources import find
-from slm.files import long_csv_fields
+from slm.files import long_csv_fields, text_lines
 
 
 def rows(patterns: str) -> Iterator[tuple[str, str]]:
@@ -17,7 +17,7 @@ def rows(patterns: str) -> Iterator[tuple[str, str]]:
       FileNotFoundError: nothing matches a pattern.
       ValueError: a file of another format, or one that cannot be read; the message names it.
     """
-    for path in find(patterns.split(",")):
+    for path in find(patterns):
         name = f"{path.parent.name}/{path.name}"
         texts = 0
         try:
@@ -25,21 +25,20 @@ def rows(patterns: str) -> Iterator[tuple[str, str]]:
                 if text := "\n".join(row):
                     texts += 1
                     yield name, text
-        except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not a benchmark file ({error}): give UTF-8 CSV or JSON Lines") from None
+        except (csv.Error, RecursionError) as error:
+            raise ValueError(f"{path} is not a benchmark file ({error}): close the quotation marks of CSV, and give "
+                             "JSON of fewer levels") from None
         if not texts:
             raise ValueError(f"{path} holds no text, so there is nothing to search for: leave it out")
 
 
 def _read(path: Path) -> Iterator[list[str]]:
     if path.suffix == ".csv":
-        with open(path, encoding="utf-8-sig", newline="") as file, long_csv_fields():
-            yield from [list(_texts(row)) for row in csv.DictReader(file)]
+        with long_csv_fields():
+            yield from [list(_texts(row)) for row in csv.DictReader(text_lines(path))]
     elif path.suffix in (".jsonl", ".json"):
-        with open(path, encoding="utf-8-sig") as file:
-            for line in file:
-                if line.strip():
-                    yield list(_texts(json.loads(line)))
+        for _, row in json_objects(path, skip_blank=True):
+            yield list(_texts(row))
     else:
         raise ValueError(f"{path} has no known format: a benchmark is a .csv, .json or .jsonl file")
 

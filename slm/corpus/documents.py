@@ -39,8 +39,7 @@ def of_row(row: dict, location: str, path: Path) -> Document:
         actual = f"its 'text' is a {type(row['text']).__name__}" if "text" in row else f"it has {len(row)} fields"
         raise ValueError(f"{location} has no string field 'text' ({actual}): rename the column that holds the text")
     metadata = _metadata(row, location)
-    headers: Any = metadata.get("warc_headers")
-    oscar = isinstance(headers, dict)  # as the Hugging Face hub has it
+    oscar = isinstance(metadata.get("warc_headers"), dict)  # as the Hugging Face hub has it
 
     def field(name: str, default: str) -> str:
         value = row[name] if row.get(name) is not None else metadata.get(name)
@@ -49,7 +48,7 @@ def of_row(row: dict, location: str, path: Path) -> Document:
     return Document(
         field("id", location), row["text"], field("source", _release(metadata) if oscar else path.name.split(".")[0]),
         _licenses({**row, "text": "", "": metadata}) or (_OSCAR_LICENSE if oscar else "unknown"),
-        field("url", str(headers.get("warc-target-uri", "")) if oscar else ""), _annotations(metadata),
+        field("url", str(metadata["warc_headers"].get("warc-target-uri", "")) if oscar else ""), _annotations(metadata),
         profile="web" if oscar else "clinical")
 
 

@@ -1,28 +1,30 @@
 """Lists of diseases and drugs → entries with source and licence.
 
-The columns decide the format: MANBYO / J-MeDic, the MHLW drug price list, a table with the columns of MEDIS, or a plain
-list of one word a line, the commonest first.
+The columns decide the format: MANBYO / J-MeDic, the MHLW drug price list, a table with the columns of MEDIS (with or
+without a header), or a plain list of one word a line, the commonest first. All sheets of a workbook are read.
 """
 
 import csv
 import dataclasses
-import gzip
 import io
 import itertools
+import os
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from slm import sample
+from slm import files, sample
 from slm.corpus import sources
 from slm.text.normalize import normalize
 
-VERSION = 1  # raise it when the same list gives other entries
+VERSION = 2  # raise it when the same list gives other entries
 
-LONGEST_LINE = 10_000  # bytes; a longer line is neither a row of a table nor a word
+LONGEST_LINE = 10_000  # characters; a longer line is neither a row of a table nor a word
 LONGEST_WORD = 200  # characters of a line of a plain list; the longest of 380,000 real ones has 60
+LARGEST_WORKBOOK = 1_000_000_000  # bytes, unfolded
 HEADER_ROWS = 20  # titles and notes may stand above the header
 
 
@@ -50,11 +52,21 @@ def lists(paths: str) -> list[list[Entry]]:
     if not paths:
         return [[Entry(surface, kind if kind in ("disease", "drug") else "term", source="sample", license="Apache-2.0")
                  for surface in surfaces] for kind, surfaces in sample.terms().items()]
-    result = []
-    for part in paths.split(","):
-        pattern, _, license = part.partition("@")
-        result += [read(path, license) for path in sources.find([pattern])]
-    return result
+    named = map(_with_license, sources.split(paths, _names_a_file))
+    return [read(path, license) for pattern, license in named for path in sources.find(pattern)]
+
+
+def _with_license(part: str) -> tuple[str, str]:
+    """PATH[@LICENSE] → path and licence; an @ in the name of a file or folder that exists belongs to the path."""
+    for end in (len(part), *(match.start() for match in reversed(list(re.finditer("@", part))))):
+        if files.literal_folder(part[:end])[0].count("@") == part[:end].count("@"):
+            break
+    return part[:end], part[end + 1:]
+
+
+def _names_a_file(text: str) -> bool:
+    pattern, license = _with_license(text)
+    return os.path.exists(pattern) and "," not in license
 
 
 def merge(entries: Iterable[Entry]) -> list[Entry]:
@@ -80,25 +92,22 @@ def read(path: Path, license: str = "") -> list[Entry]:
       license: of the file's words; empty: the licence of its format, if that has one.
 
     Raises:
-      ValueError: unknown columns, neither UTF-8 nor CP932, empty, cut short, a line too long, or not an xlsx file; the
-        message names file, location and fix.
+      ValueError: unknown columns, neither UTF-8, UTF-16 nor CP932, empty, cut short, a line too long, or not a
+        workbook; the message names file, location and fix.
     """
     name = path.name.lower()
-    if name.endswith(".xls"):
-        raise ValueError(f"{path} has the old Excel format: save it as .xlsx or as .csv")
-    if name.endswith((".xlsx", ".xlsm")):
-        entries = _read_sheets(path, license)
+    if name.endswith((".xlsx", ".xlsm", ".xls")):
+        entries = _commonest_first(_sheets(path, license))
     else:
-        text = _text(path)
-        lines = text.split("\n")
-        delimiter = "\t" if "\t" in "".join(lines[:HEADER_ROWS]) else ","
+        lines = list(files.text_lines(path, LONGEST_LINE))
+        delimiter = "\t" if any("\t" in line for line in lines[:HEADER_ROWS]) else ","
         try:
             head = list(csv.reader(lines[:HEADER_ROWS], delimiter=delimiter))
         except csv.Error:
             head = []
-        if any(map(_format, head)):
-            entries = _table(_rows(text, delimiter, path), license)
-        elif ".csv" in name or ".tsv" in name:
+        if _header(head):
+            entries = _commonest_first(_ranked(_rows(lines, delimiter, path), license))
+        elif ".csv" in name or ".tsv" in name or _has_columns(head, delimiter):
             raise _no_header(path, head)
         else:
             entries = list(_plain_list(lines, path, license))
@@ -130,12 +139,41 @@ def _format(row: list[str]) -> tuple[str, dict[str, int]] | None:
     return None
 
 
-def _table(rows: Iterable[list[str]], license: str) -> list[Entry]:
+def _header(head: list[list[str]]) -> tuple[int, str, dict[str, int]] | None:
+    """The number of rows up to the header, the source and its columns; None for a table of an unknown kind."""
+    for number, row in enumerate(head, start=1):
+        if match := _format(row):
+            return number, *match
+    # MEDIS publishes its master of disease names (nmain….txt) without a header: flag, number, name, reading, codes.
+    first = next(filter(any, head), [])
+    if len(first) > 4 and re.fullmatch(r"\d{8}", first[1]) and re.fullmatch("[ァ-ヺー・A-Z0-9 ]+", normalize(first[3])):
+        codes = [i for i, cell in enumerate(first) if i > 3 and re.fullmatch(r"[A-Z]\d{2}[0-9A-Z.\-]{0,3}", cell)]
+        return 0, "MEDIS", {"disease": 2, "reading": 3} | ({"code": codes[0]} if codes else {})
+    return None
+
+
+def _has_columns(head: list[list[str]], delimiter: str) -> bool:
+    """Whether rows of equal width show that a file is a table, not a list of words some of which have a comma."""
+    widths = [len(row) for row in head if row]
+    least_rows = {1: HEADER_ROWS + 1, 2: 1 if delimiter == "\t" else 5}.get(widths[0] if widths else 1, 2)
+    return len({*widths}) == 1 and len(widths) >= least_rows
+
+
+def _commonest_first(ranked: list[tuple[float, Entry]]) -> list[Entry]:
+    return [entry for _, entry in sorted(ranked, key=lambda pair: -pair[0])]  # stable
+
+
+def _ranked(rows: Iterable[list[str]], license: str) -> list[tuple[float, Entry]]:
+    """(frequency, entry) of the rows below the header, in their order; none where there is no header."""
     rows = iter(rows)
-    source, columns = next(filter(None, map(_format, rows)))
+    head = list(itertools.islice(rows, HEADER_ROWS))
+    header = _header(head)
+    if header is None:
+        return []
+    number, source, columns = header
     license = license or FORMATS[source][0]
     entries: list[tuple[float, Entry]] = []
-    for row in rows:
+    for row in itertools.chain(head[number:], rows):
         cells = {meaning: row[i].replace("\n", "").strip() for meaning, i in columns.items() if i < len(row)}
         code, product = cells.get("code", ""), cells.get("product", "")
         if "disease" in columns:
@@ -146,12 +184,11 @@ def _table(rows: Iterable[list[str]], license: str) -> list[Entry]:
         kind = "disease" if "disease" in columns else "drug"
         entries += [(frequency, Entry(name, kind, cells.get("reading", ""), code, source, license))
                     for name, code in names.items() if name]
-    entries.sort(key=lambda pair: -pair[0])  # stable: without frequencies the order of the file
-    return [entry for _, entry in entries]
+    return entries
 
 
-def _rows(text: str, delimiter: str, path: Path) -> Iterator[list[str]]:
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+def _rows(lines: Iterable[str], delimiter: str, path: Path) -> Iterator[list[str]]:
+    rows = csv.reader(lines, delimiter=delimiter)
     try:
         yield from rows
     except csv.Error as error:
@@ -160,68 +197,65 @@ def _rows(text: str, delimiter: str, path: Path) -> Iterator[list[str]]:
 
 
 def _no_header(path: Path, head: list[list[str]]) -> ValueError:
-    first = [cell for cell in (head[0] if head else []) if cell][:12]
-    return ValueError(f"{path} has no known header (its first row is {first}): name the columns 出現形 and 標準病名 "
-                      "or ICD10 (MANBYO), 品名 and 成分名 (the drug price list) or 病名表記 (MEDIS), or give a plain "
-                      "list, .txt, of one word a line")
+    return ValueError(f"{path} has no known header (its widest row has {max(map(len, head), default=0)} columns): name "
+                      "the columns 出現形 and 標準病名 or ICD10 (MANBYO), 品名 and 成分名 (the drug price list) or "
+                      "病名表記 (MEDIS), or give a plain list, .txt, of one word a line")
 
 
-def _read_sheets(path: Path, license: str) -> list[Entry]:
+def _sheets(path: Path, license: str) -> list[tuple[float, Entry]]:
+    """(frequency, entry) of the rows of all sheets that have a header."""
+    heads: list[list[str]] = []
+    entries: list[tuple[float, Entry]] = []
+    skipped = 0
+    for rows in _xls(path) if path.suffix.lower() == ".xls" else _xlsx(path):
+        head = list(itertools.islice(rows, HEADER_ROWS))
+        heads += head
+        skipped += _header(head) is None and any(map(any, head))
+        entries += _ranked(itertools.chain(head, rows), license)
+    if not entries:
+        raise _no_header(path, heads)
+    if skipped:
+        print(f"{path}: {skipped} sheets without a known header are left out", file=sys.stderr, flush=True)
+    return entries
+
+
+def _xlsx(path: Path) -> Iterator[Iterator[list[str]]]:
     try:
         import openpyxl  # late: for this format only
     except ImportError:
         raise RuntimeError(f"{path} needs openpyxl: pip install openpyxl, or save the file as .csv") from None
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > LARGEST_WORKBOOK:
+            raise ValueError(f"{path} unfolds to {size:,} bytes, more than {LARGEST_WORKBOOK:,}: save it as .csv")
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        heads = []
         for sheet in book.worksheets:
             sheet.reset_dimensions()  # some programs write them wrongly
-            values = sheet.iter_rows(values_only=True)
-            rows = (["" if cell is None else str(cell) for cell in row] for row in values)
-            head = list(itertools.islice(rows, HEADER_ROWS))
-            if any(map(_format, head)):
-                return _table(itertools.chain(head, rows), license)
-            heads += head
+            yield (["" if cell is None else str(cell) for cell in row] for row in sheet.iter_rows(values_only=True))
     # Not a zip file, one that is cut short, or one that holds something else.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, SyntaxError, TypeError) as error:
-        raise ValueError(f"{path} is not a whole xlsx file ({error}): download it again, or save it as .csv") from None
-    raise _no_header(path, heads)
+        raise ValueError(f"{path} is not a whole xlsx file ({type(error).__name__}): download it again, or save it as "
+                         ".csv") from None
+
+
+def _xls(path: Path) -> Iterator[Iterator[list[str]]]:
+    try:
+        import xlrd
+    except ImportError:
+        raise RuntimeError(f"{path} needs xlrd: pip install xlrd, or save the file as .xlsx or .csv") from None
+    try:
+        book = xlrd.open_workbook(path, logfile=io.StringIO())
+    # xlrd checks little: a broken file raises whatever its bytes lead to, with some of them in the message.
+    except Exception as error:
+        raise ValueError(f"{path} is not a whole xls file ({type(error).__name__}): save it as .xlsx or .csv"
+                         ) from None
+    for sheet in book.sheets():
+        yield ([str(int(cell.value)) if cell.ctype == xlrd.XL_CELL_NUMBER and cell.value.is_integer()
+                else str(cell.value) for cell in row] for row in sheet.get_rows())
 
 
 # Text ---------------------------------------------------------------------------------------------------------
-
-def _text(path: Path) -> str:
-    """The text of a file, gz or plain, UTF-8 or CP932."""
-    lines: list[bytes] = []
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            while line := file.readline(LONGEST_LINE + 1):
-                lines.append(line)
-                if len(line) > LONGEST_LINE:
-                    raise ValueError(f"{path}, line {len(lines)} is longer than {LONGEST_LINE:,} bytes: a list holds "
-                                     "one word or row a line; give another file")
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} breaks off after line {len(lines)} ({error}): download it again") from None
-    content = b"".join(lines)
-    if b"\0" in content:
-        raise ValueError(f"{path} holds NUL bytes, so it is not text: name a workbook .xlsx, a compressed list .gz")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        broken = error
-    text: str | None
-    try:
-        text = content.decode("cp932")
-    except UnicodeDecodeError:
-        text = None
-    # Python's CP932 also decodes most broken UTF-8 files: kana then begin with these kanji, which hardly occur
-    # otherwise; and it maps the four bytes that CP932 leaves unused to the other characters.
-    if text is None or re.search("[縺繧繝\x80\uf8f0-\uf8f3]", text):
-        number = content.count(b"\n", 0, broken.start) + 1
-        raise ValueError(f"{path}, line {number} is neither UTF-8 (byte 0x{content[broken.start]:02X}) nor CP932: "
-                         "convert it with iconv, or download it again")
-    return text
-
 
 def _plain_list(lines: Iterable[str], path: Path, license: str) -> Iterator[Entry]:
     name = path.name.split(".")[0]

@@ -5,6 +5,7 @@ parts, and only skips over the others.
 """
 
 import bz2
+import codecs
 import gzip
 import io
 import json
@@ -20,6 +21,9 @@ from slm.corpus.documents import FIELDS, Document
 from slm.corpus.wikitext import plain_text
 
 LONGEST_LINE = 8_000_000  # bytes; a longer line is a file without line ends, not a document
+LONGEST_ARRAY = 256_000_000  # bytes of a JSON array, which is parsed whole
+LONGEST_PAGE = 64_000_000  # bytes of a page of a MediaWiki dump
+_BATCH_ROWS, _BATCH_BYTES = 1024, 64_000_000  # of Parquet, read at a time
 _BUFFER = 1 << 20  # bytes decompressed at a time
 _PROJECTS = ("wikipedia", "wikibooks", "wikiversity", "wikisource", "wikinews", "wikiquote", "wikivoyage", "wiktionary")
 _BROKEN = (EOFError, OSError, zlib.error)  # raised by a compressed file that is truncated or garbled
@@ -68,8 +72,8 @@ def _open(path: Path) -> io.BufferedIOBase:
     return open(path, "rb")
 
 
-def json_objects(path: Path, part: int = 0, parts: int = 1) -> Iterator[tuple[str, dict]]:
-    """(location, object) of each line of a JSON Lines file, plain or compressed, whose index is `part` modulo `parts`.
+def json_objects(path: Path, part: int = 0, parts: int = 1, skip_blank: bool = False) -> Iterator[tuple[str, dict]]:
+    """(location, object) of each line of JSON Lines, or item of a JSON array, whose index is `part` modulo `parts`.
 
     Raises:
       ValueError: as `read`.
@@ -79,14 +83,33 @@ def json_objects(path: Path, part: int = 0, parts: int = 1) -> Iterator[tuple[st
         with _open(path) as file:
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
+                if number == 1 and line.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
+                    yield from _array(line + file.read(LONGEST_ARRAY + 1), path, part, parts)
+                    return
                 if len(line) > LONGEST_LINE:
                     raise ValueError(f"{path}, line {number} is longer than {LONGEST_LINE:,} bytes: JSON Lines holds "
                                      "one document a line; split the document or the file")
-                if (number - 1) % parts == part:
+                if (number - 1) % parts == part and not (skip_blank and not line.strip()):
                     yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
     except _BROKEN as error:
         raise ValueError(f"{path} ends or breaks after line {number} ({error}): it was cut short or is not what its "
                          "name says; download it again") from None
+
+
+def _array(content: bytes, path: Path, part: int, parts: int) -> Iterator[tuple[str, dict]]:
+    if len(content) > LONGEST_ARRAY:
+        raise ValueError(f"{path} is a JSON array of more than {LONGEST_ARRAY:,} bytes: write it as JSON Lines, for "
+                         "example with jq -c '.[]'")
+    try:
+        items = json.loads(_decode(content, str(path)))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} begins with [ but is not a JSON array ({error}): give JSON Lines, one object a line, "
+                         "or one array of objects") from None
+    for number, item in enumerate(items, 1):
+        if not isinstance(item, dict):
+            raise ValueError(f"{path}, item {number} is a {type(item).__name__}, not an object with named fields")
+        if (number - 1) % parts == part:
+            yield f"{path}, item {number}", item
 
 
 def _read_json_lines(path: Path, part: int, parts: int) -> Iterator[Document]:
@@ -112,18 +135,34 @@ def _read_parquet(path: Path, part: int, parts: int) -> Iterator[Document]:
     import pyarrow
     import pyarrow.parquet
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        columns = [name for name in file.schema_arrow.names
+        schema = pyarrow.parquet.read_schema(path)
+        columns = [name for name in schema.names
                    if name in FIELDS + documents.METADATA or documents.LICENSE.search(name)]
         if "text" not in columns:
-            raise ValueError(f"{path} has no column 'text' (it has {len(file.schema_arrow.names)} columns): rename one "
+            raise ValueError(f"{path} has no column 'text' (it has {len(schema.names)} columns): rename the column "
                              "that holds the text")
+        # Equal texts stay one text until a row is read: a small file may repeat a long one a million times.
+        file = pyarrow.parquet.ParquetFile(path, read_dictionary=[
+            name for name in columns if schema.field(name).type in (pyarrow.string(), pyarrow.large_string())])
         start = 0
-        for batch in file.iter_batches(batch_size=1024, columns=columns):
-            indices = range((part - start) % parts, len(batch), parts)
-            for index, row in zip(indices, batch.take(pyarrow.array(indices, pyarrow.int64())).to_pylist()):
-                yield documents.of_row(row, f"{path}, row {start + index + 1}", path)
-            start += len(batch)
+        for group in range(file.metadata.num_row_groups):
+            facts = file.metadata.row_group(group)
+            size = sum(chunk.total_uncompressed_size for chunk in map(facts.column, range(facts.num_columns))
+                       if chunk.path_in_schema.split(".")[0] in columns)
+            if size > LONGEST_LINE * max(1, facts.num_rows):
+                raise ValueError(f"{path}, row group {group + 1} unfolds to {size:,} bytes for {facts.num_rows:,} "
+                                 f"rows, more than {LONGEST_LINE:,} a row: split its documents")
+            rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES * facts.num_rows // max(1, size)))
+            for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=columns):
+                sizes = [len(text) for column in batch.columns if pyarrow.types.is_dictionary(column.type)
+                         for text in column.dictionary.cast(pyarrow.large_binary()).to_pylist() if text]
+                if max(sizes, default=0) > LONGEST_LINE:
+                    raise ValueError(f"{path}, one of the rows from {start + 1} on has a text of {max(sizes):,} bytes, "
+                                     f"more than {LONGEST_LINE:,}: split it")
+                for index in range((part - start) % parts, len(batch), parts):
+                    row = batch.slice(index, 1).to_pylist()[0]
+                    yield documents.of_row(row, f"{path}, row {start + index + 1}", path)
+                start += len(batch)
     except (pyarrow.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a whole Parquet file ({error}): download it again") from None
 
@@ -201,6 +240,20 @@ def _article(identifier: str, text: str, title: str, project: str, license: str,
     return Document(identifier, text, project, license, url, profile="encyclopedia", **rest)
 
 
+class _Pages:
+    """The file of a dump, which counts the bytes that the XML parser reads since the page before."""
+
+    def __init__(self, file: io.BufferedIOBase):
+        self._file, self.read_bytes = file, 0
+
+    def read(self, size: int = -1) -> bytes:
+        if self.read_bytes > LONGEST_PAGE:
+            raise OverflowError
+        content = self._file.read(size)
+        self.read_bytes += len(content)
+        return content
+
+
 def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
     """The articles of a MediaWiki dump (pages-articles), without redirects, talk, template and category pages.
 
@@ -214,7 +267,8 @@ def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
     articles, last = 0, "the start"
     try:
         with _open(path) as file:
-            root = ElementIterator.from_file(file)
+            pages = _Pages(file)
+            root = ElementIterator.from_file(pages)
             dump = mwxml.Dump.from_element(root)
             project, host = _project(dump.site_info, path)
             for page in dump:
@@ -228,8 +282,11 @@ def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
                         else:  # another wiki, a hospital's perhaps: neither public nor of a known licence
                             yield Document(str(page.id), text, path.name.split(".")[0], **rest)
                     articles += 1
-                last = f"page {page.id}"
+                last, pages.read_bytes = f"page {page.id}", 0
                 root.element.clear()  # else the emptied elements of all pages pile up under the root
+    except OverflowError:
+        raise ValueError(f"{path} has more than {LONGEST_PAGE:,} bytes in one page after {last}: give a dump of "
+                         "current articles (pages-articles), not of their history") from None
     except (*_BROKEN, ParseError, MalformedXML) as error:
         raise ValueError(f"{path} ends or breaks after {last} ({error}): it was cut short or is not a Wikipedia XML "
                          "dump (pages-articles); download it again") from None

@@ -1,15 +1,15 @@
 """The sources of a corpus: the files and TFDS folders that a config names, or the bundled sample."""
 
 import dataclasses
-import glob
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from slm import sample
+from slm import files, sample
 from slm.corpus.readers import FIELDS, Document, is_tfds, read
 
 __all__ = ["FIELDS", "SAMPLE", "CorpusConfig", "Document", "SourceConfig", "documents", "find", "fingerprint", "paths",
@@ -18,23 +18,38 @@ __all__ = ["FIELDS", "SAMPLE", "CorpusConfig", "Document", "SourceConfig", "docu
 SAMPLE = "sample"  # among file patterns: the bundled sample text
 
 
-def find(patterns: Iterable[str]) -> list[Path]:
-    """Files and TFDS folders of each pattern, sorted, each once.
+def find(patterns: str) -> list[Path]:
+    """Files and TFDS folders of `GLOB[,GLOB…]`, those of each glob sorted, each once; a path that exists is not a glob.
 
     Raises:
       FileNotFoundError: nothing matches a pattern.
+      ValueError: a link below `**` leads back to a folder above it.
     """
-    matches: dict[Path, None] = {}
-    for pattern in patterns:
-        paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
-        folders = {path for path in paths if is_tfds(path)}
-        # A `**` also names the files inside a dataset, and the folders on the way.
-        paths = [path for path in paths if path in folders or (path.is_file() and folders.isdisjoint(path.parents))]
-        if not paths:
-            raise FileNotFoundError(f"no file matches {pattern!r}: give an existing path or glob, or a TFDS folder "
-                                    f"(the current folder is {Path.cwd()})")
-        matches |= dict.fromkeys(paths)
-    return list(matches)
+    return list(dict.fromkeys(path for pattern in split(patterns) for path in _find(pattern)))
+
+
+def split(patterns: str, exists: Callable[[str], bool] = os.path.exists) -> list[str]:
+    """The parts of a list with commas; of several that join to a path that exists, that path, commas included."""
+    parts, result = patterns.split(","), []
+    while parts:
+        joined = [",".join(parts[:size]) for size in range(1, len(parts) + 1)]
+        named = [text for text in reversed(joined) if text and exists(text)]
+        # As `data,2024/*.csv`: a glob whose folder has a comma.
+        named += [text for text in joined if not named and "," in text and files.literal_folder(text)[0].count(",")]
+        result.append(named[0] if named else parts[0])
+        parts = parts[result[-1].count(",") + 1:]
+    return result
+
+
+def _find(pattern: str) -> list[Path]:
+    paths = [Path(name) for name in files.matches(pattern)]
+    folders = {path for path in paths if is_tfds(path)}
+    # A `**` also names the files inside a dataset, and the folders on the way.
+    paths = [path for path in paths if path in folders or (path.is_file() and folders.isdisjoint(path.parents))]
+    if not paths:
+        raise FileNotFoundError(f"no file matches {pattern!r}: give an existing path or glob, or a TFDS folder "
+                                f"(the current folder is {Path.cwd()})")
+    return paths
 
 
 ProfileName = Literal["auto", "web", "encyclopedia", "literature", "clinical", "textbook"]
@@ -111,7 +126,8 @@ def documents(config: CorpusConfig) -> Iterator[Document]:
 def paths(source: SourceConfig) -> list[Path]:
     """The files of a source; `sample` stands for the bundled sample text."""
     patterns = source.files.split(",")
-    return [Path(SAMPLE)] * (SAMPLE in patterns) + find(pattern for pattern in patterns if pattern != SAMPLE)
+    rest = ",".join(pattern for pattern in patterns if pattern != SAMPLE)
+    return [Path(SAMPLE)] * (SAMPLE in patterns) + (find(rest) if rest else [])
 
 
 def read_part(config: CorpusConfig, path: Path, part: int = 0, parts: int = 1) -> Iterator[Document]:
@@ -142,12 +158,12 @@ def fingerprint(config: CorpusConfig) -> str:
         for path in paths(source):
             _hash_files(parts, sample.files() if path == Path(SAMPLE) else [path])
     for patterns in filter(None, (config.facilities, config.benchmarks, config.classifier)):
-        _hash_files(parts, find(patterns.split(",")) if patterns != config.classifier else [Path(patterns)])
+        _hash_files(parts, find(patterns) if patterns != config.classifier else [Path(patterns)])
     return parts.hexdigest()[:16]
 
 
-def _hash_files(parts: "hashlib._Hash", files: Iterable[Path]) -> None:
-    for path in files:
+def _hash_files(parts: "hashlib._Hash", paths: Iterable[Path]) -> None:
+    for path in paths:
         inside = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
         for name, each in inside if path.is_dir() else [(path.name, path)]:
             with open(each, "rb") as file:

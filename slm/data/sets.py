@@ -64,7 +64,7 @@ def read(config: SetConfig, access: Access, seed: int) -> list[Entry]:
     """The conversations of a set."""
     if reader := _READERS.get(config.kind):
         entries = [Entry(f"{path}, conversation {number}", _user_text(messages), messages)
-                   for path in find(config.files.split(",")) for number, messages in enumerate(reader(path))]
+                   for path in find(config.files) for number, messages in enumerate(reader(path))]
     else:
         entries = [Entry(item.id, item.document or item.question, conversation(task, item))
                    for task in _tasks(config, access, seed) for item in task.items]
@@ -100,7 +100,7 @@ def _tasks(config: SetConfig, access: Access, seed: int) -> list[Task]:
         notes = lexicon_notes(diseases, drugs, config.limit or 1000, seed, _wordings(access))
         return [tables.task(config.name, "extraction", tuple(notes))]
     return [tables.task(config.name, config.kind, tables.read(path, config.kind, split.document))
-            for path in find(config.files.split(","))]
+            for path in find(config.files)]
 
 
 def _wordings(access: Access) -> dict[str, list[str]]:

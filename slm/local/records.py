@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slm.corpus import readers
-from slm.files import long_csv_fields
+from slm.files import literal_folder, long_csv_fields, text_lines
 from slm.text.normalize import normalize
 
 LONGEST_RECORD = 1_000_000  # bytes
@@ -63,8 +63,8 @@ def _read(source: str, text_column: str, id_column: str) -> Iterator[Record]:
         raise ValueError(f"{path} is of no known format: name it .csv, .jsonl or .txt")
     if not re.search(r"[*?\[]", source):
         raise FileNotFoundError(f"{path} is missing: give {sources}")
-    fixed = list(itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), path.parts))
-    return _read_texts(Path(*fixed), str(Path(*path.parts[len(fixed):])))
+    folder, pattern = literal_folder(source)
+    return _read_texts(Path(folder), pattern)
 
 
 def _validate(record: Record) -> None:
@@ -87,14 +87,12 @@ def _read_texts(folder: Path, pattern: str) -> Iterator[Record]:
         if path.is_file():
             if path.stat().st_size > LONGEST_RECORD:
                 raise ValueError(f"{path} has {path.stat().st_size:,} bytes, more than {LONGEST_RECORD:,}: split it")
-            yield Record(path.relative_to(folder).as_posix(), str(path),
-                         path.read_bytes().decode("utf-8-sig", "surrogateescape"))
+            yield Record(path.relative_to(folder).as_posix(), str(path), "".join(text_lines(path)))
 
 
 def _read_csv(path: Path, text_column: str, id_column: str) -> Iterator[Record]:
-    # Bytes that are not UTF-8 become lone surrogates, so that their row can be named.
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file, long_csv_fields():
-        reader, number = csv.reader(file, strict=True), 0
+    with long_csv_fields():
+        reader, number = csv.reader(text_lines(path), strict=True), 0
         try:
             header = next(reader, [])
             text, id = (_column(path, header, name) for name in (text_column, id_column))
@@ -123,9 +121,9 @@ def _read_json_lines(path: Path, text_column: str, id_column: str) -> Iterator[R
     for number, (location, row) in enumerate(readers.json_objects(path), 1):
         text, id = row.get(text_column), row.get(id_column) if id_column else number
         if not isinstance(text, str):
-            raise ValueError(f"{location} has no text in {text_column!r}, its keys are {', '.join(row)}: set "
+            raise ValueError(f"{location} has no text in {text_column!r} among its {len(row)} fields: set "
                              "text_column to the one that holds the record")
         if type(id) not in (str, int):
-            raise ValueError(f"{location} has no text or integer in {id_column!r}, its keys are "
-                             f"{', '.join(row)}: set id_column to the one that names the record")
+            raise ValueError(f"{location} has no text or integer in {id_column!r} among its {len(row)} "
+                             "fields: set id_column to the one that names the record")
         yield Record(str(id), location, text)

@@ -45,7 +45,7 @@ HOLDING_OUT, STOPPING = 1, 2  # the uses; the first bytes of the digest decide w
 def labelled(patterns: str, most: int) -> list[Example]:
     """At most `most` examples a class of JSON Lines with `text` and `label`, 1 for good and 0 for poor."""
     draws = {True: _Draw(most), False: _Draw(most)}
-    for path in find(patterns.split(",")):
+    for path in find(patterns):
         for location, text, good, source in _read_labels(path):
             draws[good].add(text, good, source, location)
     return _together(draws, patterns)
@@ -55,7 +55,7 @@ def bootstrapped(reference: str, poor: str, most: int) -> list[Example]:
     """At most `most` examples a class: documents of the `reference` files are good, those of the `poor` files poor."""
     draws = {True: _Draw(most), False: _Draw(most)}
     for good, patterns in ((True, reference), (False, poor)):
-        for path in find(patterns.split(",")):
+        for path in find(patterns):
             for document in read(path):
                 draws[good].add(document.text, good, document.source, f"{path}, {document.id}")
     return _together(draws, f"{reference} and {poor}")

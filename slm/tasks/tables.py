@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from slm.files import long_csv_fields
+from slm.files import long_csv_fields, text_lines
 from slm.tasks import reading, split
 from slm.tasks.benchmark import Benchmark, Provenance
 from slm.tasks.kinds import KINDS
@@ -96,19 +96,20 @@ def read(path: Path, kind: str, document: Callable[[str], str] = lambda question
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: give the path of a CSV file with the columns question, "
                                 f"{'optionA, optionB … ' if kind == 'choice' else ''}and answer")
-    with long_csv_fields() as limit, open(path, encoding="utf-8-sig", newline="") as file:
+    with long_csv_fields() as limit:
+        reader = csv.DictReader(text_lines(path))
         try:
-            reader = csv.DictReader(file)
-            wanted = ["question", "answer", *(["optionA", "optionB"] if kind == "choice" else [])]
-            if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
-                raise ValueError(f"{path} has no column {', '.join(missing)}, only {', '.join(reader.fieldnames or ())}"
-                                 f": a task of kind {kind} needs {', '.join(wanted)}")
+            names = reader.fieldnames or ()
+            required = ["question", "answer", *(["optionA", "optionB"] if kind == "choice" else [])]
+            if missing := [name for name in required if name not in names]:
+                # The first line may be a row, so its cells are not printed.
+                raise ValueError(f"{path} has no column {', '.join(missing)} among the {len(names)} of its first line: "
+                                 f"a task of kind {kind} needs {', '.join(required)}")
             items = tuple(_item(f"{path}, row {index}", f"{path.stem}:{index}", row, kind, document)
                           for index, row in enumerate(reader))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
         except csv.Error as error:
-            raise ValueError(f"{path} is not a CSV file ({error}): a field has at most {limit:,} characters") from None
+            raise ValueError(f"{path} is not CSV after line {reader.line_num} ({error}): a field has at most {limit:,} "
+                             "characters") from None
     if not items:
         raise ValueError(f"{path} has no rows")
     return items
@@ -123,8 +124,8 @@ def _item(where: str, name: str, row: Mapping[str, str | None], kind: str, docum
         columns = [column for column in row if column and re.fullmatch("option[A-Z]", column)]
         options = tuple((column[-1], text) for column in columns if (text := row[column]))
         if answer not in dict(options):
-            raise ValueError(f"{where} has the answer {answer[:20]!r}, its options are {', '.join(dict(options))}: the "
-                             "answer is one of their letters")
+            raise ValueError(f"{where} has an answer of {len(answer)} characters, which is not one of the letters of "
+                             f"its options, {', '.join(dict(options))}: write one of them")
         return Item(name, question, (answer,), options, row.get("tag") or "", document(question))
     return Item(name, question, _entities(where, answer), options, row.get("tag") or "", document(question))
 
@@ -135,8 +136,8 @@ def _entities(where: str, answer: str) -> tuple[str, ...]:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = None
     if not isinstance(value, list) or not all(isinstance(entity, str) for entity in value):
-        raise ValueError(f"{where} has the answer {answer[:40]!r}, which is no Python list of strings: write "
-                         "['first', 'second']")
+        raise ValueError(f"{where} has an answer of {len(answer)} characters, which is not a Python list of "
+                         "strings: write ['first', 'second']")
     return tuple(value)
 
 

@@ -110,10 +110,30 @@ _OLD_ERA, _ERA = "(?:明治?|大正?|昭和?|[MTS]\\.?)", "(?:明治?|大正?|�
 _YEAR = rf"(?:\d{{1,4}}|元){_S}?年{_S}?"
 DATE = (rf"(?:(?:{_ERA}{_S}?)?{_YEAR}(?:\({_S}?{_ERA}?{_S}?(?:\d{{1,4}}|元){_S}?年?{_S}?\){_S}?)?\d{{1,2}}{_S}?月{_S}?\d{{1,2}}{_S}?日"
         rf"|(?:{_ERA}{_S}?\d{{1,2}}|(?:18|19|20)\d{{2}}){_S}?[./-]{_S}?\d{{1,2}}{_S}?[./-]{_S}?\d{{1,2}}|(?:18|19|20)\d{{6}}(?!\d))")
-_BORN_BEFORE = re.compile("(?:生年月日|誕生日|出生年?月?日|生年|DOB|D\\.O\\.B\\.?|Date of birth|birth ?date)"
-                          rf"[^\d\n元MTSHR明大昭平令西]{{0,8}}(?:明・?大・?昭・?平・?(?:令)? ?)?({DATE})", re.IGNORECASE)
-_BORN_AFTER = re.compile(rf"({DATE}){_S}?(?:\([^()\n]{{1,12}}\){_S}?)?に?"
-                         r"(?:生まれ|うまれ|出生|誕生|生(?=[\s)、。,まの(/|]|$))")
+_BORN_AFTER_WORDS = r"(?:生まれ|うまれ|出生|誕生|生(?=[\s)、。,まの(/|]|$))"
+# Behind a label a date may have any notation: 昭23・4・5, 3-230405 (era, year, month, day), 1948年4月, 5 Apr 1948.
+_ANY_ERA = rf"(?:[(【\[]?(?:明治|大正|昭和|平成|令和|西暦|[明大昭平令]|[MTSHR]\.?)[)】\]]?{_S}?)"
+_N, _POINT = "[0-9〇零一二三四五六七八九十]", rf"{_S}?(?:[年月./・,、]|{DASH}){_S}?"
+_IN_BRACKETS = rf"(?:\({_S}?{_ANY_ERA}?(?:{_N}{{1,4}}|元){_S}?年?{_S}?\){_S}?)?"
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]{0,6}\.?"
+_ANY_DATE = (
+    rf"(?:(?:[1-5]{_S}?{DASH}{_S}?)?{_ANY_ERA}?(?:{_N}{{1,4}}|元)(?:{_S}?年{_S}?{_IN_BRACKETS}|{_POINT}){_N}{{1,3}}"
+    rf"(?:{_POINT}{_N}{{1,4}}(?:{_S}?日)?|{_S}?月)"
+    rf"|{_ANY_ERA}?(?:{_N}{{1,4}}|元)(?:{_POINT}{_N}{{1,3}}(?:{_S}?日)?|{_S}{_N}{{1,2}}{_S}{_N}{{1,2}}(?!歳)|{_S}?年)"
+    rf"|(?:[1-5]{_S}?{DASH}?|{_ANY_ERA})?\d{{6}}|(?:18|19|20)\d{{6}}"
+    rf"|(?:\d{{1,2}}(?:st|nd|rd|th)?[ .,/-]{{0,2}}{_MONTH}|{_MONTH}[ .,/-]{{0,2}}\d{{1,2}}(?:st|nd|rd|th)?)[ .,/-]{{0,2}}\d{{2,4}}"
+    r")(?!\d)")
+_BIRTH_LABEL = (rf"(?:(?:生|誕生|出生){_S}?年{_S}?月{_S}?日|誕生日|出生日|生年|出生(?=[:=])|(?<![一-鿿ぁ-んァ-ヶ])生"
+                rf"(?=[:=\s]{{1,3}}(?:{_ANY_ERA}(?:{_N}|元)|(?:18|19|20)\d\d|[1-5]{DASH}?\d{{6}}))"
+                r"|(?<![a-z])(?:DOB|D\.O\.B\.?|Date of birth|birth ?da(?:te|y)))")
+_BORN_LABELLED = re.compile(rf"{_BIRTH_LABEL}(?:{_S}?\([^()\d\n]{{1,12}}\))?[\s:=|>→)\]】〉》・、,.はが-]{{0,6}}"
+                            rf"(?:\(?明・?大・?昭・?平・?(?:令)?\)?{_S}?)?({_ANY_DATE}(?:{_S}?\({_ANY_DATE}\))?)", re.IGNORECASE)
+_BORN_BEFORE = re.compile(rf"{_BIRTH_LABEL}[^\d\n元MTSHR明大昭平令西]{{0,8}}({DATE})", re.IGNORECASE)
+_BORN_AFTER = re.compile(rf"({DATE}){_S}?(?:\([^()\n]{{1,12}}\){_S}?)?に?{_BORN_AFTER_WORDS}")
+# Without a day, with other separators, or as digits: only right before 生.
+_BORN_AFTER_ANY = re.compile(
+    rf"(?<![\d.])({_ANY_ERA}?(?:\d{{1,4}}|元){_S}?年{_S}?\d{{1,2}}{_S}?月|{_ANY_ERA}{_S}?\d{{1,2}}{_POINT}\d{{1,2}}{_POINT}\d{{1,2}}"
+    rf"|(?:18|19|20)\d{{2}}(?:{_POINT}\d{{1,2}}){{2}}|(?:[1-5]{DASH}?|{_ANY_ERA})\d{{6}}){_S}?{_BORN_AFTER_WORDS}")
 _BEHIND = re.compile(rf"[)\]、,/|( \t]{{0,4}}({DATE})(?=[\s)、。,|(/]|$|生)", re.MULTILINE)
 
 
@@ -193,6 +213,6 @@ def numbers(text: str, persons: bool = True) -> Iterator[Span]:
 
 def births(text: str) -> Iterator[Span]:
     """Dates next to 生年月日, 生まれ and the like."""
-    for pattern in (_BORN_BEFORE, _BORN_AFTER):
+    for pattern in (_BORN_LABELLED, _BORN_BEFORE, _BORN_AFTER, _BORN_AFTER_ANY):
         for match in pattern.finditer(text):
             yield Span(*match.span(1), "birth_date")

@@ -1,7 +1,7 @@
 """Masking of personal information by typed placeholders: [氏名], [電話番号], ….
 
 `identifiers` finds numbers, contacts, addresses and dates of birth, `names` finds persons and facilities. Doses,
-laboratory values and other dates stay. What is found is never logged.
+laboratory values and other dates stay. Nothing of it is ever logged.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from slm.text import identifiers, names, spans
 from slm.text.spans import Span
 
-VERSION = 1  # raise it when the same text is masked differently
+VERSION = 2  # raise it when the same text is masked differently
 
 PLACEHOLDERS = {
     "email": "[メールアドレス]", "phone": "[電話番号]", "postal_code": "[郵便番号]", "address": "[住所]",

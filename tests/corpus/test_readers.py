@@ -90,6 +90,39 @@ def test_a_licence_that_cannot_be_read_is_not_passed(tmp_path):
         read(tmp_path / "a.jsonl")
 
 
+def test_a_page_of_a_dump_that_has_no_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LONGEST_PAGE", 500_000)
+    pages = "".join(page(i, f"記事{i}", "長" * 100_000) for i in range(1, 5))
+    with gzip.open(tmp_path / "a.xml.gz", "wb") as file:
+        file.write((HEAD + pages + "</mediawiki>").encode())
+    assert [len(document.text) for document in read(tmp_path / "a.xml.gz")] == [100_000] * 4
+    with gzip.open(tmp_path / "a.xml.gz", "wb") as file:
+        file.write((HEAD + page(7, "x", "前") + page(8, "x", "a" * 900_000)).encode())
+    with pytest.raises(ValueError, match=r"a\.xml\.gz has more than 500,000 bytes in one page after page 7: "):
+        read(tmp_path / "a.xml.gz")
+
+
+def test_a_json_array_is_read_where_json_lines_are(tmp_path):
+    for name, content in (("a.json", json.dumps(ROWS, indent=2).encode()), ("b.jsonl", b"\xef\xbb\xbf" + json.dumps(ROWS).encode()),
+                          ("c.json.gz", gzip.compress(json.dumps(ROWS).encode()))):
+        (tmp_path / name).write_bytes(content)
+        documents = read(tmp_path / name)
+        assert [document.text for document in documents] == [row["text"] for row in ROWS]
+        assert documents[1].id == f"{tmp_path / name}, item 2"
+        assert read(tmp_path / name, 1, 2) == documents[1:]
+
+
+@pytest.mark.parametrize("content, message", [
+    (b'[{"text": "x"}, 3]', r"item 2 is a int, not an object"), (b'[{"text": "x"}', r"begins with \[ but is not a JSON array"),
+    (b'[1]\n[2]\n', r"not a JSON array .*give JSON Lines"), (b"[" * 100_000, r"not a JSON array"), (b'[{"body": 1}]', r"item 1 has no"),
+    (b"[" + b" " * 3000, r"a JSON array of more than 2,000 bytes: write it as JSON Lines")])
+def test_arrays_of_something_else(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(readers, "LONGEST_ARRAY", 2000 if len(content) == 3001 else 10**6)
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / "a.json")
+
+
 def test_plain_text_is_one_document(files):
     (document,) = read(files / "a.txt")
     assert document.text == "一つ目\n改行"
@@ -102,7 +135,7 @@ def test_plain_text_is_one_document(files):
     ("a.jsonl", b'{"text": "x"}\n{"tex', r"line 2 is not JSON"),
     ("a.jsonl", b'{"text": ' + b"[" * 100_000, r"line 1 is not JSON"),
     ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", r"line 1 is not JSON"),
-    ("a.jsonl", b"[1]\n", r"line 1 holds a list"),
+    ("a.jsonl", b"[1]\n", r"item 1 is a int, not an object"),
     ("a.jsonl", b'{"body": "x"}\n', r"no string field 'text' \(it has 1 fields\): rename"),
     ("a.jsonl", b'{"text": 3}\n', r"its 'text' is a int"),
     ("a.jsonl", '{"text": "肺炎"}\n'.encode("cp932"), r"line 1 is not UTF-8 \(byte 0x94 at 10\).*iconv"),
@@ -129,6 +162,23 @@ def test_bad_files_are_named_with_location_and_fix(tmp_path, name, content, mess
     with pytest.raises(ValueError, match=message) as error:
         read(tmp_path / name)
     assert str(tmp_path / name) in str(error.value)
+
+
+def test_parquet_that_unfolds_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LONGEST_LINE", 50_000)
+    path = tmp_path / "a.parquet"
+    for texts, message in ((["長" * 40_000], r"row group 1 unfolds to [\d,]+ bytes for 1 rows, more than 50,000 a row"),
+                           (["x", "長" * 40_000, *["y"] * 50], r"one of the rows from 1 on has a text of 120,000 bytes")):
+        pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path)
+        with pytest.raises(ValueError, match=message):
+            read(path)
+    # A text that is stored once is never repeated in memory.
+    many = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1_000_000, pyarrow.int32()), ["x" * 40_000])
+    pyarrow.parquet.write_table(pyarrow.table({"text": many}), path)
+    before = pyarrow.total_allocated_bytes()
+    assert next(readers.read(path)).text == "x" * 40_000
+    assert pyarrow.total_allocated_bytes() - before < 5_000_000  # 40 MB a batch of repeated texts
+    assert len(list(readers.read(path, 7, 100_000))) == 10
 
 
 def test_parquet_without_text_column(tmp_path):
@@ -456,10 +506,10 @@ def test_parts_are_the_whole(files, corpus):
 def test_find_takes_a_dataset_folder_for_one_thing(files):
     folder = prepare(files / "wikipedia/20230601.ja/1.0.0", ARTICLES)
     for pattern in (folder, f"{folder}/", files / "wikipedia/*/*", files / "wikipedia/**"):
-        assert sources.find([str(pattern)]) == [folder]
-    assert sources.find([f"{files}/**"]) == sorted([*files.glob("a.*"), folder])
+        assert sources.find(str(pattern)) == [folder]
+    assert sources.find(f"{files}/**") == sorted([*files.glob("a.*"), folder])
     with pytest.raises(FileNotFoundError, match=r"no file matches .*TFDS folder"):
-        sources.find([str(folder.parent)])
+        sources.find(str(folder.parent))
     assert len(list(sources.documents(CorpusConfig(files=f"{files}/a.jsonl,{folder}")))) == 2 + 4
 
 

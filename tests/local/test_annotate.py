@@ -187,7 +187,7 @@ FILES = {
     "no.csv": (b"", "no.csv has 0 columns 'text'"), "header.csv": (b"text\n", "header.csv has no records"),
     "column.csv": (b"id,body\n1,a\n", "0 columns 'text' among the 2 of its first"),
     "empty.csv": (b"text\na\n\" \"\n", r"empty.csv, row 2 is empty"),
-    "sjis.csv": ("text\na\n頭痛\n".encode("cp932"), r"sjis.csv, row 2 is not UTF-8"),
+    "bytes.csv": (b"text\na\n\xff\xfe\n", r"bytes.csv, line 3 is neither UTF-8 \(byte 0xFF\) nor CP932"),
     "fields.csv": (b"text,b\na,b\na\n", r"row 2 \(line 3\) has 1 fields, the header has 2"),
     "quote.csv": (b'text\na\n"b\nc\n', r"row 2 \(line 4\) cannot be read as CSV"),
     "long.csv": (b"text\n" + b"a" * 1_000_001, r"row 1 has 1,000,001 bytes"),
@@ -222,6 +222,12 @@ def test_records_of_files_and_rows(tmp_path):
     table.write_text('番号,text\nA,"頭痛, 発熱\nなし"\n\nB,"""咳"""\n', encoding="utf-8-sig")
     assert read(table) == [("1", "頭痛, 発熱\nなし"), ("2", '"咳"')]
     assert read(table, id_column="text", text_column="番号") == [("頭痛, 発熱\nなし", "A"), ('"咳"', "B")]
+    for encoding in ("cp932", "utf-16"):
+        table.write_text("番号,経過\nA,頭痛\n", encoding=encoding)
+        assert read(table, id_column="番号", text_column="経過") == [("A", "頭痛")]
+        (tmp_path / "notes[1]").mkdir(exist_ok=True)
+        (tmp_path / f"notes[1]/{encoding}.txt").write_text("発熱", encoding=encoding)
+    assert read(tmp_path / "notes[1]/*.txt") == [("cp932.txt", "発熱"), ("utf-16.txt", "発熱")]
     for place, words in ((tmp_path / "nowhere", "is missing"), (tmp_path / "*.csvx", "has no records"), ("", "no rec")):
         with pytest.raises((FileNotFoundError, ValueError), match=words):
             read(place)
