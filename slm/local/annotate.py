@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ from slm.inference.sampling import Settings
 from slm.local import instructions, runtime
 from slm.local.gguf_metadata import read_gguf_metadata
 from slm.local.instructions import Form, Instruction
-from slm.local.records import Record, read_records
+from slm.local.records import TEXT_COLUMN, Record, find_files, read_records
 from slm.local.runtime import LlamaCpp, RuntimeConfig
 from slm.progress import Progress
 from slm.text import chat
@@ -31,6 +32,7 @@ from slm.text.tokenizer import SETTINGS_FILE, load_tokenizer
 NOTE = "Written by a language model, checked by nobody: not medical advice, and no ground to decide on a patient."
 ANNOTATIONS_FILE = "annotations.jsonl"
 
+_NAMED = 20  # files that are passed over
 _WINDOW = 4  # records in work for each that is computed; more keep all busy while a long one holds up the writing
 
 
@@ -40,9 +42,9 @@ class AnnotateConfig:
     instruction: Instruction
     job: str = "annotate"
     variant: str = "diseases"
-    records: str = ""  # a folder of .txt files, a GLOB, a .csv or a .jsonl file
-    text_column: str = "text"
-    id_column: str = ""  # empty: the number of the row, from 1; of text files it is their name
+    records: str = ""  # a folder of .txt files, a .csv or .jsonl file, or a GLOB of such files
+    text_column: str = TEXT_COLUMN  # of tables, as id_column
+    id_column: str = ""  # empty: the number of the row, from 1; of text files it is their path
     runtime: RuntimeConfig = RuntimeConfig()
     settings: Settings = Settings(temperature=0.0, max_tokens=256)
     parallel: int = 2  # records computed together
@@ -93,6 +95,7 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
         raise RuntimeError(f"all {counts['errors']} records failed: {path} says why under 'error'; fix it, delete the "
                            "file, and run again")
     return {"records": records, "done_now": left, "seconds": process.seconds(),
+            "passed_over": len(find_files(config.records).passed_over),
             "records_per_second": left / seconds if left else 0.0,
             **{name: counts[name] for name in ("cut", "errors", "unfinished", "not_in_text")},
             "annotations": str(path), "model": str(gguf), "by": by, "note": NOTE}
@@ -105,7 +108,7 @@ def _records(config: AnnotateConfig) -> Iterator[Record]:
 
 
 def _survey(config: AnnotateConfig, done: Mapping[str, str]) -> tuple[int, int]:
-    """Reads all records once, so that errors surface now rather than after hours.
+    """Reads all records once, so that errors surface now rather than after hours; names files that are passed over.
 
     Returns:
       The number of records, and of those not yet annotated.
@@ -113,6 +116,10 @@ def _survey(config: AnnotateConfig, done: Mapping[str, str]) -> tuple[int, int]:
     Raises:
       ValueError: an invalid record, a repeated id, or a record that changed since it was annotated.
     """
+    if passed_over := find_files(config.records).passed_over:
+        names = ", ".join(map(str, passed_over[:_NAMED])) + (", …" if len(passed_over) > _NAMED else "")
+        print(f"{len(passed_over)} files of {config.records} are passed over (records are .txt files, with a GLOB also "
+              f".csv and .jsonl): {names}", file=sys.stderr)
     seen: dict[str, int] = {}
     left = 0
     for number, record in enumerate(_records(config)):

@@ -16,9 +16,19 @@ _MOST_STOPS, _LONGEST_STOP = 4, 200
 _MOST_LOGPROBS = 20
 _LONGEST_GRAMMAR = 20_000
 _LONGEST_PIECE = 32  # characters of a token, a generous bound
-# Fields that would change the answer and are not supported, with their neutral values.
-_UNSUPPORTED = {"n": 1, "best_of": 1, "echo": False, "suffix": "", "logit_bias": {}, "tools": [], "functions": [],
-                "response_format": {"type": "text"}}
+# Fields that are done, and those that cannot change an answer. Any other is refused, unless it is null.
+_COMMON = {"model", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "seed", "stop", "stream",
+           "stream_options", "presence_penalty", "frequency_penalty", "repetition_penalty", "grammar", "logprobs",
+           "user", "safety_identifier", "metadata", "store", "service_tier", "prompt_cache_key"}
+_COMPLETION = _COMMON | {"prompt"}
+_CHAT = _COMMON | {"messages", "top_logprobs", "add_generation_prompt", "continue_final_message", "parallel_tool_calls"}
+_MESSAGE = {"role", "content"}
+# The values of other fields that ask for nothing, which clients send by default.
+_NEUTRAL: dict[str, tuple] = {
+    "n": (1,), "best_of": (1,), "echo": (False,), "suffix": ("",), "logit_bias": ({}, []), "tools": ([],),
+    "functions": ([],), "tool_choice": ("none", "auto"), "function_call": ("none", "auto"), "min_p": (0,),
+    "typical_p": (1,), "response_format": ({"type": "text"},), "modalities": (["text"],), "ignore_eos": (False,),
+    "min_tokens": (0,), "tool_calls": ([],), "annotations": ([],), "refusal": ("",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +47,15 @@ class Request:
 
 
 def read_completion(body: Mapping[str, Any], model: LlamaCpp, default: Settings) -> Request:
-    """A request to /v1/completions; its prompt is a text, or ids.
+    """A request to /v1/completions; its prompt is a text, or ids, or a list of one of them.
 
     Raises:
       ValueError: an invalid request, in a sentence for the client.
     """
+    _refuse_others(body, _COMPLETION)
     prompt = body.get("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
+        prompt, = prompt  # as LangChain sends it
     if isinstance(prompt, str):
         _refuse_long(len(prompt), model)
         ids = [model.tokenizer.end_of_document, *model.tokenizer.encode(prompt)]
@@ -63,14 +76,36 @@ def read_chat(body: Mapping[str, Any], model: LlamaCpp, default: Settings) -> Re
     Raises:
       ValueError: an invalid request, in a sentence for the client.
     """
+    _refuse_others(body, _CHAT)
     messages: Any = body.get("messages")
     if isinstance(messages, list):
         messages = [_plain(message) for message in messages]
         _refuse_long(sum(len(message["content"]) for message in messages if isinstance(message, dict)
                          and isinstance(message.get("content"), str)), model)
-    ids = chat.encode(model.tokenizer, messages, reply=True).ids
-    logprobs = (_integer(body, "top_logprobs", 0, _MOST_LOGPROBS) or 0) if _boolean(body, "logprobs") else -1
+    continues = _boolean(body, "continue_final_message")
+    replies = not continues if body.get("add_generation_prompt") is None else _boolean(body, "add_generation_prompt")
+    if continues and replies:
+        raise ValueError("continue_final_message and add_generation_prompt conflict: set one of them")
+    ids = chat.encode(model.tokenizer, messages, reply=replies).ids
+    if continues:
+        if messages[-1]["role"] != "assistant":
+            raise ValueError("continue_final_message needs a final message of the assistant")
+        del ids[-1]  # the end of its turn
+    top = _integer(body, "top_logprobs", 0, _MOST_LOGPROBS)
+    if top is not None and not _boolean(body, "logprobs"):
+        raise ValueError("top_logprobs needs logprobs=true")
+    logprobs = (top or 0) if _boolean(body, "logprobs") else -1
     return _request(body, model, default, ids, True, logprobs)
+
+
+def _refuse_others(body: Mapping[str, Any], known: set[str], of: str = "") -> None:
+    """Raises a `ValueError` for a field that may change the answer and is not supported."""
+    for name in body.keys() - known:
+        neutral = _NEUTRAL.get(name, ())
+        if body[name] is not None and body[name] not in neutral:
+            fix = f", only {name}={json.dumps(neutral[0])}" if neutral else ": remove it"
+            hint = "; give a grammar (GBNF) instead" if name == "response_format" else ""
+            raise ValueError(f"{name[:40]}{of} is not supported here{fix}{hint}")
 
 
 def _refuse_long(characters: int, model: LlamaCpp) -> None:
@@ -85,6 +120,7 @@ def _plain(message: Any) -> Any:
     """A message with its content as a single text, and the role developer as system."""
     if not isinstance(message, dict):
         return message
+    _refuse_others(message, _MESSAGE, " of a message")
     content = message.get("content")
     if isinstance(content, list):
         if not all(isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
@@ -96,10 +132,6 @@ def _plain(message: Any) -> Any:
 
 def _request(body: Mapping[str, Any], model: LlamaCpp, default: Settings, ids: list[int], is_chat: bool,
              logprobs: int) -> Request:
-    for name, neutral in _UNSUPPORTED.items():
-        if body.get(name) is not None and body[name] != neutral:
-            raise ValueError(f"{name} is not supported here, only {name}={json.dumps(neutral)}"
-                             + ("; give a grammar (GBNF) instead" if name == "response_format" else ""))
     room = model.context - len(ids)
     if room < 1:
         raise ValueError(f"the prompt has {len(ids)} tokens, the model's context is {model.context}: shorten it")
@@ -122,9 +154,11 @@ def _request(body: Mapping[str, Any], model: LlamaCpp, default: Settings, ids: l
         if not isinstance(grammar, str) or len(grammar) > _LONGEST_GRAMMAR or not _is_text(grammar):
             raise ValueError(f"grammar must be GBNF of at most {_LONGEST_GRAMMAR} characters")
         completion["grammar"] = grammar
-    options = body.get("stream_options")
-    return Request(completion, is_chat, _boolean(body, "stream"),
-                   isinstance(options, dict) and options.get("include_usage") is True, logprobs)
+    options = body.get("stream_options") or {}
+    if not isinstance(options, dict):
+        raise ValueError("stream_options must be an object")
+    _refuse_others(options, {"include_usage", "include_obfuscation"}, " of stream_options")
+    return Request(completion, is_chat, _boolean(body, "stream"), _boolean(options, "include_usage"), logprobs)
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from slm.local.runtime import LlamaCpp, RuntimeConfig
 
 _LOCAL = ("127.0.0.1", "localhost")
 _SHORTEST_TOKEN = 16
-_MOST_CONNECTIONS = 200
 _DRAINED = 8  # times request_bytes are read of a longer request: a client that is still sending reads no answer
 _DISCONNECTED_SECONDS = 0.25  # how often to check whether a client has disconnected
 
@@ -56,21 +55,21 @@ class ServeConfig:
 def run(config: ServeConfig, workdir: Path) -> dict:
     """Serves until it is interrupted; returns what `result.json` holds."""
     try:
-        import uvicorn
+        from slm.local import http_server
     except ImportError as error:
         raise RuntimeError(f"serving needs {error.name}: pip install 'slm[local]'") from None
     token = _read_token(config.token_file) if config.token_file else ""
+    bound = http_server.bind(config.host, config.port)
     model = runtime.load(config.runtime, config.parallel)
     if not isinstance(model, LlamaCpp):
         raise ValueError(f"{model.name} is a training checkpoint: export it for llama.cpp first, with python -m "
                          f"slm.main --config=configs/export.py:gguf --config.checkpoint={model.name}")
     _silence_llama()
     service = Service(config, model, token)
-    print(f"serving {model.name} on http://{config.host}:{config.port}/v1, {config.parallel} requests at a time; "
-          "Ctrl-C ends it. Nothing it says is medical advice.", flush=True)
-    uvicorn.run(service.app(), host=config.host, port=config.port, log_level="error", access_log=False,
-                timeout_keep_alive=15, timeout_graceful_shutdown=5, server_header=False,
-                limit_concurrency=_MOST_CONNECTIONS)
+    bound.listen(1024)
+    print(f"serving {model.name} on http://{config.host}:{bound.getsockname()[1]}/v1, {config.parallel} requests at a "
+          "time; Ctrl-C ends it. Nothing it says is medical advice.", flush=True)
+    http_server.run(service.app(), bound, config.body_seconds)
     return {"model": model.name, "requests": service.requests, "tokens": service.tokens}
 
 
@@ -112,15 +111,18 @@ class Service:
 
     def app(self):
         from starlette.applications import Starlette
+        from starlette.exceptions import HTTPException
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
         from starlette.routing import Route
         # Against DNS rebinding: a web page must not reach the model through its reader's browser.
         hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["*"] if self.token else list(_LOCAL))
-        return Starlette(middleware=[hosts], routes=[
+        app = Starlette(middleware=[hosts], exception_handlers={HTTPException: _unknown, Exception: _failed}, routes=[
             Route("/health", self._health), Route("/v1/models", self._models),
             Route("/v1/completions", self._completions, methods=["POST"]),
             Route("/v1/chat/completions", self._chat, methods=["POST"])])
+        app.router.redirect_slashes = False
+        return app
 
     async def _health(self, request):
         return _json(200, {"status": "ok"})
@@ -187,6 +189,8 @@ class Service:
         # A browser sends this type to another site only after a preflight request, which is never allowed.
         if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
             raise Refused(415, "the Content-Type must be application/json")
+        if "transfer-encoding" in request.headers or "content-length" not in request.headers:
+            raise Refused(411, "the request has no Content-Length: send its body whole, not in chunks")
         limit, size, data = self.config.request_bytes, 0, bytearray()
         try:
             async with asyncio.timeout(self.config.body_seconds):
@@ -281,6 +285,19 @@ def _json(status: int, value: dict):
     return JSONResponse(value, status)
 
 
-def _error(refused: Refused):
+def _error(refused: Refused, headers: Mapping[str, str] | None = None):
+    from starlette.responses import JSONResponse
     error_type = "invalid_request_error" if refused.status < 500 else "server_error"
-    return _json(refused.status, {"error": {"message": str(refused), "type": error_type, "code": refused.status}})
+    error = {"message": str(refused), "type": error_type, "param": None, "code": refused.status}
+    return JSONResponse({"error": error}, refused.status, headers)
+
+
+async def _unknown(request, error):
+    """Starlette's answer to an unknown route or method, in OpenAI's format."""
+    message = {404: "the routes are /v1/chat/completions, /v1/completions, /v1/models and /health",
+               405: f"{request.method} is not a method of this route"}.get(error.status_code, error.detail)
+    return _error(Refused(error.status_code, message), error.headers)
+
+
+async def _failed(request, error):
+    return _error(Refused(500, f"the server failed ({type(error).__name__})"))  # its message may hold text

@@ -216,21 +216,57 @@ def test_records_of_files_and_rows(tmp_path):
     for name in ("b/2.txt", "a/1.txt", "3.txt", "a/4.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"記録{name}", encoding="utf-8-sig")
-    assert read(tmp_path) == [("3.txt", "記録3.txt")]
+    assert read(tmp_path) == [("3.txt", "記録3.txt"), ("a/1.txt", "記録a/1.txt"), ("b/2.txt", "記録b/2.txt")]
     assert read(tmp_path / "*/*.txt") == [("a/1.txt", "記録a/1.txt"), ("b/2.txt", "記録b/2.txt")]
     table = tmp_path / "r.csv"
     table.write_text('番号,text\nA,"頭痛, 発熱\nなし"\n\nB,"""咳"""\n', encoding="utf-8-sig")
     assert read(table) == [("1", "頭痛, 発熱\nなし"), ("2", '"咳"')]
     assert read(table, id_column="text", text_column="番号") == [("頭痛, 発熱\nなし", "A"), ('"咳"', "B")]
     for encoding in ("cp932", "utf-16"):
-        table.write_text("番号,経過\nA,頭痛\n", encoding=encoding)
-        assert read(table, id_column="番号", text_column="経過") == [("A", "頭痛")]
+        encoded = tmp_path / "u.csv"
+        encoded.write_text("番号,経過\nA,頭痛\n", encoding=encoding)
+        assert read(encoded, id_column="番号", text_column="経過") == [("A", "頭痛")]
         (tmp_path / "notes[1]").mkdir(exist_ok=True)
         (tmp_path / f"notes[1]/{encoding}.txt").write_text("発熱", encoding=encoding)
     assert read(tmp_path / "notes[1]/*.txt") == [("cp932.txt", "発熱"), ("utf-16.txt", "発熱")]
     for place, words in ((tmp_path / "nowhere", "is missing"), (tmp_path / "*.csvx", "has no records"), ("", "no rec")):
         with pytest.raises((FileNotFoundError, ValueError), match=words):
             read(place)
+    (tmp_path / "s.CSV").write_text("番号,text\nC,発熱\n", encoding="utf-8")
+    (tmp_path / "t.jsonl").write_text('{"番号": "D", "text": "嘔気"}\n', encoding="utf-8")
+    tables = [("r.csv:1", "頭痛, 発熱\nなし"), ("r.csv:2", '"咳"'), ("s.CSV:1", "発熱"), ("t.jsonl:1", "嘔気")]
+    assert read(tmp_path / "[rst].*") == tables
+    assert [id for id, _ in read(tmp_path / "[rst].*", id_column="番号")] == ["A", "B", "C", "D"]
+    odd = tmp_path / "data[2024]"
+    odd.mkdir()
+    (odd / "x.txt").write_text("動悸")
+    assert read(odd) == [("x.txt", "動悸")]
+
+
+def test_a_folder_is_read_in_any_case_and_what_is_passed_over_is_named(exported, tmp_path, capsys):
+    notes = tmp_path / "notes"
+    for name in ("1.txt", "2.TXT", "ward/b/3.Txt", "ward/4.md", "table.csv"):
+        (notes / name).parent.mkdir(parents=True, exist_ok=True)
+        (notes / name).write_text("頭痛")
+    (notes / "linked").symlink_to(tmp_path)
+    result, lines = run(config(exported, notes, max_tokens=4), tmp_path / "out")
+    assert [line["id"] for line in lines] == ["1.txt", "2.TXT", "ward/b/3.Txt"]
+    assert (result["records"], result["passed_over"]) == (3, 3)
+    message = capsys.readouterr().err
+    assert f"3 files of {notes} are passed over" in message
+    assert all(f"{notes / name}" in message for name in ("ward/4.md", "table.csv", "linked"))
+    (notes / "table.csv").unlink()
+    result, _ = run(config(exported, notes / "*", max_tokens=4), tmp_path / "glob")
+    assert (result["records"], result["passed_over"]) == (2, 2)
+    assert f"2 files of {notes}/* are passed over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("settings", [{"text_column": "経過"}, {"id_column": "番号"}])
+def test_settings_of_tables_are_refused_with_texts(settings, exported, tmp_path):
+    (tmp_path / "1.txt").write_text("頭痛")
+    for source in (tmp_path, tmp_path / "1.txt", tmp_path / "*.txt"):
+        with pytest.raises(ValueError, match=r"are settings of tables, and .* has files of text only"):
+            run(dataclasses.replace(config(exported, source), **settings), tmp_path / "out")
 
 
 def test_an_id_that_comes_twice_is_refused_with_both_places(exported, tmp_path):

@@ -1,6 +1,7 @@
 """The server, as real clients meet it."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import random
@@ -155,7 +156,26 @@ def test_curl(server):
 
 
 BAD = [
-    ("/v1/completions", {"prompt": ["a"]}, 400, "a single text, or a list of token ids"),
+    ("/v1/completions", {"prompt": ["a", "b"]}, 400, "a single text, or a list of token ids"),
+    ("/v1/completions", {"prompt": [["a"]]}, 400, "a single text, or a list of token ids"),
+    ("/v1/completions", {"prompt": "a", "min_p": 0.1}, 400, "min_p is not supported here, only min_p=0"),
+    ("/v1/completions", {"prompt": "a", "samplers": ["top_k"]}, 400, "samplers is not supported here: remove it"),
+    ("/v1/completions", {"prompt": "a", "top_logprobs": 2}, 400, "top_logprobs is not supported"),
+    ("/v1/completions", {"prompt": "a", "messages": QUESTION}, 400, "messages is not supported"),
+    ("/v1/completions", {"prompt": "a", "stream_options": "usage"}, 400, "stream_options must be an object"),
+    *(("/v1/chat/completions", {"messages": QUESTION, name: value}, 400, f"{name} is not supported") for name, value in (
+        ("guided_json", {"type": "object"}), ("guided_choice", ["はい"]), ("json_schema", {}), ("tool_choice", "required"),
+        ("tool_choice", {"type": "function", "function": {"name": "f"}}), ("functions", [{"name": "f"}]), ("n", 3),
+        ("logit_bias", {"5": 1}), ("chat_template", "x"), ("stop_token_ids", [5]), ("reasoning_effort", "low"),
+        ("response_format", {"type": "json_schema", "json_schema": {}}), ("modalities", ["text", "audio"]),
+        ("ignore_eos", True), ("mirostat", 2), ("prompt", "x"), ("truncate_prompt_tokens", 5))),
+    ("/v1/chat/completions", {"messages": QUESTION, "top_logprobs": 2}, 400, "top_logprobs needs logprobs=true"),
+    ("/v1/chat/completions", {"messages": QUESTION, "continue_final_message": True}, 400, "needs a final message of the"),
+    ("/v1/chat/completions", {"messages": QUESTION, "continue_final_message": True, "add_generation_prompt": True}, 400,
+     "conflict"),
+    ("/v1/chat/completions", {"messages": [QUESTION[0] | {"name": "田中"}]}, 400, "name of a message is not supported"),
+    ("/v1/chat/completions", {"messages": [{"role": "assistant", "content": "a", "tool_calls": [{"id": "1"}]}]}, 400,
+     "tool_calls of a message is not supported"),
     ("/v1/completions", {}, 400, "prompt must be"),
     ("/v1/completions", {"prompt": [2, 99_999]}, 400, "outside of the vocabulary, 0 to 3071"),
     ("/v1/completions", {"prompt": "a", "max_tokens": 0}, 400, "max_tokens must be an integer"),
@@ -191,6 +211,109 @@ def test_what_is_no_request_is_refused(server):
     assert server.post("/v1/completions", None, raw=b"x" * 1_000_001)[0] == 413
     assert server.post("/v1/completions", {"prompt": "a"}, {"Content-Type": "text/plain"})[0] == 415
     assert server.post("/v1/completions", {"prompt": "a"}, {"Host": "evil.example"})[0] == 400
+
+
+def test_fields_that_ask_for_nothing_are_accepted(server, client, params, words):
+    neutral = {"model": "gpt", "n": 1, "best_of": 1, "echo": False, "suffix": None, "logit_bias": {}, "user": "x", "tools": [],
+               "tool_choice": "auto", "response_format": {"type": "text"}, "min_p": 0.0, "guided_json": None, "metadata": {}}
+    status, answer = server.post("/v1/completions", {"prompt": ["患者は"], "temperature": 0, "max_tokens": 8} | neutral)
+    prompt = [words.end_of_document, *words.encode("患者は")]
+    assert status == 200 and answer["choices"][0]["text"] == ours(params, words, prompt, 8)  # as LangChain's OpenAI asks
+    assert server.post("/v1/completions", {"prompt": [prompt], "temperature": 0, "max_tokens": 8})[1]["choices"] == (
+        answer["choices"])
+    earlier = client.chat.completions.create(model="tiny", messages=QUESTION, temperature=0, max_tokens=4).choices[0].message
+    again = client.chat.completions.create(model="tiny", messages=[*QUESTION, earlier.model_dump(), *QUESTION], max_tokens=4)
+    assert again.usage.completion_tokens <= 4
+
+
+def test_an_answer_is_continued(server, params, words):
+    """The whole answer, from its own beginning on."""
+    body = {"messages": QUESTION, "temperature": 0, "max_tokens": 12}
+    whole = server.post("/v1/chat/completions", body)[1]["choices"][0]["message"]["content"]
+    begun = [*QUESTION, {"role": "assistant", "content": "糖尿病は"}]
+    prompt = chat.encode(words, begun).ids[:-1]
+    for settings in ({"continue_final_message": True}, {"continue_final_message": True, "add_generation_prompt": False}):
+        status, answer = server.post("/v1/chat/completions", body | {"messages": begun} | settings)
+        assert status == 200 and answer["usage"]["prompt_tokens"] == len(prompt)
+        assert answer["choices"][0]["message"]["content"] == ours(params, words, prompt, 12) != whole
+    closed = server.post("/v1/chat/completions", body | {"messages": begun, "add_generation_prompt": False})[1]
+    assert closed["usage"]["prompt_tokens"] == len(prompt) + 1
+    assert server.post("/v1/chat/completions", body | {"messages": begun})[1]["usage"]["prompt_tokens"] == len(prompt) + 2
+
+
+@pytest.mark.parametrize("method, path, status", [
+    ("GET", "/", 404), ("POST", "/v1/embeddings", 404), ("GET", "/v1/models/", 404), ("GET", "/v1/chat/completions", 405),
+    ("DELETE", "/v1/models", 405), ("PUT", "/v1/completions", 405)])
+def test_unknown_routes_and_methods_are_errors_of_openai(server, method, path, status):
+    request = urllib.request.Request(server.url + path, b"{}" if method == "POST" else None, method=method)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    error = json.loads(refused.value.read())["error"]
+    assert refused.value.code == error["code"] == status and error["type"] == "invalid_request_error" and error["message"]
+
+
+def exchange(server, data, seconds=10.0):
+    """What the server sends until it closes the connection, or until the time is over."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as connection:
+        connection.sendall(data)
+        parts = []
+        try:
+            while part := connection.recv(65536):
+                parts.append(part)
+        except ConnectionResetError:
+            parts.append(b"closed")
+        except TimeoutError:
+            parts.append(b"still open")
+    return b"".join(parts)
+
+
+def test_a_body_in_chunks_is_refused(server):
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    body = b'{"prompt": "a", "max_tokens": 1}'
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    answer = exchange(server, chunked)
+    assert answer.startswith(b"HTTP/1.1 411 ") and b"no Content-Length" in answer
+    assert exchange(server, head + b"\r\n").startswith(b"HTTP/1.1 411 ")
+    assert exchange(server, head + b"Content-Length: %d\r\n\r\n" % len(body) + body).startswith(b"HTTP/1.1 200 ")
+
+
+def test_silent_connections_keep_nobody_out(server):
+    """Nor half a head, nor half a body; and the answer of a running request still comes."""
+    beginnings = [b"", b"GET /health HT", b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: "
+                  b"application/json\r\nContent-Length: 500\r\n\r\n{"]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
+        running = pool.submit(server.post, "/v1/completions", {"prompt": "患者", "max_tokens": 150, "temperature": 0})
+        for number in range(300):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            connection.sendall(beginnings[number % 3])
+            if number % 50 == 49:
+                begun = time.monotonic()
+                assert urllib.request.urlopen(server.url + "/health", timeout=5).status == 200
+                assert time.monotonic() - begun < 1
+        assert running.result()[0] == 200
+        assert server.post("/v1/completions", {"prompt": "患者", "max_tokens": 1})[0] == 200
+
+
+def test_silent_connections_are_closed_and_signals_end_the_server(exported, tmp_path):
+    pytest.importorskip("uvicorn")
+    server = Server(exported, tmp_path, "--config.body_seconds=0.5")
+    begun = time.monotonic()
+    assert exchange(server, b"") == exchange(server, b"GET /health HTTP/1.1\r\nHost") in (b"", b"closed")
+    whole = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    answer = exchange(server, whole + b"GET /hea")  # a second head that stops
+    assert answer.count(b"HTTP/1.1 200 ") == 1 and not answer.endswith(b"still open") and time.monotonic() - begun < 5
+    busy = subprocess.run([sys.executable, "-m", "slm.main", "--config=configs/serve.py", f"--workdir={tmp_path / 'busy'}",
+                           f"--config.port={server.port}", f"--config.runtime.model={exported}"], capture_output=True,
+                          text=True, cwd=Path(__file__).parents[2])
+    assert busy.returncode == 1 and f"port={server.port} cannot be opened" in busy.stderr and "serving" not in busy.stdout
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(server.post, "/v1/completions", {"prompt": "患者", "max_tokens": 200})
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(20) == 0
+    log = server.log.read_text()
+    assert "Traceback" not in log and log.count("serving") == 1
+    assert "requests" in json.loads((tmp_path / "run" / "result.json").read_text())
 
 
 def test_a_grammar_holds(client):
