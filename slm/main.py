@@ -29,6 +29,8 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "what to run: configs/
 _WORKDIR = flags.DEFINE_string("workdir", None, "the folder of the run (default: runs/JOB-VARIANT)")
 _PREPARE = flags.DEFINE_bool("prepare", False, "only build what the run needs, and print the folder to give to its "
                              "processes (as --config.stream)")
+_READABLE = flags.DEFINE_bool("readable_by_others", False, "let other users of this machine read what is written, as "
+                              "your umask allows; by default files are 0600 and folders 0700")
 _TRACEBACK = flags.DEFINE_bool("traceback", False, "show where an error came from, with its text")
 
 
@@ -36,6 +38,8 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"{arguments[1]!r} is not a flag: settings are given as --config.name=value")
     logging.set_verbosity(logging.ERROR)  # Orbax reports every file it renames
+    if not _READABLE.value:
+        os.umask(0o077)  # what jobs write may hold records and answers
     name = _CONFIG.value.job
     job = jobs.JOBS[name]
     config: Any = configs.freeze(job.config_class(), _CONFIG.value)

@@ -128,6 +128,10 @@ def test_corpus_and_tokenizer_jobs_on_own_files(folder):
     files = "--config.corpus.files=own.jsonl"
     code, _, err = slm(folder, "--config=configs/corpus.py:files", files)
     assert code == 0, err
+    written = [folder / "runs", *(folder / "runs").rglob("*")]
+    assert len(written) > 10 and not [path for path in written if path.stat().st_mode & 0o077]
+    code, _, err = slm(folder, "--config=configs/corpus.py:files", files, "--workdir=runs/open", "--readable_by_others")
+    assert code == 0 and (folder / "runs" / "open" / "result.json").stat().st_mode & 0o077, err
     report = json.loads((folder / "runs" / "corpus-files" / "result.json").read_text())
     assert (report["documents_in"], report["documents_out"], report["dropped"]) == (
         len(rows) + 1, len(rows), {"duplicate": 1})

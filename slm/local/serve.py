@@ -81,8 +81,12 @@ def _silence_llama() -> None:
 
 
 def _read_token(path: str) -> str:
+    if Path(path).stat().st_mode & 0o077:
+        raise ValueError(f"{path} can be read by other users of this machine: run chmod 600 on it")
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     token = lines[0].strip() if lines else ""
+    if not token.isascii():
+        raise ValueError(f"{path} begins with a token that is not ASCII, which a header cannot hold: make another")
     if len(token) < _SHORTEST_TOKEN:
         raise ValueError(f"{path} begins with a token of {len(token)} characters: give at least {_SHORTEST_TOKEN}, "
                          "for example of python -c 'import secrets; print(secrets.token_urlsafe())'")

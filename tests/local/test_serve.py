@@ -18,6 +18,7 @@ import pytest
 
 from slm.inference.engine import Engine
 from slm.inference.sampling import GREEDY, Settings
+from slm.local import serve
 from slm.local.openai_format import read_chat, read_completion
 from slm.local.runtime import RuntimeConfig
 from slm.local.serve import ServeConfig
@@ -327,6 +328,14 @@ def test_other_machines_need_a_token(exported, tmp_path):
     with pytest.raises(ValueError, match=r"host=0\.0\.0\.0 opens the model to other machines"):
         ServeConfig(host="0.0.0.0")
     secret = tmp_path / "secret"
+    secret.write_text("a-long-enough-token\n")
+    secret.chmod(0o644)
+    with pytest.raises(ValueError, match="secret can be read by other users of this machine: run chmod 600 on it"):
+        serve._read_token(str(secret))
+    secret.chmod(0o600)
+    secret.write_text("長い合言葉を使ってください。\n")
+    with pytest.raises(ValueError, match="begins with a token that is not ASCII"):
+        serve._read_token(str(secret))
     secret.write_text("short\n")
     done = subprocess.run([sys.executable, "-m", "slm.main", "--config=configs/serve.py", f"--workdir={tmp_path / 'x'}",
                            f"--config.token_file={secret}", f"--config.runtime.model={exported}"], capture_output=True,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from slm.model import flash
-from slm.model.attention import attend
+from slm.model.attention import attend, choose
 
 B, N, K, H = 2, 4, 2, 16
 
@@ -85,3 +85,11 @@ def test_a_query_that_sees_nothing_gives_numbers():
     out = attend(q, k, v, q_positions_BT=zeros, k_positions_BS=zeros, q_segments_BT=zeros, k_segments_BS=zeros + 1,
                  aligned=True)
     assert jnp.isfinite(out).all()
+
+
+@pytest.mark.parametrize("platform, length, dtype, block, implementation", [
+    ("tpu", 2048, "bfloat16", 0, "splash"), ("tpu", 1024, "float32", 256, "splash"), ("tpu", 192, "bfloat16", 0, "xla"),
+    ("tpu", 2048, "bfloat16", 64, "xla"), ("tpu", 640, "bfloat16", 0, "xla"), ("gpu", 100, "bfloat16", 0, "cudnn"),
+    ("gpu", 2048, "float32", 0, "xla"), ("cpu", 2048, "bfloat16", 0, "xla")])
+def test_auto_takes_a_kernel_where_it_can_do_the_rows(platform, length, dtype, block, implementation):
+    assert choose(platform, length, dtype, block) == implementation
