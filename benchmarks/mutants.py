@@ -14,11 +14,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # Source file: tests that should notice, those of the file itself first.
 TESTS = {
-    "slm/model/": "tests/model tests/test_sharding.py tests/test_generate.py tests/export/test_import_hugging_face.py",
+    "slm/model/": "tests/model tests/test_generate.py tests/test_plan.py",
     "slm/train/objective.py": "tests/train/test_objective.py tests/train/test_step.py",
-    "slm/train/": "tests/train tests/test_processes.py tests/test_main.py",
-    "slm/data/": "tests/data tests/train/test_sft.py tests/test_main.py",
-    "slm/evaluation/": "tests/evaluation tests/test_main.py",
+    "slm/train/step.py": "tests/train/test_step.py tests/train/test_objective.py tests/model/test_lora.py",
+    "slm/train/optimizer.py": "tests/train/test_step.py",
+    "slm/train/": "tests/train tests/test_main.py",
+    "slm/data/loader.py": "tests/data/test_loader.py tests/data/test_mixture.py tests/train/test_sft.py",
+    "slm/data/stream.py": "tests/data/test_stream.py tests/data/test_loader.py",
+    "slm/data/conversations.py": "tests/data/test_conversations.py tests/train/test_sft.py",
+    "slm/data/sets.py": "tests/data/test_sets.py tests/train/test_sft.py",
+    "slm/evaluation/metrics.py": "tests/evaluation/test_metrics.py",
+    "slm/evaluation/statistics.py": "tests/evaluation/test_statistics.py",
+    "slm/evaluation/calibration.py": "tests/evaluation/test_calibration.py",
+    "slm/evaluation/baselines.py": "tests/evaluation/test_baselines.py",
+    "slm/evaluation/": "tests/evaluation/test_evaluate.py tests/evaluation/test_models.py tests/tasks",
 }
 # (file, code, mutated code)
 MUTANTS = [
@@ -130,7 +139,8 @@ def main() -> None:
             started = time.perf_counter()
             run = subprocess.run(
                 [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()], cwd=copy,
-                env={"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": folder, "PYTHONPATH": str(copy)},
+                env={"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": folder, "PYTHONPATH": str(copy),
+                     "JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"},
                 capture_output=True, text=True, check=False)
             path.write_text(original, encoding="utf-8")
             if run.returncode not in (0, 1):
