@@ -11,9 +11,9 @@ _EMPTY_BRACKETS = re.compile(r"\([\s、,;:・/]*\)|「」|『』")
 _WIKI_LINE = re.compile(r"^(?:(?:Category|カテゴリ|ファイル|File|画像):|thumb\||\[\[).*\n?", re.MULTILINE)
 _AOZORA_HEADER = re.compile(r"^-{20,}\n【テキスト中に現れる記号について】.*?^-{20,}\n", re.MULTILINE | re.DOTALL)
 _AOZORA_FOOTER = re.compile(r"\n底本:.*\Z", re.DOTALL)
-_AOZORA_NOTE = re.compile(r"\[#[^\]\n]*\]")
+_AOZORA_NOTE = re.compile(r"\[#[^\]\n]{0,1000}\]")
 _RUBY = re.compile(r"《[^》\n]{1,20}》|\|(?=[^\n《]{1,10}《)")
-_SPACE_AT_END, _BLANK_LINES = re.compile(r"[ \t]+$", re.MULTILINE), re.compile(r"\n{3,}")
+_BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def clean(text: str, profile: str) -> str:
@@ -30,7 +30,8 @@ def clean(text: str, profile: str) -> str:
     elif profile == "literature":
         # Ruby repeats the text next to it; notes describe the printed page.
         text = _AOZORA_FOOTER.sub("", _RUBY.sub("", _AOZORA_NOTE.sub("", _AOZORA_HEADER.sub("", text))))
-    return _BLANK_LINES.sub("\n\n", _SPACE_AT_END.sub("", text)).strip()
+    # Not by a pattern, which would scan a run of spaces from each of them.
+    return _BLANK_LINES.sub("\n\n", "\n".join(line.rstrip(" \t") for line in text.split("\n"))).strip()
 
 
 def without_boilerplate(text: str) -> str:

@@ -1,5 +1,6 @@
 """Names of persons and facilities, by MeCab's proper nouns next to a title, a label or an age."""
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -112,7 +113,10 @@ def persons_and_facilities(text: str, morphemes: list[str], tags: list[str]) -> 
     for morpheme in morphemes:
         starts.append(starts[-1] + len(morpheme))
     bare = [morpheme.strip(" ") for morpheme in morphemes]
-    done = 0
+    # A run of names is walked once, not from each of its names.
+    run_ends: dict[int, int] = {}
+    givens = list(itertools.accumulate((tag == _GIVEN for tag in tags), initial=0))
+    done, term = 0, -1  # the end of the last name, and where the last medical term inside a run begins
     for i, tag in enumerate(tags):
         if bare[i] in _CARE and (first := _facility_start(bare, tags, i)) is not None:
             yield Span(starts[first], starts[i + 1], "facility")
@@ -123,7 +127,7 @@ def persons_and_facilities(text: str, morphemes: list[str], tags: list[str]) -> 
             before -= 1
         behind_label = before >= max(0, i - 3) and (
             bare[before] in _LABELS or (len(bare[before]) > 1 and bare[before][-1] in "医師士員"))
-        end, confirmed = _run_end(text, starts, bare, tags, i, behind_label)
+        end, confirmed = _run_end(text, starts, bare, tags, i, behind_label, run_ends)
         after = end + (end < len(bare) and not bare[end])  # beyond one space
         titled = after < len(bare) and bare[after] in _TITLES and not _part_of_word(bare, tags, after)
         alone = i == 0 or not bare[i - 1] or tags[i - 1] not in _NOUNS
@@ -132,7 +136,7 @@ def persons_and_facilities(text: str, morphemes: list[str], tags: list[str]) -> 
             # A surname with its given name; after a label; before an age; alone in brackets.
             spaced_given = tag in _PLACES and i + 2 < len(bare) and not bare[i + 1] and tags[i + 2] == _GIVEN
             full = ((tag in (_SURNAME, _GENERAL) or spaced_given) and not joined and (alone or behind_label)
-                    and starts[end] - starts[i] > 2 and any(tags[j] == _GIVEN for j in range(i + 1, end)))
+                    and starts[end] - starts[i] > 2 and givens[end] > givens[i + 1])
             aged = tag == _SURNAME and alone and bool(_AGED.match(text, starts[end]))
             labelled_name = (behind_label and (tag in _NAMES or bare[i - 1] in ("", ":", "/"))
                              and bool(_STOP.match(text, starts[end])))
@@ -143,24 +147,33 @@ def persons_and_facilities(text: str, morphemes: list[str], tags: list[str]) -> 
             bracketed = tag == _SURNAME and i > 0 and bare[i - 1] == "(" and end < len(bare) and bare[end] in ")、,"
             if not (full or aged or labelled_name or bracketed or standing):
                 continue
-        if _TERMS.search(text[starts[i]:starts[end]]) or (tag in _PLACES and not alone):
+        if tag in _PLACES and not alone:
+            continue
+        if term < starts[i] and (match := _TERMS.search(text, starts[i], starts[end])):
+            term = match.start()
+        if starts[i] <= term < starts[end] and _TERMS.match(text, term, starts[end]):
             continue
         yield Span(starts[i] + len(morphemes[i]) - len(morphemes[i].lstrip()), starts[end], "name")
         done = end
 
 
 def _run_end(text: str, starts: list[int], bare: list[str], tags: list[str], first: int,
-             behind_label: bool) -> tuple[int, bool]:
+             behind_label: bool, run_ends: dict[int, int]) -> tuple[int, bool]:
     """The end of a name that begins at `first`, as an index of morphemes, and whether its context confirms the name.
+
+    `run_ends` remembers where the runs end that were walked before.
 
     A name is name morphemes with at most one space between, or a given name that MeCab takes for other words (光, あすか).
     """
-    end = first + 1
-    while end < len(bare):
+    end, walked = first + 1, []
+    while end not in run_ends and end < len(bare):
+        walked.append(end)
         step = end + (not bare[end] and end + 1 < len(bare))  # a space inside a name
         if tags[step] not in _NAMES or bare[step] in _TITLES or not _WORD.fullmatch(bare[step]):
             break
         end = step + 1
+    end = run_ends.get(end, end)
+    run_ends.update(dict.fromkeys(walked, end))
     if tags[first] not in (_SURNAME, *_PLACES):
         return end, False
     pattern = _GIVEN_BEFORE_STOP if behind_label and tags[first] == _SURNAME else _GIVEN_BEFORE_TITLE
@@ -184,7 +197,7 @@ def _split_given(text: str, starts: list[int], bare: list[str], tags: list[str],
     while last < len(bare) and last - step < 3 and bare[last] not in _TITLES and (re.fullmatch("[一-鿿々]", bare[last]) or (
             tags[last] in _NAMES | _PLACES and re.fullmatch("[一-鿿々ぁ-ゖ]{2,3}", bare[last]))):
         last += 1
-    if spaced and last == step and tags[last] in _NOUNS and re.fullmatch("[一-鿿]{2}", bare[last]):
+    if spaced and last == step < len(bare) and tags[last] in _NOUNS and re.fullmatch("[一-鿿]{2}", bare[last]):
         last += 1  # 陽子, a particle of physics
     length = starts[last] - starts[step]
     if not length or starts[last] - starts[first - 1] - spaced < 3 or _NO_NAME.fullmatch("".join(bare[step:last])) or (last < len(bare) and tags[last] in _NOUNS and bare[last] and bare[last] not in _TITLES):

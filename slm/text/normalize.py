@@ -4,6 +4,7 @@ Plain NFKC turns `10⁶/μL` into `106/μL` and `½錠` into `1⁄2錠`. Supersc
 first, and characters with a special meaning to the tokenizer are replaced.
 """
 
+import functools
 import re
 import unicodedata
 
@@ -35,6 +36,10 @@ _BEFORE |= dict(zip(map(ord, (
     "厂乙冂刀卜小小兀尢巳幺彑心攵旡日月民牛王目示冗羊"
     "聿肉虎西角邑長雨青食骨鬼麦黄斉歯竜龜亀亀戸青黄黒")))
 _BEFORE |= dict.fromkeys((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))  # variation selectors
+# Blocks that hold all combining marks, quick to search: 31 in a row.
+_BLOCKS = ("[\u0300-\u1fff\u20d0-\u20f0\u2cef-\u2dff\u302a-\u302f\u3099\u309a\ua66f-\uabed\ufb1e\ufe20-\ufe2f"
+           "\uff9e\uff9f\U000101fd-\U0001e94a]")
+_MAYBE_MARKS = re.compile(_BLOCKS + _BLOCKS + "{30}")
 _AFTER = str.maketrans({
     "\u2044": "/", "\u2215": "/",  # fraction slash, division slash
     "\u2212": "-",                 # minus sign
@@ -63,9 +68,30 @@ def normalize(text: str) -> str:
         text = _FRACTION.sub(_spell_fraction, text)
         text = _SUPERSCRIPT_RUN.sub(_spell_superscript, text)
         text = _SUBSCRIPT_RUN.sub(_spell_subscript, text)
-    text = unicodedata.normalize("NFKC", text.translate(_BEFORE)).replace("\r\n", "\n").translate(_AFTER)
+    text = _nfkc(text.translate(_BEFORE)).replace("\r\n", "\n").translate(_AFTER)
     # A removed character may have kept two others from composing (a base, U+200B, a voiced mark).
-    return unicodedata.normalize("NFKC", text)
+    return _nfkc(text)
+
+
+def _nfkc(text: str) -> str:
+    """NFKC; a grapheme joiner splits longer runs of combining marks, which Unicode sorts in quadratic time."""
+    text = unicodedata.normalize("NFKC", _with_short_runs(text))
+    return _with_short_runs(text)  # a mark may become two
+
+
+def _with_short_runs(text: str) -> str:
+    """The Stream-Safe Text Format of UAX #15: at most 30 combining marks in a row."""
+    if not _MAYBE_MARKS.search(text):
+        return text
+    return _thirty_marks().sub("\\g<0>\u034f", text)
+
+
+@functools.cache  # twenty milliseconds
+def _thirty_marks() -> re.Pattern[str]:
+    marks = (chr(code) for code in range(0x300, 0x1E950)
+             if unicodedata.combining(unicodedata.normalize("NFKD", chr(code))[0]))
+    mark = f"[{''.join(map(re.escape, marks))}]"
+    return re.compile(f"{mark}{{30}}(?={mark})")
 
 
 def _spell_fraction(match: re.Match) -> str:
