@@ -69,8 +69,8 @@ def _evaluation(source: Path) -> str:
 
 def _tokenizer(export: dict[str, Any]) -> str:
     if "tokens_cut_otherwise_without_mecab" not in export:
-        return ("The imported model's own, without MeCab. A control symbol spelled out in a message is read as one: remove "
-                "`<|` from untrusted text.")
+        return ("The imported model's own, without MeCab. A control symbol spelled out in a message is read as one: "
+                "remove `<|` from untrusted text.")
     return ("The model was trained on text segmented by MeCab (ipadic, and a user dictionary if any). Without MeCab "
             f"{export['tokens_cut_otherwise_without_mecab']:.2%} of the tokens of a text are split differently. "
             "Both tokenizers of the Hugging Face format, and slm's programs, spell rare characters as bytes; plain "
