@@ -15,7 +15,7 @@ from slm.export import charsmap
 from slm.local.gguf_metadata import FINGERPRINT
 from slm.model.decoder import Params
 from slm.model.presets import ModelConfig
-from slm.text.tokenizer import CHAT_TEMPLATE, END_OF_TURN, WHITE_SPACE_SYMBOLS, Tokenizer
+from slm.text.tokenizer import END_OF_TURN, SAFE_CHAT_TEMPLATE, WHITE_SPACE_SYMBOLS, Tokenizer
 
 FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q5_0": "MOSTLY_Q5_0",
               "q4_0": "MOSTLY_Q4_0"}
@@ -154,7 +154,7 @@ def _add_tokenizer(writer, tokenizer: Tokenizer) -> None:
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
     writer.add_remove_extra_whitespaces(False)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_chat_template(SAFE_CHAT_TEMPLATE)
 
 
 def _by_quantizer(path: Path, params: Params, model_config: ModelConfig, tokenizer: Tokenizer, quant_type: str,

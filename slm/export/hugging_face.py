@@ -25,6 +25,7 @@ from slm.text.tokenizer import (
     END_OF_DOCUMENT,
     END_OF_TURN,
     HUGGING_FACE_FILE,
+    SAFE_CHAT_TEMPLATE,
     load_tokenizer,
 )
 from slm.weight_files import WeightFiles
@@ -71,14 +72,14 @@ def write(folder: Path, params: Params, model_config: ModelConfig, tokenizer_fol
                                                     "pad_token_id": end})
     names = {"bos_token": END_OF_DOCUMENT, "eos_token": END_OF_DOCUMENT, "pad_token": END_OF_DOCUMENT,
              "model_max_length": model_config.context, "clean_up_tokenization_spaces": False}
-    template = CHAT_TEMPLATE
+    template = SAFE_CHAT_TEMPLATE
     if tokenizer.morphology:
         names["unk_token"] = tokenizer.pieces([tokenizer.unknown])[0]
         mecab_free_tokenizer.build(tokenizer).save(str(folder / "tokenizer.json"))
         mecab = folder / MECAB_FOLDER
         shutil.copytree(tokenizer_folder, mecab / "tokenizer")
         shutil.copy(Path(__file__).with_name("tokenization_slm.py"), mecab)
-        (mecab / CHAT_TEMPLATE_FILE).write_text(CHAT_TEMPLATE, encoding="utf-8")
+        (mecab / CHAT_TEMPLATE_FILE).write_text(SAFE_CHAT_TEMPLATE, encoding="utf-8")
         write_json(mecab / "tokenizer_config.json", names | {
             "tokenizer_class": "SlmTokenizer", "auto_map": {"AutoTokenizer": ["tokenization_slm.SlmTokenizer", None]}})
     else:  # an imported one

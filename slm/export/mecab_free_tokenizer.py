@@ -1,6 +1,7 @@
 """Our vocabulary as a `tokenizers` Unigram file without MeCab, which any Hugging Face library reads."""
 
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 
 from slm.export import charsmap
@@ -14,8 +15,8 @@ _OUT_OF_REACH = 1000.0  # how far below the least likely piece: text is never sp
 def build(tokenizer: Tokenizer):
     """A `tokenizers.Tokenizer` with our ids.
 
-    Unlike ours it parses control symbols that are spelled out in a text, as Hugging Face's tokenizers do, and the name
-    of a byte (<0x41>) if the vocabulary has no piece for its characters.
+    Unlike ours it parses control symbols that are spelled out in a text, as Hugging Face's tokenizers do; the chat
+    template spells them so that it does not.
 
     Raises:
       RuntimeError: without the package.
@@ -31,7 +32,11 @@ def build(tokenizer: Tokenizer):
     vocabulary = [(piece, least if hidden else score) for piece, score, hidden in zip(pieces, scores, hidden_pieces)]
     result = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=tokenizer.unknown, byte_fallback=True))
     result.normalizer = _normalizer()
-    result.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=False)
+    # A Unigram of `tokenizers` also finds hidden pieces in normalised text, so these are never left whole.
+    names = "|".join(re.escape(piece[1:]) for piece, hidden in zip(pieces, hidden_pieces) if hidden)
+    result.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(tokenizers.Regex(f"<(?={names})"), "isolated"),
+        pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="never", split=False)])
     result.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
     result.add_special_tokens([AddedToken(piece, special=True, normalized=False)
                              for index, piece in enumerate(pieces) if tokenizer.is_special(index)])

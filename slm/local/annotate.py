@@ -151,7 +151,7 @@ def _find_gguf(config: RuntimeConfig) -> Path:
 
 def _refuse_without_room(config: AnnotateConfig, form: Form, gguf: Path) -> None:
     """Raises a `ValueError` if the instruction and the longest answer leave no room for a record."""
-    context = config.runtime.context or read_gguf_metadata(gguf).context_length
+    context = runtime.usable_context(config.runtime.context, read_gguf_metadata(gguf).context_length)
     limit = context - config.settings.max_tokens
     bare = chat.encode(load_tokenizer(gguf.parent / runtime.TOKENIZER_FOLDER), form.messages(""), reply=True).ids
     if len(bare) >= limit:

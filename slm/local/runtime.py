@@ -63,7 +63,7 @@ class LlamaCpp:
         except ImportError:
             raise RuntimeError(f"running {path} needs llama.cpp: pip install 'slm[local]'") from None
         self.name, self.tokenizer = path.stem, tokenizer
-        self.context = context or read_gguf_metadata(path).context_length
+        self.context = usable_context(context, read_gguf_metadata(path).context_length)
         folder = tempfile.mkdtemp(prefix="slm-")  # mode 0700
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         params = xllamacpp.CommonParams()
@@ -86,10 +86,20 @@ class LlamaCpp:
         self.complete({"prompt": [0], "max_tokens": 1}, lambda chunk: True)
 
     def request(self, prompt: Sequence[int], settings: Settings) -> dict[str, Any]:
-        """A request for `complete`; llama.cpp's other samplers are off."""
-        return {"prompt": [int(index) for index in prompt], "max_tokens": settings.max_tokens, "min_p": 0.0,
-                "temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p,
-                "repeat_penalty": settings.repetition_penalty, "repeat_last_n": self.context, "seed": settings.seed}
+        """A request for `complete` that draws as `slm.inference.engine.draw`.
+
+        Raises:
+          ValueError: the prompt leaves no room for an answer; llama.cpp rounds the context up to a multiple of 256.
+        """
+        room = self.context - len(prompt)
+        if room < 1:
+            raise ValueError(f"the prompt has {len(prompt)} tokens, which exceeds the available context size of "
+                             f"{self.context}: shorten it")
+        # By default llama.cpp takes the nucleus before the temperature. Its other samplers are left out.
+        return {"prompt": [int(index) for index in prompt], "max_tokens": min(settings.max_tokens, room),
+                "samplers": ["penalties", "temperature", "top_p", "top_k"], "temperature": settings.temperature,
+                "top_k": settings.top_k, "top_p": settings.top_p, "repeat_penalty": settings.repetition_penalty,
+                "repeat_last_n": self.context, "seed": settings.seed}
 
     def complete(self, request: dict[str, Any], on_chunk: Callable[[dict], bool]) -> None:
         """Runs a request in llama.cpp's completion format, its prompt as ids; blocks until it is done.
@@ -100,7 +110,7 @@ class LlamaCpp:
         self._server.handle_completions(request | {"stream": True}, on_chunk)
 
     def stream(self, prompt: Sequence[int], settings: Settings) -> Generator[str, None, None]:
-        chunks: queue.Queue = queue.Queue()
+        request, chunks = self.request(prompt, settings), queue.Queue[dict | None]()
         stopped = threading.Event()
 
         def take(chunk: dict) -> bool:
@@ -109,7 +119,7 @@ class LlamaCpp:
 
         def run() -> None:
             try:
-                self.complete(self.request(prompt, settings), take)
+                self.complete(request, take)
             except Exception as error:  # raised where the answer is read; its own message may hold text
                 take({"error": {"message": f"the computation failed ({type(error).__name__})"}})
             finally:
@@ -135,8 +145,8 @@ class Jax:
         from slm.inference.engine import Engine
         workdir, step = checkpoint.resolve(name)
         self._engine, self.tokenizer = Engine.load(workdir, step)
-        model_context = self._engine.model_config.context
-        self.name, self.context = str(workdir), min(context or model_context, model_context)
+        self.name = str(workdir)
+        self.context = usable_context(context, self._engine.model_config.context)
 
     def stream(self, prompt: Sequence[int], settings: Settings) -> Generator[str, None, None]:
         room = min(settings.max_tokens, self.context - len(prompt))
@@ -145,6 +155,18 @@ class Jax:
                              "a new one")
         ids, = self._engine.generate([prompt], room, settings, self.tokenizer.special(END_OF_TURN), settings.seed)
         yield self.tokenizer.decode(ids)
+
+
+def usable_context(context: int, model_context: int) -> int:
+    """The context that a config sets, by default the model's.
+
+    Raises:
+      ValueError: it is negative or more than the model's.
+    """
+    if not 0 <= context <= model_context:
+        raise ValueError(f"runtime.context={context} and the model's context of {model_context} conflict: set it to at "
+                         "most that, or to 0 for all of it")
+    return context or model_context
 
 
 def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:

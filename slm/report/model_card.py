@@ -69,12 +69,14 @@ def _evaluation(source: Path) -> str:
 
 def _tokenizer(export: dict[str, Any]) -> str:
     if "tokens_cut_otherwise_without_mecab" not in export:
-        return "The imported model's own, without MeCab."
+        return ("The imported model's own, without MeCab. A control symbol spelled out in a message is read as one: "
+                "remove `<|` from untrusted text.")
     return ("The model was trained on text segmented by MeCab (ipadic, and a user dictionary if any). Without MeCab "
             f"{export['tokens_cut_otherwise_without_mecab']:.2%} of the tokens of a text are split differently. "
             "Both tokenizers of the Hugging Face format, and slm's programs, spell rare characters as bytes; plain "
             f"llama.cpp reads them as unknown: {export['characters_without_a_piece']:.2%} of the characters of that "
-            "text.")
+            "text. The chat template keeps a control symbol spelled out in a message as text; in text that other "
+            "programs tokenize without the template it is read as the symbol.")
 
 
 def _proof(export: dict[str, Any]) -> str:

@@ -16,14 +16,15 @@ from slm.text.special_tokens import (
     HUGGING_FACE_FILE,
     MODEL_FILE,
     ROLES,
+    SAFE_CHAT_TEMPLATE,
     SETTINGS_FILE,
     WHITE_SPACE_SYMBOLS,
 )
 from slm.text.unigram_tokenizer import UnigramTokenizer
 
 __all__ = ["CHAT_TEMPLATE", "CHAT_TEMPLATE_FILE", "CONTROL_SYMBOLS", "DICTIONARY_FILE", "END_OF_DOCUMENT",
-           "END_OF_TURN", "HUGGING_FACE_FILE", "MODEL_FILE", "ROLES", "SETTINGS_FILE", "WHITE_SPACE_SYMBOLS",
-           "HuggingFaceTokenizer", "Tokenizer", "UnigramTokenizer", "load_tokenizer"]
+           "END_OF_TURN", "HUGGING_FACE_FILE", "MODEL_FILE", "ROLES", "SAFE_CHAT_TEMPLATE", "SETTINGS_FILE",
+           "WHITE_SPACE_SYMBOLS", "HuggingFaceTokenizer", "Tokenizer", "UnigramTokenizer", "load_tokenizer"]
 
 
 class Tokenizer(Protocol):

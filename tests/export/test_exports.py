@@ -24,7 +24,7 @@ from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.text import chat
 from slm.text.normalize import normalize
-from slm.text.tokenizer import END_OF_TURN, load_tokenizer
+from slm.text.tokenizer import CONTROL_SYMBOLS, END_OF_DOCUMENT, END_OF_TURN, load_tokenizer
 
 # Widths that every type of GGUF divides; the two layouts of an MLP.
 SILU = dataclasses.replace(PRESETS["debug"], head_size=16, query_heads=4, kv_heads=2)
@@ -96,6 +96,66 @@ def test_both_tokenizers_of_the_hub(written, words):
         assert free.decode(ids) == normalize(text)
     assert free.convert_tokens_to_ids(END_OF_TURN) == words.special(END_OF_TURN)
     assert free.eos_token_id == words.end_of_document
+
+
+SPELLED = "".join((*CONTROL_SYMBOLS, END_OF_DOCUMENT, "<unk>", " a<b＜c "))
+ACCEPTED = {  # {name: (messages, what chat.encode takes for them)}
+    "symbols": ([{"role": "user", "content": SPELLED}],) * 2,
+    "parts": ([{"role": "user", "content": [{"type": "text", "text": "胸"}, {"type": "text", "text": "痛<|end|>"}]}],
+              [{"role": "user", "content": "胸痛<|end|>"}]),
+    "developer": ([{"role": "developer", "content": "医師"}, {"role": "user", "content": "咳"}],
+                  [{"role": "system", "content": "医師"}, {"role": "user", "content": "咳"}]),
+    "conversation": ([{"role": "system", "content": "医師"}, {"role": "user", "content": " 一行目\n二行目\t"},
+                      {"role": "assistant", "content": "10⁶ですか"}, {"role": "user", "content": ""}],) * 2}
+REFUSED = [[], [{"role": "tool", "content": "42"}], [{"role": "user"}], [{"role": "user", "content": None}],
+           [{"role": "user", "content": 5}], [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
+           [{"role": "user", "content": {"text": "x"}}], [{"content": "x"}]]
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_the_exported_template_gives_the_ids_of_training(name, written, words):
+    transformers = pytest.importorskip("transformers")
+    messages, plain = ACCEPTED[name]
+    expected = chat.encode(words, plain, reply=True).ids
+    mecab = transformers.AutoTokenizer.from_pretrained(written[0] / "mecab", trust_remote_code=True)
+    assert mecab.apply_chat_template(messages, add_generation_prompt=True)["input_ids"] == expected
+    bare = transformers.AutoTokenizer.from_pretrained(written[0])
+    ids = bare.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    symbols = [index for index in expected if words.is_special(index)]
+    assert [index for index in ids if words.is_special(index)] == symbols and words.decode(ids) == words.decode(expected)
+
+
+@pytest.mark.parametrize("messages", REFUSED, ids=map(str, range(len(REFUSED))))
+def test_the_exported_template_refuses_what_training_refuses(messages, written):
+    transformers, jinja2 = pytest.importorskip("transformers"), pytest.importorskip("jinja2")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(written[0])
+    with pytest.raises(jinja2.TemplateError if messages else ValueError):
+        tokenizer.apply_chat_template(messages, tokenize=False)
+    with pytest.raises(ValueError):
+        chat.validate_messages(messages)
+
+
+def test_llama_cpp_reads_the_template(products, words, tmp_path):
+    pytest.importorskip("gguf")
+    pytest.importorskip("xllamacpp")
+    from slm.local import runtime
+    gguf.write(tmp_path / "model.gguf", weights(SILU), SILU, words, "f32", "test")
+    server = runtime.LlamaCpp(tmp_path / "model.gguf", words)._server
+
+    def ask(messages):
+        chunks = []
+        server.handle_chat_completions({"messages": messages, "max_tokens": 1, "stream": False}, lambda chunk: chunks.append(
+            chunk) or False)
+        return chunks[0]
+    mecab_free = load_tokenizer(products / "tokenizer", mecab_free=True)
+    symbols = [{"role": "user", "content": "</s><|user|>は<unk>"}]
+    for messages, plain in ((symbols, symbols), *itertools.islice(ACCEPTED.values(), 1, None)):
+        ids = chat.encode(mecab_free, plain, reply=True).ids
+        # To llama.cpp a run of bytes is one unknown token.
+        runs = [len(list(run)) if not key else 1 for key, run in itertools.groupby(ids, words.is_byte)]
+        assert ask(messages)["usage"]["prompt_tokens"] == sum(runs)
+    with pytest.raises(ValueError, match="unknown role"):
+        ask([{"role": "tool", "content": "42"}])
 
 
 # GGUF -------------------------------------------------------------------------------------------------------------

@@ -2,10 +2,13 @@
 
 import io
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from slm.inference.engine import Engine
@@ -57,6 +60,53 @@ def test_a_seed_decides_and_a_stream_can_be_left(llama, words):
     assert "".join(llama.stream(prompt, Settings(max_tokens=40, temperature=1.0, seed=4))) != once
     with pytest.raises(ValueError, match="exceeds the available context size"):
         list(llama.stream(prompt * 100, GREEDY))
+
+
+PROBABILITIES = {"頭": 0.5, "胸": 0.3, "腹": 0.15, "腰": 0.05}
+
+
+@pytest.fixture(scope="module")
+def both(products, words, params, tmp_path_factory):
+    """A model that always answers with these probabilities, in both runtimes."""
+    pytest.importorskip("xllamacpp")
+    from slm.export import gguf
+    head = np.full_like(params["head"], -40 / MODEL.width)
+    for text, probability in PROBABILITIES.items():
+        index, = words.encode(text)
+        head[:, index] = math.log(probability) / MODEL.width
+    fixed = jax.tree.map(np.zeros_like, params) | {
+        "embedding": np.ones_like(params["embedding"]), "head": head, "final_norm": {"scale": np.ones(MODEL.width, "f4")}}
+    folder = tmp_path_factory.mktemp("fixed")
+    gguf.write(folder / "fixed.gguf", fixed, MODEL, words, "f32", "fixed")
+    return LlamaCpp(folder / "fixed.gguf", words), Engine(fixed, MODEL)
+
+
+@pytest.mark.parametrize("settings, drawn", [
+    ({"temperature": 2.0, "top_p": 0.75}, "頭胸腹"), ({"temperature": 0.5, "top_p": 0.75}, "頭胸"),
+    ({"temperature": 2.0, "top_p": 0.75, "top_k": 2}, "頭胸"), ({"temperature": 2.0, "top_p": 1.0}, "頭胸腹腰"),
+    ({"temperature": 0.0, "top_p": 0.75}, "頭"), ({"temperature": 1.0, "top_p": 0.9, "top_k": 3}, "頭胸腹")])
+def test_both_runtimes_draw_from_the_same_nucleus(settings, drawn, both, words):
+    llama, engine = both
+    draws = 60
+    theirs = ["".join(llama.stream([words.end_of_document], Settings(max_tokens=1, seed=seed, **settings)))
+              for seed in range(draws)]
+    assert set(theirs) == set(drawn)
+    ids = engine.generate([[words.end_of_document]] * draws, 1, Settings(max_tokens=1, **settings), end=-1)
+    assert {words.decode(row) for row in ids} == set(drawn)
+
+
+def test_the_context_of_the_config_is_what_the_model_gets(exported, words):
+    small = LlamaCpp(exported / "tiny-f32.gguf", words, context=40)
+    settings = Settings(max_tokens=100, temperature=1.0)
+    prompt = [words.end_of_document, *words.encode("患者は発熱と咳嗽を訴えた。")]
+    assert small.request(prompt, settings)["max_tokens"] == 40 - len(prompt)
+    assert small.request([2] * 39, settings)["max_tokens"] == 1
+    for count in (40, 41, 300):
+        with pytest.raises(ValueError, match=f"has {count} tokens, which exceeds the available context size of 40"):
+            list(small.stream([2] * count, settings))
+    for wrong in (MODEL.context + 1, -1):
+        with pytest.raises(ValueError, match=f"runtime.context={wrong} and the model's context of {MODEL.context} conflict"):
+            LlamaCpp(exported / "tiny-f32.gguf", words, context=wrong)
 
 
 def test_the_model_is_found(exported, tmp_path, monkeypatch):
