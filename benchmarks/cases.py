@@ -46,7 +46,7 @@ def corpus(files: str, workdir: str, *settings: str) -> dict[str, str]:
     expect(code == 0, out)
     from slm.corpus import dataset
     folder = Path(json.loads(Path(f"runs/{workdir}/result.json").read_text())["corpus"])
-    return {document["id"]: document["text"] for split in ("train", "validation")
+    return {document["id"].decode(): document["text"].decode() for split in ("train", "validation")
             for document in dataset.read(folder, split)}
 
 
@@ -283,7 +283,7 @@ def prepare() -> None:
                  "--config.prove=false", f"--workdir=runs/export-{seed}"]):
             code, out = slm(*arguments)
             expect(code == 0, out)
-    code, out = slm("--config=configs/export.py", "--config.checkpoint=runs/base", "--config.prove=false",
+    code, out = slm("--config=configs/export.py:gguf", "--config.checkpoint=runs/base", "--config.prove=false",
                     "--config.kinds=f32", "--workdir=runs/export-gguf")
     expect(code == 0, out)
 
