@@ -1,5 +1,6 @@
 """The card and the figure of a corpus, from a report."""
 
+import dataclasses
 import re
 
 from slm.corpus import data_card, proportions
@@ -19,11 +20,16 @@ CONFIG = CorpusConfig(curated=True, sources=(SourceConfig("百科事典", "a.jso
 
 
 def test_card_says_what_the_report_holds():
-    card = data_card.card(REPORT, CONFIG)
+    card = data_card.card(REPORT, dataclasses.replace(CONFIG, excerpts=True))
     assert card.startswith("---\nlanguage: [ja]\n") and '- "odd \\"name\\""' in card.split("---")[1]
     assert "| 百科事典 | 6 | 4 | 600 | 400 | 2 |" in card
     assert "| short | 2 | 20.00% | 短い¦文 |" in card
     assert "| phone | 3 |" in card and "No decontamination was run" in card
+
+
+def test_the_card_quotes_no_document_unless_it_is_asked():
+    card = data_card.card(REPORT, CONFIG)
+    assert "| short | 2 | 20.00% |\n" in card and "短い" not in card and "for example" not in card
 
 
 def test_tables_are_regular():

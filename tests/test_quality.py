@@ -194,9 +194,9 @@ def good_and_poor(good, poor):
 
 
 @pytest.mark.parametrize("rows, message", [
-    ([{"text": "a", "label": "1"}], r"labels.jsonl, line 1 has the label '1': give the number 1 \(good\) or 0"),
-    ([{"text": "a", "label": 1}, {"text": "a", "label": 2}], "line 2 has the label 2"),
-    ([{"text": "a", "label": True}], "line 1 has the label True"),
+    ([{"text": "a", "label": "1"}], r"labels.jsonl, line 1 has a label of type str that is neither the number 1 \(good\) nor 0"),
+    ([{"text": "a", "label": 1}, {"text": "a", "label": 2}], "line 2 has a label of type int that is neither"),
+    ([{"text": "a", "label": True}], "line 1 has a label of type bool that is neither"),
     ([{"label": 1}], "line 1 has no string 'text'"),
     ([{"text": "\ud800", "label": 1}], "line 1: the text has a lone surrogate"),
     (good_and_poor(50, 0), "hold 50 good and 0 poor documents .* at least 20 of each are needed"),

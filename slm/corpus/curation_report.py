@@ -11,12 +11,13 @@ _HITS = 100  # contaminated documents listed
 Counts = dict[tuple[str, ...], list[int]]  # label → documents, characters
 
 
-def gather(stages: Path, dropped: Path) -> dict:
-    """Documents and characters in and out, by step, source and reason, with examples.
+def gather(stages: Path, dropped: Path, excerpts: bool) -> dict:
+    """Documents and characters in and out, by step, source and reason.
 
     Args:
       stages: datatrove's logging folders.
       dropped: the folder of documents that `steps.Dropped` wrote.
+      excerpts: whether the report may quote them.
     """
     steps = _steps(stages / "curate") + _steps(stages / "write")
     counts: Counts = defaultdict(lambda: [0, 0])
@@ -48,7 +49,7 @@ def gather(stages: Path, dropped: Path) -> dict:
         "dropped_characters": {reason: pair[1] for reason, pair in reasons.items()},
         "masked": of("masked"), "contaminated": of("benchmark"), "by_source": dict(sorted(by_source.items())),
         "licenses": of("license"), "dropped_templates": of("template"),
-        "steps": [_summary(step) for step in steps], **_examples(dropped),
+        "steps": [_summary(step) for step in steps], **_examples(dropped, excerpts),
     }
 
 
@@ -84,13 +85,13 @@ def _summary(step: dict) -> dict:
             "documents_out": documents - lost[0], "characters_out": characters - lost[1], "seconds": seconds}
 
 
-def _examples(dropped: Path) -> dict:
+def _examples(dropped: Path, excerpts: bool) -> dict:
     """The first few dropped documents of each reason, and the documents that held an item of a benchmark."""
     examples: dict[str, list[str]] = defaultdict(list)
     hits: list[dict] = []
     for path in sorted(dropped.glob("*.jsonl")):
         for row in read_whole_json_lines(path):
-            if len(examples[row["reason"]]) < _EXAMPLES:
+            if excerpts and len(examples[row["reason"]]) < _EXAMPLES:
                 examples[row["reason"]].append(" ".join(row["text"][:_EXCERPT].split()))
             if row["benchmark"] and len(hits) < _HITS:
                 hits.append({name: row[name] for name in ("id", "source", "benchmark")})

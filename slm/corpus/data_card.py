@@ -50,9 +50,10 @@ clinically verified. Nothing in this corpus is medical advice.""",
               f"{step['characters_in']:,}", f"{step['seconds']:,.1f}"]
              for step in report["steps"] if "documents_in" in step]),
         "## Dropped\n\n" + (markdown_table(
-            ["reason", "documents", "share of all read", "for example"],
+            ["reason", "documents", "share of all read", *["for example"] * config.excerpts],
             [[reason, f"{count:,}", f"{count / max(1, report['documents_in']):.2%}",
-              _cell((report["examples"].get(reason) or [""])[0][:60])] for reason, count in report["dropped"].items()])
+              *[_cell((report["examples"].get(reason) or [""])[0][:60])] * config.excerpts]
+             for reason, count in report["dropped"].items()])
             if report["dropped"] else "Nothing was dropped."),
         "## Personal information\n\n" + (markdown_table(
             ["kind", "masked"], [[kind, f"{count:,}"] for kind, count in sorted(report["masked"].items())])

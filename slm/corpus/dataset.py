@@ -59,7 +59,8 @@ def write(documents: Iterable[Document], folder: Path, validation_share: float) 
         try:
             text = normalize(document.text)
         except ValueError as error:
-            raise ValueError(f"document {document.id!r} of {document.source!r}: {error}") from None
+            location = document.location or f"document {count['documents_in'] + 1:,}"
+            raise ValueError(f"{location}: {error}") from None
         count["documents_in"] += 1
         count["characters_in"] += len(document.text)
         templates.update(document.dropped_templates)

@@ -27,6 +27,7 @@ class Document:
     # Of `filters.PROFILES`: another one only where the format is that of a public source, never by a field or a name.
     profile: str = "clinical"
     dropped_templates: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)  # of a wiki's page
+    location: str = dataclasses.field(default="", compare=False)  # file and line, for messages
 
 
 def of_row(row: dict, location: str, path: Path) -> Document:
@@ -48,8 +49,8 @@ def of_row(row: dict, location: str, path: Path) -> Document:
     return Document(
         field("id", location), row["text"], field("source", _release(metadata) if oscar else path.name.split(".")[0]),
         _licenses({**row, "text": "", "": metadata}) or (_OSCAR_LICENSE if oscar else "unknown"),
-        field("url", str(metadata["warc_headers"].get("warc-target-uri", "")) if oscar else ""), _annotations(metadata),
-        profile="web" if oscar else "clinical")
+        field("url", str(metadata["warc_headers"].get("warc-target-uri", "")) if oscar else ""),
+        warnings=_annotations(metadata), profile="web" if oscar else "clinical", location=location)
 
 
 def _metadata(row: dict, location: str) -> dict:
@@ -103,4 +104,4 @@ def of_oscar(row: dict, location: str) -> Document:
                          "id, text and url")
     return Document(id=str(headers.get("warc-record-id", location)), text=row["content"], source=_release(metadata),
                     license=_licenses(metadata) or _OSCAR_LICENSE, url=str(headers.get("warc-target-uri", "")),
-                    warnings=_annotations(metadata), profile="web")
+                    warnings=_annotations(metadata), profile="web", location=location)

@@ -77,7 +77,7 @@ def run(config: CorpusConfig, folder: Path, scorer: Callable[[list[str]], np.nda
     for task in range(len(tasks)):
         for split, length in read_json(shards / f"{task:05d}.json").items():
             shard_files[split].append((shards / f"{split}-{task:05d}.array_record", length))
-    report = curation_report.gather(folder / "stages", folder / "dropped")
+    report = curation_report.gather(folder / "stages", folder / "dropped", config.excerpts)
     report |= dataset.to_tfds(folder, shard_files, config.validation_share)
     if not curation_report.reconciles(report):
         raise RuntimeError(f"the report of {folder} does not add up: {report['documents_in']} documents in, "

@@ -178,7 +178,7 @@ def _read_text(path: Path, part: int) -> Iterator[Document]:
     if len(content) > LONGEST_LINE:
         raise ValueError(f"{path} is longer than {LONGEST_LINE:,} bytes: a text file is one document; split it into "
                          "files, or into JSON Lines")
-    yield Document(id=str(path), text=_decode(content, str(path)), source=path.parent.name or "text")
+    yield Document(str(path), _decode(content, str(path)), path.parent.name or "text", location=str(path))
 
 
 def _decode(content: bytes, location: str) -> str:
@@ -207,7 +207,7 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
         builder = tfds.builder_from_directory(path)
         features, splits = set(builder.info.features), sorted(builder.info.splits)
         if "text" not in features or "train" not in splits:
-            raise ValueError(f"{path} has the features {sorted(features)} and the splits {splits}: prepare it with "
+            raise ValueError(f"{path} has {len(features)} features and the splits {splits}: prepare it with "
                              "a feature 'text' and a split 'train'")
         # The fields show that a corpus was built by slm; other splits of another dataset may be a benchmark.
         is_corpus = features >= set(FIELDS) and "validation" in splits
@@ -220,7 +220,7 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
                 if features == {"title", "text"} and builder.name == "wikipedia":
                     language = re.search(r"\.([a-z-]+)$", builder.info.config_name or "")
                     yield _article(location, row["text"], row["title"], "wikipedia", "CC-BY-SA",
-                                   f"{language[1] if language else 'ja'}.wikipedia.org")
+                                   f"{language[1] if language else 'ja'}.wikipedia.org", location=location)
                 else:
                     yield documents.of_row({"source": builder.name} | row, location, path)
             start += len(rows)
@@ -275,7 +275,8 @@ def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
                 if page.namespace == 0 and not page.redirect:
                     if articles % parts == part:
                         text, warnings, dropped = plain_text("".join(revision.text or "" for revision in page))
-                        rest: dict[str, Any] = {"warnings": warnings, "dropped_templates": dropped}
+                        rest: dict[str, Any] = {"warnings": warnings, "dropped_templates": dropped,
+                                                "location": f"{path}, page {page.id}"}
                         if project:
                             license = "unknown" if project == "wikinews" else "CC-BY-SA-4.0"
                             yield _article(str(page.id), text, page.title, project, license, host, **rest)

@@ -84,6 +84,7 @@ class CorpusConfig:
     facilities: str = ""  # GLOB[,GLOB…] of lists of facilities (hospitals, clinics) to mask, one a line
     near_duplicates: bool = True  # also drops near duplicates, all but the best of each cluster
     benchmarks: str = ""  # GLOB[,GLOB…] of CSV and JSON Lines: documents that hold one of their rows are dropped
+    excerpts: bool = False  # of dropped documents, masked, in report.json and on the data card
     classifier: str = ""  # folder of a classifier from configs/quality.py, which scores every document
     threshold: float = 0.5  # documents with a lower score are dropped
     executor: Literal["local", "slurm", "ray"] = "local"
@@ -111,7 +112,7 @@ class CorpusConfig:
         return self.sources or (SourceConfig(name="", files=self.files or SAMPLE, profile=self.profile),)
 
 
-_CURATION = ("forbidden_licenses", "facilities", "benchmarks", "classifier", "executor_options")
+_CURATION = ("forbidden_licenses", "excerpts", "facilities", "benchmarks", "classifier", "executor_options")
 _NOT_IN_FINGERPRINT = ("files", "sources", "executor", "executor_options", "workers")
 
 

@@ -57,7 +57,7 @@ def bootstrapped(reference: str, poor: str, most: int) -> list[Example]:
     for good, patterns in ((True, reference), (False, poor)):
         for path in find(patterns):
             for document in read(path):
-                draws[good].add(document.text, good, document.source, f"{path}, {document.id}")
+                draws[good].add(document.text, good, document.source, document.location)
     return _together(draws, f"{reference} and {poor}")
 
 
@@ -107,5 +107,6 @@ def _read_labels(path: Path) -> Iterator[tuple[str, str, bool, str]]:
         if not isinstance(row.get("text"), str):
             raise ValueError(f"{location} has no string 'text': labels are JSON Lines with 'text' and 'label'")
         if type(label) is not int or label not in (0, 1):
-            raise ValueError(f"{location} has the label {label!r}: give the number 1 (good) or 0 (poor)")
+            raise ValueError(f"{location} has a label of type {type(label).__name__} that is neither the number 1 "
+                             "(good) nor 0 (poor): write one of them")
         yield location, row["text"], label == 1, str(row.get("source") or path.name.split(".")[0])

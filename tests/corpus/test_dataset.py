@@ -39,7 +39,7 @@ def test_the_split_is_by_hash_and_never_by_position():
 
 
 def test_a_lone_surrogate_is_refused_with_its_document(tmp_path):
-    with pytest.raises(ValueError, match=r"document '1' of 's': the text has a lone surrogate"):
+    with pytest.raises(ValueError, match=r"document 2: the text has a lone surrogate"):
         dataset.write(documents("一つ", "\ud800"), tmp_path, 0.5)
 
 

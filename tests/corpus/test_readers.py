@@ -474,7 +474,7 @@ def test_broken_dataset_folders(tmp_path):
         read(tmp_path)
     with pytest.raises(ValueError, match=r"in the format tfrecord, .*prepare it again with .*file_format='array_record'"):
         read(prepare(tmp_path / "wikipedia/20230601.ja/1.0.0", ARTICLES, suffix="tfrecord"))
-    with pytest.raises(ValueError, match=r"features \['body'\].*feature 'text'"):
+    with pytest.raises(ValueError, match=r"has 1 features and .*feature 'text'"):
         read(prepare(tmp_path / "x/y/1.0.0", [{"body": "x"}]))
     folder = prepare(tmp_path / "x/y/2.0.0", ARTICLES)
     (shard,) = folder.glob("*train*")
