@@ -29,7 +29,7 @@ from slm.local.runtime import LlamaCpp, RuntimeConfig
 from slm.progress import Progress
 from slm.text import chat
 from slm.text.normalize import normalize
-from slm.text.tokenizer import SETTINGS_FILE, load_tokenizer
+from slm.text.tokenizer import SETTINGS_FILE, Tokenizer
 
 NOTE = "Written by a language model, checked by nobody: not medical advice, and no ground to decide on a patient."
 ANNOTATIONS_FILE = "annotations.jsonl"
@@ -73,7 +73,8 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
         raise ValueError(f"parallel={config.parallel}: give at least 1")
     form = Form(instructions.read(config.instruction))
     gguf = _find_gguf(config.runtime)
-    _refuse_without_room(config, form, gguf)
+    tokenizer = runtime.tokenizer_of(gguf)
+    _refuse_without_room(config, form, gguf, tokenizer)
     by = _hash([instructions.VERSION, _content(gguf), _content(gguf.parent / runtime.TOKENIZER_FOLDER / SETTINGS_FILE),
                 dataclasses.asdict(form.instruction), dataclasses.asdict(config.settings), config.runtime.context])
     path = workdir / ANNOTATIONS_FILE
@@ -86,7 +87,7 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
         records, left = _survey(config, done)
         seconds = 0.0
         if left:
-            model = runtime.load_gguf(gguf, config.runtime, config.parallel)
+            model = runtime.load_gguf(gguf, config.runtime, config.parallel, tokenizer)
             begun = time.perf_counter()
             with (open(path, "ab") as file,
                   Progress(total=records, initial=records - left, desc="annotate", unit="record") as bar):
@@ -156,11 +157,11 @@ def _find_gguf(config: RuntimeConfig) -> Path:
     return path
 
 
-def _refuse_without_room(config: AnnotateConfig, form: Form, gguf: Path) -> None:
+def _refuse_without_room(config: AnnotateConfig, form: Form, gguf: Path, tokenizer: Tokenizer) -> None:
     """Raises a `ValueError` if the instruction and the longest answer leave no room for a record."""
     context = runtime.usable_context(config.runtime.context, read_gguf_metadata(gguf).context_length)
     limit = context - config.settings.max_tokens
-    bare = chat.encode(load_tokenizer(gguf.parent / runtime.TOKENIZER_FOLDER), form.messages(""), reply=True).ids
+    bare = chat.encode(tokenizer, form.messages(""), reply=True).ids
     if len(bare) >= limit:
         raise ValueError(f"the instruction has {len(bare)} tokens, and max_tokens={config.settings.max_tokens} leaves "
                          f"{limit} of the model's context of {context}: shorten one of them")

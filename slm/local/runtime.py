@@ -185,17 +185,26 @@ def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:
     return load_gguf(gguf, config, parallel) if gguf else Jax(config.model, config.context)
 
 
-def load_gguf(path: Path, config: RuntimeConfig, parallel: int = 1) -> LlamaCpp:
+def load_gguf(path: Path, config: RuntimeConfig, parallel: int = 1, tokenizer: Tokenizer | None = None) -> LlamaCpp:
     """
+    Args:
+      tokenizer: that of `tokenizer_of`, if it has been read already.
+    """
+    return LlamaCpp(path, tokenizer or tokenizer_of(path), config.context, parallel, config.threads)
+
+
+def tokenizer_of(path: Path) -> Tokenizer:
+    """The tokenizer beside a GGUF file.
+
     Raises:
-      ValueError: the tokenizer beside the file is not the one it was exported with.
+      ValueError: it is not the one that the file was exported with.
     """
     tokenizer = load_tokenizer(path.parent / TOKENIZER_FOLDER)
     fingerprint = read_gguf_metadata(path).tokenizer
     if fingerprint not in (None, tokenizer.fingerprint):
         raise ValueError(f"{path} was exported with the tokenizer {fingerprint}, beside it is "
                          f"{tokenizer.fingerprint}: export the model again")
-    return LlamaCpp(path, tokenizer, config.context, parallel, config.threads)
+    return tokenizer
 
 
 def find(name: str) -> Path | None:
