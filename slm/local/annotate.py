@@ -177,10 +177,10 @@ def _annotate(config: AnnotateConfig, model: LlamaCpp, form: Form, records: Iter
             for record in records:
                 text = normalize(record.text)
                 prompt = chat.encode(model.tokenizer, form.messages(text), limit, reply=True)
-                about = {"id": record.id, "sha256": record.sha256, "cut_tokens": prompt.cut}
+                line = {"id": record.id, "sha256": record.sha256, "cut_tokens": prompt.cut}
                 request = model.request(prompt.ids, config.settings)
                 request["grammar"] = form.grammar(text, model.tokenizer.borders)
-                waiting.append(pool.submit(_line, about, text, request, model, form, stopped))
+                waiting.append(pool.submit(_line, line, text, request, model, form, stopped))
                 if len(waiting) == _WINDOW * config.parallel:
                     yield waiting.popleft().result()
             while waiting:
@@ -190,12 +190,12 @@ def _annotate(config: AnnotateConfig, model: LlamaCpp, form: Form, records: Iter
             pool.shutdown(cancel_futures=True)
 
 
-def _line(about: dict, text: str, request: dict, model: LlamaCpp, form: Form, stopped: threading.Event) -> dict:
+def _line(line: dict, text: str, request: dict, model: LlamaCpp, form: Form, stopped: threading.Event) -> dict:
     try:
         answer, finish = _complete(model.complete, request, stopped)
-        return about | form.read(answer, text) | {"finish": finish}
+        return line | form.read(answer, text) | {"finish": finish}
     except (ValueError, RuntimeError) as error:  # of this record alone
-        return about | {"error": str(error)[:500]}
+        return line | {"error": str(error)[:500]}
 
 
 def _complete(complete: Callable, request: dict[str, Any], stopped: threading.Event) -> tuple[str, str]:
