@@ -11,6 +11,8 @@ from slm import config as configs
 from slm import files
 
 RUNS = Path("runs")
+PRIVATE = "private"  # in the metadata of a config's field: its text is not kept on disk
+_NOT_KEPT = "(not kept)"
 CONFIG_FILE, RESULT_FILE = "config.json", "result.json"
 _LIBRARIES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "mecab-python3", "ipadic", "numpy")
 
@@ -23,9 +25,14 @@ def begin(workdir: Path, config: Any, resumable: bool) -> None:
     """
     if resumable:
         _refuse_other_config(workdir, config)
+    texts = [getattr(config, field.name) for field in dataclasses.fields(config) if field.metadata.get(PRIVATE)]
+    settings, command = dataclasses.asdict(config), sys.argv
+    for text in filter(None, texts):
+        settings = {name: _NOT_KEPT if value == text else value for name, value in settings.items()}
+        command = [argument.replace(text, _NOT_KEPT) for argument in command]
     files.write_json(workdir / CONFIG_FILE, {
-        "config": dataclasses.asdict(config), "versions": {"python": sys.version.split()[0], **_versions()},
-        "revision": _revision(), "command": sys.argv})
+        "config": settings, "versions": {"python": sys.version.split()[0], **_versions()}, "revision": _revision(),
+        "command": command})
 
 
 def write_result(workdir: Path, result: dict) -> None:

@@ -40,7 +40,8 @@ class HuggingFace:
         allowed: Any = {"local_files_only": local_files_only, "trust_remote_code": False}
         try:
             config = AutoConfig.from_pretrained(path_or_name, **allowed)
-            quantized = getattr(config, "quantization_config", None) is not None
+            settings = config.to_dict()
+            quantized = bool(settings.get("quantization_config") or settings.get("compression_config"))
             if not quantized:
                 self._tokenizer = AutoTokenizer.from_pretrained(path_or_name, **allowed)
                 result: Any = AutoModelForCausalLM.from_pretrained(

@@ -18,7 +18,7 @@ def characters() -> dict[str, str]:
     """`normalize` of single characters, and of characters that compose with a following mark."""
     singles = [chr(code) for code in range(1, sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
     decomposed = [unicodedata.normalize("NFD", single) for single in singles if unicodedata.decomposition(single)]
-    half_width = [base + mark for base in map(chr, range(0xFF66, 0xFF9E)) for mark in "\uff9e\uff9f"]
+    half_width = [base + voicing for base in map(chr, range(0xFF66, 0xFF9E)) for voicing in "\uff9e\uff9f"]
     return _changed([*singles, *decomposed, *half_width, "\r\n"])
 
 

@@ -219,7 +219,7 @@ def read_config(folder: Path) -> ModelConfig:
     is_llama = config.get("model_type") == "llama"
     settings: dict[str, tuple[Any, tuple]] = {
         "model_type": (config.get("model_type"), tuple(_ARCHITECTURES)),
-        "quantization_config": (config.get("quantization_config"), (None,)),
+        "quantization_config": (config.get("quantization_config", config.get("compression_config")), (None,)),
         "hidden_act": (config.get("hidden_act"), ("silu",)),
         "attention_bias": (config.get("attention_bias", False), (False,)),
         "mlp_bias": (config.get("mlp_bias", False), (False, True) if is_llama else (False,)),

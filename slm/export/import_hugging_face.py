@@ -55,11 +55,11 @@ def run(config: ImportConfig, workdir: Path) -> dict:
             model_config = dataclasses.replace(model_config, vocabulary_size=len(params["embedding"]))
         tokenizer = load_tokenizer(aside / "tokenizer")
         # Its training text is unknown, so leaderboards mark it as unchecked.
-        about = {"step": 0, "tokenizer": tokenizer.fingerprint, "provenance": Provenance(unchecked=True).to_json(),
+        record = {"step": 0, "tokenizer": tokenizer.fingerprint, "provenance": Provenance(unchecked=True).to_json(),
                  "config": dataclasses.asdict(config) | {"model": dataclasses.asdict(model_config), "seed": 0,
                                                          "fold": None}}
         checkpoints = Checkpoints(aside / "checkpoints", keep=1)
-        checkpoints.save(0, {"params": params}, about, None)
+        checkpoints.save(0, {"params": params}, record, None)
         checkpoints.close()
         for name in ("tokenizer", "checkpoints"):  # checkpoints last: they mark the import as complete
             (aside / name).rename(workdir / name)

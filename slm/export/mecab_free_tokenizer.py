@@ -58,7 +58,7 @@ def _normalizer():
              f"(?<={raised}|{lowered})(?={digit})": " "}
     return normalizers.Sequence([
         normalizers.NFC(),
-        *(normalizers.Replace(Regex(pattern), mark) for pattern, mark in marks.items()),
+        *(normalizers.Replace(Regex(pattern), inserted) for pattern, inserted in marks.items()),
         normalizers.Precompiled(charsmap.of_characters()),
         # `Precompiled` never applies a rule of two characters: half-width voiced kana come out decomposed.
         normalizers.NFC()])

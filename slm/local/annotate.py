@@ -27,7 +27,7 @@ from slm.local.runtime import LlamaCpp, RuntimeConfig
 from slm.progress import Progress
 from slm.text import chat
 from slm.text.normalize import normalize
-from slm.text.tokenizer import SETTINGS_FILE, load_tokenizer
+from slm.text.tokenizer import SETTINGS_FILE, Tokenizer
 
 NOTE = "Written by a language model, checked by nobody: not medical advice, and no ground to decide on a patient."
 ANNOTATIONS_FILE = "annotations.jsonl"
@@ -71,7 +71,8 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
         raise ValueError(f"parallel={config.parallel}: give at least 1")
     form = Form(instructions.read(config.instruction))
     gguf = _find_gguf(config.runtime)
-    _refuse_without_room(config, form, gguf)
+    tokenizer = runtime.tokenizer_of(gguf)
+    _refuse_without_room(config, form, gguf, tokenizer)
     by = _hash([instructions.VERSION, _content(gguf), _content(gguf.parent / runtime.TOKENIZER_FOLDER / SETTINGS_FILE),
                 dataclasses.asdict(form.instruction), dataclasses.asdict(config.settings), config.runtime.context])
     path = workdir / ANNOTATIONS_FILE
@@ -81,7 +82,7 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
     records, left = _survey(config, done)
     seconds = 0.0
     if left:
-        model = runtime.load_gguf(gguf, config.runtime, config.parallel)
+        model = runtime.load_gguf(gguf, config.runtime, config.parallel, tokenizer)
         begun = time.perf_counter()
         with (open(path, "ab") as file,
               Progress(total=records, initial=records - left, desc="annotate", unit="record") as bar):
@@ -149,11 +150,11 @@ def _find_gguf(config: RuntimeConfig) -> Path:
     return path
 
 
-def _refuse_without_room(config: AnnotateConfig, form: Form, gguf: Path) -> None:
+def _refuse_without_room(config: AnnotateConfig, form: Form, gguf: Path, tokenizer: Tokenizer) -> None:
     """Raises a `ValueError` if the instruction and the longest answer leave no room for a record."""
     context = runtime.usable_context(config.runtime.context, read_gguf_metadata(gguf).context_length)
     limit = context - config.settings.max_tokens
-    bare = chat.encode(load_tokenizer(gguf.parent / runtime.TOKENIZER_FOLDER), form.messages(""), reply=True).ids
+    bare = chat.encode(tokenizer, form.messages(""), reply=True).ids
     if len(bare) >= limit:
         raise ValueError(f"the instruction has {len(bare)} tokens, and max_tokens={config.settings.max_tokens} leaves "
                          f"{limit} of the model's context of {context}: shorten one of them")
@@ -169,10 +170,10 @@ def _annotate(config: AnnotateConfig, model: LlamaCpp, form: Form, records: Iter
             for record in records:
                 text = normalize(record.text)
                 prompt = chat.encode(model.tokenizer, form.messages(text), limit, reply=True)
-                about = {"id": record.id, "sha256": record.sha256, "cut_tokens": prompt.cut}
+                line = {"id": record.id, "sha256": record.sha256, "cut_tokens": prompt.cut}
                 request = model.request(prompt.ids, config.settings)
                 request["grammar"] = form.grammar(text, model.tokenizer.borders)
-                waiting.append(pool.submit(_line, about, text, request, model, form, stopped))
+                waiting.append(pool.submit(_line, line, text, request, model, form, stopped))
                 if len(waiting) == _WINDOW * config.parallel:
                     yield waiting.popleft().result()
             while waiting:
@@ -182,12 +183,12 @@ def _annotate(config: AnnotateConfig, model: LlamaCpp, form: Form, records: Iter
             pool.shutdown(cancel_futures=True)
 
 
-def _line(about: dict, text: str, request: dict, model: LlamaCpp, form: Form, stopped: threading.Event) -> dict:
+def _line(line: dict, text: str, request: dict, model: LlamaCpp, form: Form, stopped: threading.Event) -> dict:
     try:
         answer, finish = _complete(model.complete, request, stopped)
-        return about | form.read(answer, text) | {"finish": finish}
+        return line | form.read(answer, text) | {"finish": finish}
     except (ValueError, RuntimeError) as error:  # of this record alone
-        return about | {"error": str(error)[:500]}
+        return line | {"error": str(error)[:500]}
 
 
 def _complete(complete: Callable, request: dict[str, Any], stopped: threading.Event) -> tuple[str, str]:

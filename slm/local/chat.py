@@ -1,6 +1,8 @@
 """The chat job: a conversation in the terminal, with history, streaming and settings."""
 
+import contextlib
 import dataclasses
+import select
 import sys
 import typing
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from slm.inference.sampling import Settings
 from slm.local import runtime
 from slm.local.runtime import Runtime, RuntimeConfig
 from slm.text import chat
+from slm.workdir import PRIVATE
 
 _HELP = """/new            begin a new conversation
 /system TEXT    begin a new one with this system prompt
@@ -22,6 +25,8 @@ _HELP = """/new            begin a new conversation
 /save FILE      write the conversation, as messages that configs/sft.py reads
 /exit           leave (also Ctrl-D); Ctrl-C stops an answer"""
 
+_PASTED_SECONDS = 0.05  # lines that follow within it were pasted
+
 
 @dataclasses.dataclass(frozen=True)
 class ChatConfig:
@@ -30,7 +35,7 @@ class ChatConfig:
     variant: str = "terminal"
     runtime: RuntimeConfig = RuntimeConfig()
     settings: Settings = Settings()
-    system: str = ""  # the system prompt
+    system: str = dataclasses.field(default="", metadata={PRIVATE: True})  # the system prompt
 
 
 def run(config: ChatConfig, workdir: Path) -> dict:
@@ -38,7 +43,8 @@ def run(config: ChatConfig, workdir: Path) -> dict:
     model = runtime.load(config.runtime)
     session = ChatSession(model, config.settings, config.system)
     if sys.stdin.isatty():
-        import readline  # noqa: F401  arrows and history in input()
+        import readline  # arrows and history in input()
+        readline.parse_and_bind("set enable-bracketed-paste on")
         print(f"{model.name}, {model.context} tokens of context. /help lists the commands. Nothing it says is medical "
               "advice.")
     failed = _loop(session, "> " if sys.stdin.isatty() else "")
@@ -52,7 +58,7 @@ def _loop(session: "ChatSession", prompt: str) -> int:
     failed = 0
     while True:
         try:
-            line = input(prompt).strip()
+            line = _read(prompt)
         except (EOFError, KeyboardInterrupt):
             print(end="\n" if prompt else "")
             return failed
@@ -61,13 +67,22 @@ def _loop(session: "ChatSession", prompt: str) -> int:
         if not line:
             continue
         try:
-            if line.startswith("/"):
+            if line.startswith("/") and "\n" not in line:
                 print(command(session, line), end="")
             else:
                 session.ask(line, _print)
         except (ValueError, OSError) as error:
             print(f"error: {error}")
             failed += 1
+
+
+def _read(prompt: str) -> str:
+    """A message: a line, or of a terminal all lines that were pasted together."""
+    lines = [input(prompt)]
+    with contextlib.suppress(EOFError):  # it ends the chat when the message has been answered
+        while sys.stdin.isatty() and select.select([sys.stdin], [], [], _PASTED_SECONDS)[0]:
+            lines.append(input())
+    return "\n".join(lines).strip()
 
 
 def _print(text: str) -> None:

@@ -1,10 +1,9 @@
 """The local runtimes: llama.cpp in this process if there is a GGUF file, otherwise the JAX decoder.
 
 Both take ids of our tokenizer and stream text. llama.cpp's server always listens; here it listens on a socket file in a
-folder that only this user can enter, never on a port.
+folder that only this user can enter, never on a port, and the file is removed once it is up.
 """
 
-import atexit
 import dataclasses
 import os
 import queue
@@ -27,7 +26,7 @@ TOKENIZER_FOLDER = "tokenizer"
 class RuntimeConfig:
     """Which model, and how much of the machine it may use."""
     model: str = ""  # an export's or training's workdir, or a GGUF file; empty: the newest export, else training
-    threads: int = 0  # of llama.cpp; 0: one per core
+    threads: int = 0  # of llama.cpp; 0: one per idle core, and at least half of all
     context: int = 0  # tokens of a conversation; 0: as many as the model can
 
 
@@ -65,12 +64,11 @@ class LlamaCpp:
         self.name, self.tokenizer = path.stem, tokenizer
         self.context = usable_context(context, read_gguf_metadata(path).context_length)
         folder = tempfile.mkdtemp(prefix="slm-")  # mode 0700
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
         params.hostnames = [os.path.join(folder, "llama.sock")]
         params.n_ctx, params.n_parallel, params.kv_unified = self.context * parallel, parallel, False
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or os.cpu_count() or 1
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or _idle_cores()
         params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = params.ui = False
         params.offline, params.warmup, params.verbosity = True, False, -1
         params.cache_ram_mib = 0  # keeps no prompts of earlier requests
@@ -79,11 +77,13 @@ class LlamaCpp:
             params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         try:
             self._server = xllamacpp.Server(params)
+            # Closing the server before its loop has begun would hang; after a request it has begun.
+            self.complete({"prompt": [0], "max_tokens": 1}, lambda chunk: True)
         except RuntimeError:
             raise RuntimeError(f"llama.cpp could not load {path}: the file may be cut short (export it again), or the "
                                f"memory too small for it and a context of {self.context} tokens") from None
-        # Closing the server before its loop has begun would hang; after a request it has begun.
-        self.complete({"prompt": [0], "max_tokens": 1}, lambda chunk: True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # nobody connects, and a killed process would leave it
 
     def request(self, prompt: Sequence[int], settings: Settings) -> dict[str, Any]:
         """A request for `complete` that draws as `slm.inference.engine.draw`.
@@ -169,6 +169,12 @@ def usable_context(context: int, model_context: int) -> int:
     return context or model_context
 
 
+def _idle_cores() -> int:
+    """Cores that this process may use and that others leave idle: llama.cpp's threads wait by spinning."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // 2, cores - round(os.getloadavg()[0]))
+
+
 def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:
     """The runtime of a model: llama.cpp if there is a GGUF file, otherwise JAX.
 
@@ -179,17 +185,26 @@ def load(config: RuntimeConfig, parallel: int = 1) -> Runtime:
     return load_gguf(gguf, config, parallel) if gguf else Jax(config.model, config.context)
 
 
-def load_gguf(path: Path, config: RuntimeConfig, parallel: int = 1) -> LlamaCpp:
+def load_gguf(path: Path, config: RuntimeConfig, parallel: int = 1, tokenizer: Tokenizer | None = None) -> LlamaCpp:
     """
+    Args:
+      tokenizer: that of `tokenizer_of`, if it has been read already.
+    """
+    return LlamaCpp(path, tokenizer or tokenizer_of(path), config.context, parallel, config.threads)
+
+
+def tokenizer_of(path: Path) -> Tokenizer:
+    """The tokenizer beside a GGUF file.
+
     Raises:
-      ValueError: the tokenizer beside the file is not the one it was exported with.
+      ValueError: it is not the one that the file was exported with.
     """
     tokenizer = load_tokenizer(path.parent / TOKENIZER_FOLDER)
     fingerprint = read_gguf_metadata(path).tokenizer
     if fingerprint not in (None, tokenizer.fingerprint):
         raise ValueError(f"{path} was exported with the tokenizer {fingerprint}, beside it is "
                          f"{tokenizer.fingerprint}: export the model again")
-    return LlamaCpp(path, tokenizer, config.context, parallel, config.threads)
+    return tokenizer
 
 
 def find(name: str) -> Path | None:

@@ -11,6 +11,15 @@ from slm.workdir import read_config, read_result
 
 NOT_ADVICE = "Nothing that this model says is medical advice"
 
+# What other programs read wrongly without an error.
+_UNGATED = {
+    "hugging_face": "It is stored as a Llama's with `mlp_bias: true`, whose `up_proj` is 0 with a bias of 1, which is "
+                    "exact. A program that ignores `mlp_bias` reads it without an error and computes MLPs of zero. In "
+                    "training elsewhere freeze `up_proj` and the biases.",
+    "gguf": "It is stored as a Llama's whose `ffn_up` is 0 with a bias of 1, which is exact in llama.cpp. transformers "
+            "reads this file without an error, drops `ffn_up.bias` and computes MLPs of zero: give it the Hugging Face "
+            "export instead."}
+
 
 def card(source: Path, export: dict[str, Any]) -> str:
     """The card as text.
@@ -39,6 +48,8 @@ def card(source: Path, export: dict[str, Any]) -> str:
         "## Tokenizer\n\n" + _tokenizer(export),
         "## Evaluation\n\n" + _evaluation(source),
         "## Is it the same model?\n\n" + _proof(export)]
+    if model["mlp"] == "silu":
+        sections.append("## In other programs\n\nThe model's MLP has no gate. " + _UNGATED[export["format"]])
     return "\n\n".join(sections) + "\n"
 
 

@@ -15,7 +15,7 @@ WHITE_SPACE_SYMBOLS = ("\n", "\t")
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
 _TEXT = "{{ part['text'] }}"
 CHAT_TEMPLATE = (
-    "{% if not messages or tools %}{{ raise_exception('give messages, and no tools') }}{% endif %}</s>"
+    "</s>{% if not messages or tools %}{{ raise_exception('give messages, and no tools') }}{% endif %}"
     "{% for message in messages %}"
     "{% set role = 'system' if message['role'] == 'developer' else message['role'] %}"
     "{% if role not in ['system', 'user', 'assistant'] %}"

@@ -356,6 +356,8 @@ def test_an_export_ends_with_its_proof(trained, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {
         "README.md", "tokenizer", Path(result["kinds"]["q8_0"]["path"]).name}
     card = (tmp_path / "README.md").read_text()
+    assert "reads this file without an error, drops `ffn_up.bias`" in card
+    assert "read as the symbol" in card
     assert "medical advice" in card and "| q8_0 |" in card and "Pretrained from random weights, 3 steps" in card
     json.dumps(result)
     from slm.local import runtime

@@ -301,6 +301,14 @@ def test_a_saved_instruction_is_that_of_the_config(exported, tmp_path):
     assert asked == [{"role": "user", "content": '改善、ＣＲＰ"高値"、悪化\\\n{labels}{text}'}]
 
 
+def test_the_tokenizer_is_read_once(exported, tmp_path, monkeypatch):
+    reads = []
+    load = annotate.runtime.load_tokenizer
+    monkeypatch.setattr(annotate.runtime, "load_tokenizer", lambda folder: reads.append(folder) or load(folder))
+    run(config(exported, write_lines(tmp_path / "r.jsonl", RECORDS[:1]), max_tokens=4), tmp_path / "out")
+    assert reads == [exported / "tokenizer"]
+
+
 def test_models_that_cannot_annotate_are_refused(exported, tmp_path):
     records = write_lines(tmp_path / "r.jsonl", RECORDS[:1])
     own = config(exported, records)

@@ -1,8 +1,11 @@
 """The chat in the terminal, and the runtimes under it."""
 
+import contextlib
 import io
 import json
 import math
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -201,6 +204,58 @@ def test_one_question_on_llama_cpp_without_jax(exported, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "False" and len(done.stdout) > 8
     assert not any("糖尿病" in path.read_text() for path in tmp_path.iterdir())
+
+
+def in_a_terminal(exported, workdir, typed):
+    """The chat's result after `typed`, a list of bursts of bytes, each sent once the chat asks."""
+    primary, secondary = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slm.main", "--config=configs/chat.py", f"--config.runtime.model={exported}",
+         "--config.settings.max_tokens=2", "--config.system=患者は田中様です", f"--workdir={workdir}"],
+        stdin=secondary, stdout=secondary, stderr=secondary, cwd=Path(__file__).parents[2], env=os.environ | {"TERM": "xterm"})
+    os.close(secondary)
+    screen = b""
+    for burst in [*typed, b"/exit\n"]:
+        before = len(screen)
+        while b"> " not in screen[before:]:
+            screen += os.read(primary, 4096)
+        os.write(primary, burst)
+    with contextlib.suppress(OSError):  # the terminal is gone
+        while part := os.read(primary, 4096):
+            screen += part
+    os.close(primary)
+    assert process.wait(20) == 0, screen.decode(errors="replace")
+    return json.loads((workdir / "result.json").read_text())
+
+
+NOTE = "主訴：頭痛\n\n現病歴：3日前から\n/exit\n発熱なし"
+
+
+@pytest.mark.parametrize("typed", [[NOTE.encode() + b"\n"], [b"\x1b[200~" + NOTE.encode() + b"\x1b[201~\n"]],
+                         ids=["lines", "bracketed"])
+def test_a_pasted_note_is_one_message(typed, exported, tmp_path):
+    assert in_a_terminal(exported, tmp_path / "run", [*typed, f"/save {tmp_path / 'talk.jsonl'}\n".encode()])["turns"] == 1
+    system, question, _ = json.loads((tmp_path / "talk.jsonl").read_text())["messages"]
+    assert (system["role"], question["content"]) == ("system", NOTE)
+    config = (tmp_path / "run" / "config.json").read_text()
+    assert "田中" not in config and "not kept" in config
+
+
+def test_nothing_is_left_in_the_folder_of_temporary_files(exported, words, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model = LlamaCpp(exported / "tiny-f32.gguf", words)
+    assert list(tmp_path.iterdir()) == [] and list(model.stream([2], GREEDY))
+    (tmp_path / "no.gguf").write_bytes((exported / "tiny-f32.gguf").read_bytes()[:5000])
+    with pytest.raises(RuntimeError, match="could not load"):
+        LlamaCpp(tmp_path / "no.gguf", words)
+    assert [path.name for path in tmp_path.iterdir()] == ["no.gguf"]
+
+
+def test_threads_leave_room_on_a_busy_machine(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    for load, threads in ((0.2, 8), (2.6, 5), (30.0, 4)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert runtime._idle_cores() == threads
 
 
 def test_the_jax_decoder_where_there_is_no_gguf(monkeypatch, params, words):

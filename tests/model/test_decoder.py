@@ -151,3 +151,11 @@ def test_initial_deviations():
 def test_impossible_sizes_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(CONFIG, **change)
+
+
+def test_the_norm_is_what_its_paper_says_with_epsilon():
+    norm = layers.RMSNorm(dataclasses.replace(CONFIG, width=4, norm_epsilon=1e-2))
+    norm.scale[...] = jnp.array([1.0, 2.0, 3.0, 4.0])
+    x = jnp.array([[0.1, -0.2, 0.0, 0.3]])
+    expected = x / np.sqrt(np.mean(np.square(x)) + 1e-2) * norm.scale[...]
+    np.testing.assert_allclose(norm(x), expected, rtol=1e-6)
