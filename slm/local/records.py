@@ -56,7 +56,7 @@ def _read(source: str, text_column: str, id_column: str) -> Iterator[Record]:
         match path.suffix.lower():
             case ".csv":
                 return _read_csv(path, text_column, id_column)
-            case ".jsonl" | ".ndjson":
+            case ".jsonl" | ".ndjson" | ".json":
                 return _read_json_lines(path, text_column, id_column)
             case ".txt":
                 return _read_texts(path.parent, path.name)
