@@ -19,8 +19,8 @@ _SHOWN = {name: index for index, names in {
         red green blue gray 補助漢字 jis2004 jis90 ふりがな 振り仮名 bigger nobr nobreak smallcaps sc tt circa c.
         赤字 太字 斜体 小 大 illm uline visible_anchors キーワード 強調 upright roman serif sans-serif script
         mathcal pre poem 引用 gene species taxon 学名 snamei sname""",
-    "2": """lang llang color font_color fontcolor colour colored background 背景色 resize fs audio fontsize font-size size
-        色 文字色""",
+    "2": """lang llang color font_color fontcolor colour colored background 背景色 resize fs audio fontsize font-size
+        size 色 文字色""",
     "3": "colors"}.items() for name in names.split()}
 _SIGNS = {"nbsp": "\u00a0", "spaces": " ", "space": " ", "ndash": "–", "mdash": "—", "snd": " – ", "·": "・",
           "・": "・", "=": "=", "x": "×", "times": "×", "±": "±", "pm": "±", "%": "%", "℃": "℃", "°c": "℃"}
