@@ -33,10 +33,11 @@ def rows(patterns: str) -> Iterator[tuple[str, str]]:
 
 
 def _read(path: Path) -> Iterator[list[str]]:
-    if path.suffix == ".csv":
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
         with long_csv_fields():
             yield from [list(_texts(row)) for row in csv.DictReader(text_lines(path))]
-    elif path.suffix in (".jsonl", ".json"):
+    elif suffix in (".jsonl", ".json"):
         for _, row in json_objects(path, skip_blank=True):
             yield list(_texts(row))
     else:

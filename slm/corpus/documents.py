@@ -45,7 +45,8 @@ def of_row(row: dict, location: str, path: Path) -> Document:
     def field(name: str, default: str) -> str:
         value = row[name] if row.get(name) is not None else metadata.get(name)
         # Half a character in a name or an address costs that character, not the document.
-        return default if value is None or isinstance(value, dict) else str(value).encode("utf-8", "replace").decode()
+        usable = isinstance(value, str | int | float)
+        return str(value).encode("utf-8", "replace").decode() if usable else default
     return Document(
         field("id", location), row["text"], field("source", _release(metadata) if oscar else path.name.split(".")[0]),
         _licenses({**row, "text": "", "": metadata}) or (_OSCAR_LICENSE if oscar else "unknown"),

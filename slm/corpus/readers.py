@@ -136,8 +136,8 @@ def _read_parquet(path: Path, part: int, parts: int) -> Iterator[Document]:
     import pyarrow.parquet
     try:
         schema = pyarrow.parquet.read_schema(path)
-        columns = [name for name in schema.names
-                   if name in FIELDS + documents.METADATA or documents.LICENSE.search(name)]
+        columns = [name for name in schema.names if name in FIELDS + documents.METADATA
+                   or documents.LICENSE.search(f"{name} {schema.field(name).type}")]  # also inside a structure
         if "text" not in columns:
             raise ValueError(f"{path} has no column 'text' (it has {len(schema.names)} columns): rename the column "
                              "that holds the text")
@@ -297,6 +297,7 @@ def _project(site: Any, path: Path) -> tuple[str, str]:
     """The Wikimedia project of a dump and its host, by the address of its main page; empty for any other wiki."""
     if match := re.match(rf"https?://(([a-z-]+)\.({'|'.join(_PROJECTS)})\.org)/", site.base or ""):
         return match[3], match[1]
-    language = re.match(r"([a-z]+)wiki-", path.name)
-    is_wikipedia = site.name == "Wikipedia" and not re.match(rf"[a-z]+(?:{'|'.join(_PROJECTS[1:])})-", path.name)
-    return ("wikipedia", f"{language[1] if language else 'ja'}.wikipedia.org") if is_wikipedia else ("", "")
+    project = (site.name or "").lower()
+    suffix = project.replace("wikipedia", "wiki")  # jawiki, jawikibooks
+    language = re.match(rf"([a-z_]+){suffix}(?:-|$)", path.name) or re.match(rf"([a-z_]+){suffix}$", site.dbname or "")
+    return (project, f"{language[1] if language else 'ja'}.{project}.org") if project in _PROJECTS else ("", "")

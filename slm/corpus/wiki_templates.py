@@ -16,8 +16,11 @@ _SHOWN = {name: index for index, names in {
         ipa2 visible_anchor vanchor vanc abbr abbrlink tooltip cjkv 拡張漢字 サロゲートペア 環境依存文字
         機種依存文字 特殊文字 jis外 外字 異体字 quote quotation cquote blockquote indent hidden flag flagcountry
         nihongo lc uc lcfirst ucfirst center left right mono 等幅 code kbd samp key overline 上線 傍点 圏点 黒 赤
-        red green blue gray""",
-    "2": "lang llang color font_color colour audio fontsize font-size size 色 文字色",
+        red green blue gray 補助漢字 jis2004 jis90 ふりがな 振り仮名 bigger nobr nobreak smallcaps sc tt circa c.
+        赤字 太字 斜体 小 大 illm uline visible_anchors キーワード 強調 upright roman serif sans-serif script
+        mathcal pre poem 引用 gene species taxon 学名 snamei sname""",
+    "2": """lang llang color font_color fontcolor colour colored background 背景色 resize fs audio fontsize font-size
+        size 色 文字色""",
     "3": "colors"}.items() for name in names.split()}
 _SIGNS = {"nbsp": "\u00a0", "spaces": " ", "space": " ", "ndash": "–", "mdash": "—", "snd": " – ", "·": "・",
           "・": "・", "=": "=", "x": "×", "times": "×", "±": "±", "pm": "±", "%": "%", "℃": "℃", "°c": "℃"}
@@ -142,6 +145,8 @@ def _fraction(arguments: Arguments) -> str:
 
 def _dated(arguments: Arguments) -> str:
     parts = [part for part in _positional(arguments) if part.isdigit()]
+    if not parts:  # as 2020-01-02
+        return arguments.get("1", "")
     return "".join(number + unit for number, unit in zip(parts, "年月日"))
 
 
@@ -158,8 +163,14 @@ for _names, _spell in (
             _positional(arguments)) + (" " + arguments["u"] if "u" in arguments else "")),
         ("chem2 ce", lambda arguments: formula("".join(_positional(arguments)))),
         ("frac sfrac fraction 分数", _fraction),
+        ("ubl unbulleted_list hlist plainlist flatlist", lambda arguments: "、".join(_positional(arguments))),
+        ("us$ usd ドル", lambda arguments: "$" + arguments["1"] if "1" in arguments else ""),
+        ("jpy yen 円", lambda arguments: arguments["1"] + "円" if "1" in arguments else ""),
+        ("eur euro €", lambda arguments: "€" + arguments["1"] if "1" in arguments else ""),
+        ("simplenuclide2 nuclide2 核種", lambda arguments: raised(arguments.get("2", "")) + arguments.get("1", "")),
+        ("simplenuclide nuclide", lambda arguments: "-".join(_positional(arguments)[:2])),
         ("radic sqrt", lambda arguments: "√" + arguments["1"] if "1" in arguments else ""),
-        ("生年月日と年齢 生年月日 birth_date birth_date_and_age 年月日", _dated),
+        ("生年月日と年齢 生年月日 birth_date birth_date_and_age 年月日 dts start_date end_date 日付", _dated),
         ("仮リンク 日本語版にない記事リンク ill interlanguage_link",
          lambda arguments: arguments.get("label", arguments.get("1", "")))):
     _SPELLED |= dict.fromkeys(_names.split(), _spell)

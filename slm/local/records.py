@@ -49,7 +49,7 @@ def find_files(source: str) -> Files:
         raise ValueError(f"no records are named: give {sources} as --config.records=…")
     if path.is_file():
         if path.suffix.lower() not in _READERS:
-            raise ValueError(f"{path} is of no known format: name it .csv, .jsonl or .txt")
+            raise ValueError(f"{path} is of no known format: name it .csv, .jsonl, .json or .txt")
         return Files([(path, path.name)], [])
     if path.is_dir():
         root, paths, suffixes = path, list(_walk(path)), {".txt"}
@@ -166,4 +166,5 @@ def _read_json_lines(path: Path, text_column: str, id_column: str) -> Iterator[R
         yield Record(str(id), location, text)
 
 
-_READERS = {".txt": _read_text, ".csv": _read_csv, ".jsonl": _read_json_lines, ".ndjson": _read_json_lines}
+_READERS = {".txt": _read_text, ".csv": _read_csv, ".jsonl": _read_json_lines, ".ndjson": _read_json_lines,
+            ".json": _read_json_lines}

@@ -119,21 +119,26 @@ _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]{0,6}\.?"
 _ANY_DATE = (
     rf"(?:(?:[1-5]{_S}?{DASH}{_S}?)?{_ANY_ERA}?(?:{_N}{{1,4}}|元)(?:{_S}?年{_S}?{_IN_BRACKETS}|{_POINT}){_N}{{1,3}}"
     rf"(?:{_POINT}{_N}{{1,4}}(?:{_S}?日)?|{_S}?月)"
-    rf"|{_ANY_ERA}?(?:{_N}{{1,4}}|元)(?:{_POINT}{_N}{{1,3}}(?:{_S}?日)?|{_S}{_N}{{1,2}}{_S}{_N}{{1,2}}(?!歳)|{_S}?年)"
-    rf"|(?:[1-5]{_S}?{DASH}?|{_ANY_ERA})?\d{{6}}|(?:18|19|20)\d{{6}}"
+    rf"|[1-5]{_S}\d{{1,2}}{_S}\d{{1,2}}{_S}\d{{1,2}}|{_ANY_ERA}?(?:{_N}{{1,4}}|元)(?:{_POINT}{_N}{{1,3}}(?:{_S}?日)?|{_S}{_N}{{1,2}}{_S}{_N}{{1,2}}(?!歳))"
+    rf"|(?:{_ANY_ERA}?\d{{1,4}}|{_ANY_ERA}(?:{_N}{{1,3}}|元)){_S}?年"
+    rf"|{_ANY_ERA}?(?:\d{_S}?){{1,4}}年{_S}?(?:\d{_S}?){{1,2}}月(?:{_S}?(?:\d{_S}?){{1,2}}日)?"
+    rf"|(?:[1-5]{_S}?(?:{DASH}|[./・])?{_S}?|{_ANY_ERA})?\d{{6}}"
+    rf"|(?:18|19|20)\d{{2}}(?:\d{{4}})?"
     rf"|(?:\d{{1,2}}(?:st|nd|rd|th)?[ .,/-]{{0,2}}{_MONTH}|{_MONTH}[ .,/-]{{0,2}}\d{{1,2}}(?:st|nd|rd|th)?)[ .,/-]{{0,2}}\d{{2,4}}"
     r")(?!\d)")
-_BIRTH_LABEL = (rf"(?:(?:生|誕生|出生){_S}?年{_S}?月{_S}?日|誕生日|出生日|生年|出生(?=[:=])|(?<![一-鿿ぁ-んァ-ヶ])生"
+_BIRTH_LABEL = (rf"(?:(?:生|誕生|出生){_S}?年{_S}?月{_S}?日|誕生日|出生日|生年月?|(?:出生|誕生|(?<![一-鿿ぁ-んァ-ヶ])生)"
                 rf"(?=[:=\s]{{1,3}}(?:{_ANY_ERA}(?:{_N}|元)|(?:18|19|20)\d\d|[1-5]{DASH}?\d{{6}}))"
-                r"|(?<![a-z])(?:DOB|D\.O\.B\.?|Date of birth|birth ?da(?:te|y)))")
-_BORN_LABELLED = re.compile(rf"{_BIRTH_LABEL}(?:{_S}?\([^()\d\n]{{1,12}}\))?[\s:=|>→)\]】〉》・、,.はが-]{{0,6}}"
-                            rf"(?:\(?明・?大・?昭・?平・?(?:令)?\)?{_S}?)?({_ANY_DATE}(?:{_S}?\({_ANY_DATE}\))?)", re.IGNORECASE)
+                r"|(?<![a-z])(?:DOB|D\.O\.B\.?|Date[ _]of[ _]birth|birth[ _]?da(?:te|y)|born(?: on)?))")
+_BORN_LABELLED = re.compile(rf"{_BIRTH_LABEL}(?:{_S}?\([^()\d\n]{{1,12}}\))?[\s:;=|<>→)\]】〉》・、,.はが'\"「『-]{{0,6}}"
+                            rf"(?:(?:[□■○◯●レ✓(]?[明大昭平令MTSHR][治正和成]?[)]?[・/,、 ]{{0,2}}){{2,6}})?"
+                            rf"({_ANY_DATE}(?:{_S}?\({_ANY_DATE}\))?)", re.IGNORECASE)
 _BORN_BEFORE = re.compile(rf"{_BIRTH_LABEL}[^\d\n元MTSHR明大昭平令西]{{0,8}}({DATE})", re.IGNORECASE)
 _BORN_AFTER = re.compile(rf"({DATE}){_S}?(?:\([^()\n]{{1,12}}\){_S}?)?に?{_BORN_AFTER_WORDS}")
 # Without a day, with other separators, or as digits: only right before 生.
 _BORN_AFTER_ANY = re.compile(
-    rf"(?<![\d.])({_ANY_ERA}?(?:\d{{1,4}}|元){_S}?年{_S}?\d{{1,2}}{_S}?月|{_ANY_ERA}{_S}?\d{{1,2}}{_POINT}\d{{1,2}}{_POINT}\d{{1,2}}"
-    rf"|(?:18|19|20)\d{{2}}(?:{_POINT}\d{{1,2}}){{2}}|(?:[1-5]{DASH}?|{_ANY_ERA})\d{{6}}){_S}?{_BORN_AFTER_WORDS}")
+    rf"(?<![\d.])({_ANY_ERA}?(?:{_N}{{1,4}}|元){_S}?年{_S}?{_N}{{1,3}}{_S}?月(?:{_S}?{_N}{{1,3}}{_S}?日)?"
+    rf"|{_ANY_ERA}{_S}?\d{{1,2}}{_POINT}\d{{1,2}}{_POINT}\d{{1,2}}"
+    rf"|(?:18|19|20)\d{{2}}(?:{_POINT}\d{{1,2}}){{1,2}}|\d{{2}}(?:[./]\d{{1,2}}){{2}}|(?:[1-5]{DASH}?|{_ANY_ERA})\d{{6}}){_S}?{_BORN_AFTER_WORDS}")
 _BEHIND = re.compile(rf"[)\]、,/|( \t]{{0,4}}({DATE})(?=[\s)、。,|(/]|$|生)", re.MULTILINE)
 
 

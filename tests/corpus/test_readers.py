@@ -70,6 +70,7 @@ def test_zst_of_several_frames(tmp_path):
     ({"id": "1", "license": "CC BY", "meta": {"doc": {"license": {"name": "CC BY-ND"}}}},
      Document("1", "本文", "a", "CC BY; CC BY-ND")),
     ({"id": "1", "license": "unknown", "metadata": {"dc:rights": "CC0", "license_score": 1}}, Document("1", "本文", "a", "CC0")),
+    ({"id": "1", "info": {"rights": "CC BY-SA"}}, Document("1", "本文", "a", "CC BY-SA")),
     ({"id": "1", "metadata": {"provenance": [1], "license": None}, "meta": "no object"}, Document("1", "本文", "a")),
     ({"id": "1", "meta": {"warc_headers": {"warc-target-uri": "u"}, "quality_warnings": ["tiny"], "categories": ["adult"]}},
      Document("1", "本文", "oscar-2301", "unknown (annotations: CC0-1.0)", "u", ("tiny", "adult"), "web")),
@@ -305,10 +306,12 @@ DUMP = (HEAD + page(5, "糖尿病 (疾患)", DIABETES) + page(6, "DM", "#転送 
      "https://ja.wikibooks.org/wiki/"),
     ("<sitename>ウィキバーシティ</sitename><base>https://ja.wikiversity.org/wiki/X</base>", "a.xml", "wikiversity",
      "https://ja.wikiversity.org/wiki/"),
+    ("<sitename>Wikibooks</sitename><dbname>enwikibooks</dbname>", "a.xml", "wikibooks", "https://en.wikibooks.org/wiki/"),
+    ("<sitename>Wikisource</sitename>", "jawikisource-20240101-p.xml", "wikisource", "https://ja.wikisource.org/wiki/"),
     ("<sitename>Wikipedia</sitename><base>https://en.wikipedia.org/wiki/X</base>", "a.xml", "wikipedia",
      "https://en.wikipedia.org/wiki/")])
 def test_every_project_of_wikimedia_keeps_its_name_and_address(tmp_path, site, name, source, url):
-    (tmp_path / name).write_bytes(DUMP.replace(b"<sitename>Wikipedia</sitename>", site.encode()))
+    (tmp_path / name).write_bytes(DUMP.replace(b"<sitename>Wikipedia</sitename><dbname>jawiki</dbname>", site.encode()))
     for document in read(tmp_path / name):
         assert (document.source, document.profile) == (source, "encyclopedia") and document.url.startswith(url)
 
@@ -374,6 +377,7 @@ def test_articles_of_a_wikipedia_dump(tmp_path, name, pack):
     ("{{chem|H|2|PO|4|-}}、{{chem|131|I}}、{{Chem2|Ca(2+)}}、<ce>2H2O</ce>", "H₂PO₄⁻、¹³¹I、Ca²⁺、2H₂O"),
     ("{{frac|1|1|2}}錠、{{color|blue|[[血糖|血糖値]]}}、{{small|空腹}}{{仮リンク|甲|en|A|label=乙}}", "1 1/2錠、血糖値、空腹乙"),
     ("{{JIS2004フォント|辻}}と{{CJKV|髙}}{{Template:Lang|en|2=x=1}}{{未知範囲|値}}", "辻と髙x=1値"),
+    ("{{hlist|甲|乙}}{{US$|1,200}}{{SimpleNuclide2|I|131}}{{dts|2020|1|2}}{{sup|[[注|2]]}}", "甲、乙$1,200¹³¹I2020年1月2日2"),
     ("{{閉じない|" * 3 + "本文", "{{閉じない|" * 3 + "本文"),
 ])
 def test_wikitext_to_text(tmp_path, source, text):

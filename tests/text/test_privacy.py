@@ -49,7 +49,8 @@ def test_left_alone(text):
 @pytest.mark.parametrize("date", [
     "4020611", "4-020611", "S110930", "H020611", "020611", "19900611", "平2・6・11", "S11.9.30", "S 11 / 9 / 30", "平成２年６月１１日",
     "昭和十一年九月三十日", "平成元年6月11日", "平成2年6月", "1936年9月", "昭和11年", "1990年(平成2年)6月11日", "1990/6/11(平成2年6月11日)",
-    "1990 6 11", "11/06/1990", "11 Jun 1990", "June 11, 1990", "【昭和】11年9月30日", "西暦1990年6月11日", "4-2-6-11", "H2-6-11"])
+    "1990 6 11", "11/06/1990", "11 Jun 1990", "June 11, 1990", "【昭和】11年9月30日", "西暦1990年6月11日", "4-2-6-11", "H2-6-11",
+    "4 2 6 11", "4/020611", "平成 0 2 年 0 6 月 1 1 日", "1990"])
 def test_a_labelled_date_of_birth_in_any_notation(date):
     for label in ("生年月日 ", "生年月日：", "DOB: ", "誕生日", "生年月日(西暦) ", "生年月日\n", "生年月日:\n ", "生　年　月　日　", "Date of birth:"):
         assert masked(f"性別 女\n{label}{date}\n身長 150 cm") == (normalize(f"性別 女\n{label}[生年月日]\n身長 150 cm"), {
@@ -59,6 +60,10 @@ def test_a_labelled_date_of_birth_in_any_notation(date):
 @pytest.mark.parametrize("text, expected", [
     ("生:S11.9.30 男", "生:{birth_date} 男"), ("生 昭和11年9月30日", "生 {birth_date}"), ("平2・6・11生", "{birth_date}生"),
     ("平成2年6月生まれの女性", "{birth_date}生まれの女性"), ("4-020611 生", "{birth_date} 生"), ("誕生日は6月11日", "誕生日は{birth_date}"),
+    ("昭和十一年九月三十日生", "{birth_date}生"), ("02.6.11生", "{birth_date}生"), ("生年月日 □昭 ■平 2年6月11日", "生年月日 □昭 ■平 {birth_date}"),
+    ("生年月日 M・T・S・H 2年6月11日", "生年月日 M・T・S・H {birth_date}"), ("生年月日：'90/6/11", "生年月日:'{birth_date}"),
+    ("date_of_birth=1990-06-11", "date_of_birth={birth_date}"),
+    ("出生：2020年6月11日", "出生:{birth_date}"), ("Born: 11 June 1990", "Born: {birth_date}"),
 ])
 def test_dates_next_to_born(text, expected):
     assert masked(text)[0] == expected.format(**PLACEHOLDERS)
@@ -66,7 +71,8 @@ def test_dates_next_to_born(text, expected):
 
 @pytest.mark.parametrize("text", [
     "生年月日不明。2020年1月5日に入院", "生年月日\n\n入院日 2020/1/1", "学生 4020611", "人生 1990/6/11", "生 3.5 mg", "発生:5例",
-    "再生 S1・2・3の根", "令和5年4月生検を施行", "1990年4月生体腎移植", "WBC 4020611 生化学", "生年月日:未記入 3-4回"])
+    "再生 S1・2・3の根", "令和5年4月生検を施行", "1990年4月生体腎移植", "WBC 4020611 生化学", "生年月日:未記入 3-4回", "出生:3,240g",
+    "誕生日が二年違う", "newborn 3.2 kg", "生年月日 女 70歳"])
 def test_other_numbers_near_the_words_of_birth(text):
     assert "[生年月日]" not in masked(text)[0]
 
