@@ -29,8 +29,8 @@ EXPECTED = {
                        "slm/corpus/lexicon.py", [3, 1, 2, 2], "c07b3049fb24690e"),
     "dictionary": ("DICTIONARY_VERSION of slm/text/morphology.py", [2], "446b48074b027de6"),
     "segmented": ("VERSION of slm/tokenization/segmented.py", [1], "cf03fd37706b3416"),
-    "tokenizer": ("VERSION of slm/tokenization/vocabulary.py", [2], "5fa175fa42eb3701"),
-    "stream": ("VERSION of slm/data/stream.py", [2], "910e02a62434a76f"),
+    "tokenizer": ("VERSION of slm/tokenization/vocabulary.py", [3], "9908a268c80b8f70"),
+    "stream": ("VERSION of slm/data/stream.py", [3], "829fbb9353ba1c13"),
 }
 VERSIONS = {
     "corpus": [dataset.VERSION, normalization.VERSION],

@@ -23,7 +23,7 @@ from slm.text.tokenizer import load_tokenizer
 from slm.tokenization import segmented
 
 MANIFEST_FILE, TOKENIZER = "manifest.json", "tokenizer"
-VERSION = 2  # raise it when the same shards and tokenizer give another folder
+VERSION = 3  # raise it when the same shards and tokenizer give another folder
 _BLOCK = 4096  # tokens a record
 _DOCUMENTS = 65536  # documents a record of offsets
 
