@@ -90,7 +90,7 @@ def tokenizer(config: VocabularyConfig, corpus_config: CorpusConfig) -> Path:
     def build(folder: Path) -> None:
         morphemes = vocabulary.count(shards)
         words = vocabulary.lexicon_counts(vocabulary.lexicon(config), morphemes.total(), config)
-        unigram_tokenizer.save(folder, vocabulary.train(morphemes, config, words), user_dictionary)
+        unigram_tokenizer.save(folder, vocabulary.train(morphemes, config, words, folder), user_dictionary)
     return product("tokenizer", vocabulary.VERSION, [shards.name, settings], ("sentencepiece",), build)
 
 

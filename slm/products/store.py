@@ -45,7 +45,7 @@ def product(kind: str, version: int, ingredients: Sequence[Any], libraries: Sequ
             print(f"making {folder}", file=sys.stderr, flush=True)
             build(aside)
             for torn in aside.rglob("*.writing"):  # by a process that was killed
-                torn.unlink()
+                shutil.rmtree(torn) if torn.is_dir() else torn.unlink()
             os.sync()  # else a power cut may leave the name without the content
             aside.rename(folder)
     except Exception as error:

@@ -38,10 +38,11 @@ def compare(config: VocabularyConfig, shards: Path, dictionary: Path | None, tok
             tokenizers[f"{label} (only {error.largest:,} pieces)"] = UnigramTokenizer(train(smaller), morphology, "")
 
     add("plain Unigram", lambda config: vocabulary.train_plain(_lines(shards), config), None)
-    add("morphemes", lambda config: vocabulary.train(morphemes, config), Morphology())
+    add("morphemes", lambda config: vocabulary.train(morphemes, config, None, shards.parent), Morphology())
     if dictionary:
         weights = vocabulary.lexicon_counts(vocabulary.lexicon(config), morphemes.total(), config)
-        add("morphemes + lexicon weights", lambda config: vocabulary.train(morphemes, config, weights), Morphology())
+        add("morphemes + lexicon weights",
+            lambda config: vocabulary.train(morphemes, config, weights, shards.parent), Morphology())
         tokenizers["morphemes + medical dictionary"] = load_tokenizer(tokenizer)
     return {label: measure(each, texts, frequent, terms) for label, each in tokenizers.items()}
 

@@ -74,19 +74,21 @@ class VocabularyTooLarge(ValueError):
         self.largest = largest
 
 
-def train(morphemes: Counter, config: VocabularyConfig, lexicon: Counter | None = None) -> bytes:
+def train(morphemes: Counter, config: VocabularyConfig, lexicon: Counter | None = None,
+          scratch: Path | None = None) -> bytes:
     """Trains a Unigram model on morpheme counts; returns the serialised SentencePiece model.
 
     Args:
       morphemes: counts of the corpus.
       lexicon: from `lexicon_counts`, added to the counts of the corpus.
+      scratch: for files of morphemes, which a killed process leaves behind; None: the system's temporary folder.
 
     Raises:
       VocabularyTooLarge: the text cannot fill the vocabulary.
       ValueError: the vocabulary is too small for the characters of the text.
     """
     counts = morphemes + (lexicon or Counter())
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(suffix=".writing", dir=scratch) as folder:
         text, seeds = Path(folder, "morphemes.tsv"), Path(folder, "seeds.tsv")
         _write_table(text, ((m, n) for m, n in _ranked(counts) if not re.search(r"[\0\t\n\r\v\f]", m)))
         _write_table(seeds, _seeds(counts, config))

@@ -159,3 +159,9 @@ def test_the_norm_is_what_its_paper_says_with_epsilon():
     x = jnp.array([[0.1, -0.2, 0.0, 0.3]])
     expected = x / np.sqrt(np.mean(np.square(x)) + 1e-2) * norm.scale[...]
     np.testing.assert_allclose(norm(x), expected, rtol=1e-6)
+
+
+def test_silu_and_its_gradient_are_those_of_jax():
+    x = jnp.linspace(-8, 8, 101)
+    np.testing.assert_allclose(layers.silu(x), jax.nn.silu(x), rtol=1e-6)
+    np.testing.assert_allclose(jax.vmap(jax.grad(layers.silu))(x), jax.vmap(jax.grad(jax.nn.silu))(x), atol=1e-6)

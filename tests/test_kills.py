@@ -1,0 +1,124 @@
+"""A campaign of kills: each job is killed at random moments and run again, and must make what an undisturbed run makes.
+
+The seed is fixed; the moments are shares of the undisturbed run's time. Slow: `make test-all`.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from array_record.python import array_record_module
+
+from slm import checkpoint, sample
+from slm.model import decoder
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
+KILLS, SEED = 2, 20261127  # of each job
+STEPS = ["--config.train.steps=12", "--config.train.save_every=3", "--config.train.evaluate_every=6",
+         "--config.train.tensorboard=false"]
+# Job → its settings and, of what it makes, the part that must be the same. Each may use what those above it have made.
+JOBS = {
+    "textbooks": (["--config=configs/textbooks.py", "--config.size=60"], "documents.jsonl"),
+    "corpus": (["--config=configs/corpus.py:files", "--config.corpus.files=own.jsonl"], "corpus"),
+    "pretrain": (["--config=configs/pretrain.py:debug", "--config.model.context=512", *STEPS], "checkpoints"),
+    "sft": (["--config=configs/sft.py:demo", *STEPS, "--config.epochs=0", "--config.checkpoint=runs/pretrain",
+             "--config.validation_share=0.2"], "checkpoints"),
+    "evaluate": (["--config=configs/evaluate.py:sample", "--config.checkpoint=runs/sft", "--config.limit=8",
+                  "--config.resamples=20"], "result.json"),
+    "export_gguf": (["--config=configs/export.py:gguf", "--config.checkpoint=runs/pretrain", "--config.prove=false",
+                     "--config.kinds=f32"], "*.gguf"),
+    "export_hugging_face": (["--config=configs/export.py:hugging_face", "--config.checkpoint=runs/pretrain",
+                             "--config.prove=false"], "model/*"),
+    "annotate": (["--config=configs/annotate.py", "--config.records=own.jsonl",
+                  "--config.runtime.model=runs/export_gguf", "--config.settings.max_tokens=4"], "annotations.jsonl"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("kills")
+    (path / "configs").symlink_to(ROOT / "configs")
+    rows = [{"id": str(number), "text": row["text"][:300]} for number, row in enumerate(sample.documents(0.3, seed=5))]
+    (path / "own.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:40]))
+    return path
+
+
+def start(folder, arguments, workdir):
+    return subprocess.Popen([sys.executable, "-m", "slm.main", *arguments, f"--workdir={workdir}"], cwd=folder,
+                            env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finish(folder, arguments, workdir):
+    process = start(folder, arguments, workdir)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err[-2000:]
+
+
+def content(workdir, part):
+    """A digest of what a job made."""
+    digest = hashlib.sha256()
+    if part == "checkpoints":
+        for path in sorted({*workdir.glob("checkpoints"), *workdir.glob("seed-0/checkpoints")}):
+            model = checkpoint.read_model(path.parent)
+            shapes = jax.eval_shape(lambda key: decoder.initialize(model, key), jax.random.key(0))  # noqa: B023
+            for leaf in jax.tree.leaves(checkpoint.read_params(path.parent, None, shapes)):
+                digest.update(np.asarray(leaf).tobytes())
+    elif part == "corpus":
+        product = workdir.parent.parent / json.loads((workdir / "result.json").read_text())["corpus"]
+        for path in sorted(product.rglob("*.array_record")):
+            for record in array_record_module.ArrayRecordReader(str(path)).read_all():
+                digest.update(record)
+    else:
+        files = sorted(path for path in workdir.glob(part) if path.is_file())
+        assert files
+        for path in files:
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_killed_at_any_moment_a_job_makes_the_same(folder, job):
+    arguments, part = JOBS[job]
+    if job == "annotate":
+        pytest.importorskip("xllamacpp")
+    products, whole, killed = folder / "runs" / "products", folder / "runs" / job, folder / "runs" / f"{job}-killed"
+    before = {path.name for path in products.glob("*")}
+    begun = time.perf_counter()
+    finish(folder, arguments, f"runs/{job}")
+    seconds = time.perf_counter() - begun
+    expected = content(whole, part)
+
+    def forget():  # what this job has built on the way
+        for path in products.glob("*"):
+            if path.name not in before and path.name != "compiled":
+                shutil.rmtree(path)
+
+    rng = random.Random(f"{SEED}-{job}")
+    forget()
+    for _ in range(KILLS):
+        process = start(folder, arguments, f"runs/{job}-killed")
+        try:
+            process.wait(timeout=rng.uniform(0.2, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        _, err = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), err[-2000:]
+        if process.returncode == 0:  # it has finished: begin anew
+            assert content(killed, part) == expected
+            shutil.rmtree(killed)
+            forget()
+    finish(folder, arguments, f"runs/{job}-killed")
+    assert content(killed, part) == expected
+    assert not [path for path in killed.rglob("*.writing")]
