@@ -1,5 +1,6 @@
 """Files: written aside and renamed when whole; text in a hospital's encodings; JSON, CSV and Markdown tables."""
 
+import bz2
 import codecs
 import contextlib
 import csv
@@ -14,9 +15,11 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 LONGEST_LINE = 16_000_000  # characters of a line of text
+BROKEN = (EOFError, OSError, zlib.error)  # raised by a compressed file that is truncated or garbled
+_BUFFER = 1 << 20  # bytes read at a time
 _LONGEST_FIELD = 10_000_000  # characters of a CSV field; a longer one is a quote that was never closed
 # Python's CP932 also decodes most broken UTF-8: kana then begin with these kanji, which hardly occur otherwise; and it
 # maps the four bytes that CP932 leaves unused to the other characters.
@@ -49,6 +52,25 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def open_compressed(path: Path) -> io.BufferedIOBase:
+    """The bytes of a file, uncompressed if its name ends in .gz, .bz2 or .zst.
+
+    Raises:
+      EOFError: a compressed file without bytes; reading a broken one raises one of `BROKEN`.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".gz", ".bz2", ".zst") and not path.stat().st_size:
+        raise EOFError("it has no bytes")  # which the libraries accept
+    if suffix == ".gz":
+        return gzip.open(path, "rb")
+    if suffix == ".bz2":
+        return bz2.open(path, "rb")
+    if suffix == ".zst":
+        import pyarrow  # late: for this format only
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), _BUFFER)
+    return open(path, "rb")
+
+
 def text_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
     """The lines of a text file, plain or .gz, each with its end; memory holds one of them.
 
@@ -59,9 +81,8 @@ def text_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
       ValueError: another encoding, a file cut short, or a line of more than `longest` characters.
     """
     number = 0
-    opened: Any = gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")  # noqa: SIM115
     try:
-        with opened as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
             encoding = _encoding(file, path)
             file.seek(0)
             with io.TextIOWrapper(file, encoding, newline="") as text:
@@ -78,7 +99,7 @@ def text_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
         raise ValueError(f"{path} breaks off after line {number} ({error}): download it again") from None
 
 
-def _encoding(file: IO[bytes], path: Path) -> str:
+def _encoding(file: io.BufferedIOBase, path: Path) -> str:
     head = file.read(3)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         _report_encoding(path, "UTF-16")
@@ -90,7 +111,7 @@ def _encoding(file: IO[bytes], path: Path) -> str:
         decoder, lines = codecs.getincrementaldecoder(encoding)(), 0
         file.seek(0)
         try:
-            for chunk in iter(functools.partial(file.read, 1 << 20), b""):
+            for chunk in iter(functools.partial(file.read, _BUFFER), b""):
                 if b"\0" in chunk:
                     raise ValueError(f"{path} holds NUL bytes, so it is neither UTF-8 nor CP932 text: save UTF-16 with "
                                      "its byte order mark, name a workbook .xlsx, a compressed file .gz")
