@@ -106,32 +106,36 @@ def _encoding(file: io.BufferedIOBase, path: Path) -> str:
         return "utf-16"
     if head == codecs.BOM_UTF8:
         return "utf-8-sig"
-    failure = ""
-    for encoding in ("utf-8", "cp932"):
-        decoder, lines = codecs.getincrementaldecoder(encoding)(), 0
-        file.seek(0)
-        try:
-            for chunk in iter(functools.partial(file.read, _BUFFER), b""):
-                if b"\0" in chunk:
-                    raise ValueError(f"{path} holds NUL bytes, so it is neither UTF-8 nor CP932 text: save UTF-16 with "
-                                     "its byte order mark, name a workbook .xlsx, a compressed file .gz")
-                if encoding == "cp932" and _NOT_CP932.search(decoder.decode(chunk)):
-                    raise ValueError(failure)
-                if encoding == "utf-8":
-                    decoder.decode(chunk)
-                lines += chunk.count(b"\n")
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            if failure:
-                break
-            line = lines + error.object.count(b"\n", 0, error.start) + 1
-            failure = (f"{path}, line {line} is neither UTF-8 (byte 0x{error.object[error.start]:02X}) nor CP932: "
-                       "convert it with iconv, or download it again")
-        else:
-            if encoding == "cp932":
-                _report_encoding(path, "CP932")
-            return encoding
-    raise ValueError(failure)
+    failure = _first_failure(file, path, "utf-8")
+    if not failure:
+        return "utf-8"
+    if _first_failure(file, path, "cp932"):
+        raise ValueError(f"{path}, line {failure[0]} is neither UTF-8 (byte 0x{failure[1]:02X}) nor CP932: convert it "
+                         "with iconv, or download it again")
+    if not _first_failure(file, path, "euc_jp"):
+        raise ValueError(f"{path} may be EUC-JP as well as CP932 (line {failure[0]}): convert it with iconv -t UTF-8")
+    _report_encoding(path, "CP932")
+    return "cp932"
+
+
+def _first_failure(file: io.BufferedIOBase, path: Path, encoding: str) -> tuple[int, int] | None:
+    """Line and byte where a file is not in an encoding."""
+    decoder, lines = codecs.getincrementaldecoder(encoding)(), 0
+    file.seek(0)
+    try:
+        for chunk in iter(functools.partial(file.read, _BUFFER), b""):
+            if b"\0" in chunk:
+                raise ValueError(f"{path} holds NUL bytes, so it is neither UTF-8 nor CP932 text: save UTF-16 with its "
+                                 "byte order mark, name a workbook .xlsx, a compressed file .gz")
+            if b"\x1b$" in chunk:
+                raise ValueError(f"{path} is ISO-2022-JP: convert it with iconv -f ISO-2022-JP -t UTF-8")
+            if _NOT_CP932.search(decoder.decode(chunk)) and encoding == "cp932":
+                return lines + 1, 0
+            lines += chunk.count(b"\n")
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        return lines + error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+    return None
 
 
 @functools.cache  # once a file
