@@ -329,6 +329,8 @@ def test_what_is_never_closed_takes_no_quadratic_time(unit):
     started = time.process_time()
     wikitext.without_notes(unit * 50_000)
     wiki_templates.without_templates(unit * 50_000 + "}}" * 50_000)
+    assert wikitext.plain_text("<div>[http://x " * 50_000)[:2] == ("", ("wikitext not parsed",))
+    assert len(wikitext.plain_text("<div>甲</div>[http://x 乙]<br>" * 3000)[0]) == 3000 * 3 - 1
     assert time.process_time() - started < 20  # below one second; minutes if quadratic
 
 
