@@ -1,5 +1,6 @@
 """Files: written aside and renamed when whole; text in a hospital's encodings; JSON, CSV and Markdown tables."""
 
+import bz2
 import codecs
 import contextlib
 import csv
@@ -14,9 +15,11 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 LONGEST_LINE = 16_000_000  # characters of a line of text
+BROKEN = (EOFError, OSError, zlib.error)  # raised by a compressed file that is truncated or garbled
+_BUFFER = 1 << 20  # bytes read at a time
 _LONGEST_FIELD = 10_000_000  # characters of a CSV field; a longer one is a quote that was never closed
 # Python's CP932 also decodes most broken UTF-8: kana then begin with these kanji, which hardly occur otherwise; and it
 # maps the four bytes that CP932 leaves unused to the other characters.
@@ -51,6 +54,25 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def open_compressed(path: Path) -> io.BufferedIOBase:
+    """The bytes of a file, uncompressed if its name ends in .gz, .bz2 or .zst.
+
+    Raises:
+      EOFError: a compressed file without bytes; reading a broken one raises one of `BROKEN`.
+    """
+    suffix = path.suffix.lower()
+    if suffix in (".gz", ".bz2", ".zst") and not path.stat().st_size:
+        raise EOFError("it has no bytes")  # which the libraries accept
+    if suffix == ".gz":
+        return gzip.open(path, "rb")
+    if suffix == ".bz2":
+        return bz2.open(path, "rb")
+    if suffix == ".zst":
+        import pyarrow  # late: for this format only
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), _BUFFER)
+    return open(path, "rb")
+
+
 def text_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
     """The lines of a text file, plain or .gz, each with its end; memory holds one of them.
 
@@ -61,9 +83,8 @@ def text_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
       ValueError: another encoding, a file cut short, or a line of more than `longest` characters.
     """
     number = 0
-    opened: Any = gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")  # noqa: SIM115
     try:
-        with opened as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
             encoding = _encoding(file, path)
             file.seek(0)
             with io.TextIOWrapper(file, encoding, newline="") as text:
@@ -80,39 +101,43 @@ def text_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
         raise ValueError(f"{path} breaks off after line {number} ({error}): download it again") from None
 
 
-def _encoding(file: IO[bytes], path: Path) -> str:
+def _encoding(file: io.BufferedIOBase, path: Path) -> str:
     head = file.read(3)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         _report_encoding(path, "UTF-16")
         return "utf-16"
     if head == codecs.BOM_UTF8:
         return "utf-8-sig"
-    failure = ""
-    for encoding in ("utf-8", "cp932"):
-        decoder, lines = codecs.getincrementaldecoder(encoding)(), 0
-        file.seek(0)
-        try:
-            for chunk in iter(functools.partial(file.read, 1 << 20), b""):
-                if b"\0" in chunk:
-                    raise ValueError(f"{path} holds NUL bytes, so it is neither UTF-8 nor CP932 text: save UTF-16 with "
-                                     "its byte order mark, name a workbook .xlsx, a compressed file .gz")
-                if encoding == "cp932" and _NOT_CP932.search(decoder.decode(chunk)):
-                    raise ValueError(failure)
-                if encoding == "utf-8":
-                    decoder.decode(chunk)
-                lines += chunk.count(b"\n")
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            if failure:
-                break
-            line = lines + error.object.count(b"\n", 0, error.start) + 1
-            failure = (f"{path}, line {line} is neither UTF-8 (byte 0x{error.object[error.start]:02X}) nor CP932: "
-                       "convert it with iconv, or download it again")
-        else:
-            if encoding == "cp932":
-                _report_encoding(path, "CP932")
-            return encoding
-    raise ValueError(failure)
+    failure = _first_failure(file, path, "utf-8")
+    if not failure:
+        return "utf-8"
+    if _first_failure(file, path, "cp932"):
+        raise ValueError(f"{path}, line {failure[0]} is neither UTF-8 (byte 0x{failure[1]:02X}) nor CP932: convert it "
+                         "with iconv, or download it again")
+    if not _first_failure(file, path, "euc_jp"):
+        raise ValueError(f"{path} may be EUC-JP as well as CP932 (line {failure[0]}): convert it with iconv -t UTF-8")
+    _report_encoding(path, "CP932")
+    return "cp932"
+
+
+def _first_failure(file: io.BufferedIOBase, path: Path, encoding: str) -> tuple[int, int] | None:
+    """Line and byte where a file is not in an encoding."""
+    decoder, lines = codecs.getincrementaldecoder(encoding)(), 0
+    file.seek(0)
+    try:
+        for chunk in iter(functools.partial(file.read, _BUFFER), b""):
+            if b"\0" in chunk:
+                raise ValueError(f"{path} holds NUL bytes, so it is neither UTF-8 nor CP932 text: save UTF-16 with its "
+                                 "byte order mark, name a workbook .xlsx, a compressed file .gz")
+            if b"\x1b$" in chunk:
+                raise ValueError(f"{path} is ISO-2022-JP: convert it with iconv -f ISO-2022-JP -t UTF-8")
+            if _NOT_CP932.search(decoder.decode(chunk)) and encoding == "cp932":
+                return lines + 1, 0
+            lines += chunk.count(b"\n")
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        return lines + error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+    return None
 
 
 @functools.cache  # once a file

@@ -24,7 +24,7 @@ VERSION = 2  # raise it when the same list gives other entries
 
 LONGEST_LINE = 10_000  # characters; a longer line is neither a row of a table nor a word
 LONGEST_WORD = 200  # characters of a line of a plain list; the longest of 380,000 real ones has 60
-LARGEST_WORKBOOK = 1_000_000_000  # bytes, unfolded
+LARGEST_WORKBOOK = 500_000_000  # bytes, unfolded
 HEADER_ROWS = 20  # titles and notes may stand above the header
 
 
@@ -145,9 +145,11 @@ def _header(head: list[list[str]]) -> tuple[int, str, dict[str, int]] | None:
         if match := _format(row):
             return number, *match
     # MEDIS publishes its master of disease names (nmain….txt) without a header: flag, number, name, reading, codes.
-    first = next(filter(any, head), [])
+    rows = list(filter(any, head))
+    first = rows[0] if rows else []
     if len(first) > 4 and re.fullmatch(r"\d{8}", first[1]) and re.fullmatch("[ァ-ヺー・A-Z0-9 ]+", normalize(first[3])):
-        codes = [i for i, cell in enumerate(first) if i > 3 and re.fullmatch(r"[A-Z]\d{2}[0-9A-Z.\-]{0,3}", cell)]
+        codes = [i for i in range(4, len(first)) if first[i] and all(
+            re.fullmatch(r"[A-Z]\d{2}[0-9A-Z.\-]{0,3}|", cell) for row in rows for cell in row[i:i + 1])]
         return 0, "MEDIS", {"disease": 2, "reading": 3} | ({"code": codes[0]} if codes else {})
     return None
 

@@ -105,7 +105,7 @@ def _tasks(config: CorpusConfig) -> tuple[list[Task], list[int]]:
             if str(path) == sources.SAMPLE:
                 size = int(config.sample_megabytes * 1e6)
             parts = max(1, min(_MOST_PARTS, -(-size // _PART_BYTES)))
-            # On a cluster tasks run in another folder. Locally a path stays as it was given, for it names documents.
+            # On a cluster tasks run in another folder. Locally a path stays as written, for it names documents.
             relative = str(path) == sources.SAMPLE or config.executor == "local"
             name = str(path if relative else path.absolute())
             tasks += [(number, name, part, parts) for part in range(parts)]

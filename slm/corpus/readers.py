@@ -4,29 +4,20 @@ Several tasks can share a big file: each parses the documents whose index in the
 parts, and only skips over the others.
 """
 
-import bz2
 import codecs
-import gzip
-import io
 import json
 import re
-import urllib.parse
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from slm.corpus import documents
+from slm.corpus import documents, mediawiki
 from slm.corpus.documents import FIELDS, Document
-from slm.corpus.wikitext import plain_text
+from slm.files import BROKEN, open_compressed
 
 LONGEST_LINE = 8_000_000  # bytes; a longer line is a file without line ends, not a document
 LONGEST_ARRAY = 256_000_000  # bytes of a JSON array, which is parsed whole
-LONGEST_PAGE = 64_000_000  # bytes of a page of a MediaWiki dump
 _BATCH_ROWS, _BATCH_BYTES = 1024, 64_000_000  # of Parquet, read at a time
-_BUFFER = 1 << 20  # bytes decompressed at a time
-_PROJECTS = ("wikipedia", "wikibooks", "wikiversity", "wikisource", "wikinews", "wikiquote", "wikivoyage", "wiktionary")
-_BROKEN = (EOFError, OSError, zlib.error)  # raised by a compressed file that is truncated or garbled
 
 
 def read(path: Path, part: int = 0, parts: int = 1) -> Iterator[Document]:
@@ -49,7 +40,7 @@ def read(path: Path, part: int = 0, parts: int = 1) -> Iterator[Document]:
     if base.endswith((".txt", ".md")):
         return _read_text(path, part)
     if re.search(r"\.xml(-p\d+p\d+)?$", base):  # a big dump also comes in pieces: ….xml-p1p114794.bz2
-        return _read_wikipedia(path, part, parts)
+        return mediawiki.read(path, part, parts)
     raise ValueError(f"{path} has no known format: name it .jsonl, .parquet, .txt or .xml (and .gz, .bz2 or .zst "
                      "if compressed), or give a TFDS folder")
 
@@ -57,19 +48,6 @@ def read(path: Path, part: int = 0, parts: int = 1) -> Iterator[Document]:
 def is_tfds(path: Path) -> bool:
     """Whether `path` is the folder of a TFDS dataset."""
     return (path / "features.json").is_file() and (path / "dataset_info.json").is_file()
-
-
-def _open(path: Path) -> io.BufferedIOBase:
-    if path.suffix.lower() in (".gz", ".bz2", ".zst") and not path.stat().st_size:
-        raise EOFError("it has no bytes")  # which the libraries accept
-    if path.name.lower().endswith(".gz"):
-        return gzip.open(path, "rb")
-    if path.name.lower().endswith(".bz2"):
-        return bz2.open(path, "rb")
-    if path.name.lower().endswith(".zst"):
-        import pyarrow  # late: for this format only
-        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), _BUFFER)
-    return open(path, "rb")
 
 
 def json_objects(path: Path, part: int = 0, parts: int = 1, skip_blank: bool = False) -> Iterator[tuple[str, dict]]:
@@ -80,7 +58,7 @@ def json_objects(path: Path, part: int = 0, parts: int = 1, skip_blank: bool = F
     """
     number = 0
     try:
-        with _open(path) as file:
+        with open_compressed(path) as file:
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
                 if number == 1 and line.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
@@ -91,7 +69,7 @@ def json_objects(path: Path, part: int = 0, parts: int = 1, skip_blank: bool = F
                                      "one document a line; split the document or the file")
                 if (number - 1) % parts == part and not (skip_blank and not line.strip()):
                     yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ValueError(f"{path} ends or breaks after line {number} ({error}): it was cut short or is not what its "
                          "name says; download it again") from None
 
@@ -171,9 +149,9 @@ def _read_text(path: Path, part: int) -> Iterator[Document]:
     if part:  # one document, of index 0
         return
     try:
-        with _open(path) as file:
+        with open_compressed(path) as file:
             content = file.read(LONGEST_LINE + 1)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ValueError(f"{path} breaks off ({error}): download it again") from None
     if len(content) > LONGEST_LINE:
         raise ValueError(f"{path} is longer than {LONGEST_LINE:,} bytes: a text file is one document; split it into "
@@ -219,7 +197,7 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
                 row = _decoded(rows[index], location)
                 if features == {"title", "text"} and builder.name == "wikipedia":
                     language = re.search(r"\.([a-z-]+)$", builder.info.config_name or "")
-                    yield _article(location, row["text"], row["title"], "wikipedia", "CC-BY-SA",
+                    yield mediawiki.article(location, row["text"], row["title"], "wikipedia", "CC-BY-SA",
                                    f"{language[1] if language else 'ja'}.wikipedia.org", location=location)
                 else:
                     yield documents.of_row({"source": builder.name} | row, location, path)
@@ -231,73 +209,3 @@ def _read_tfds(path: Path, part: int, parts: int) -> Iterator[Document]:
     except (OSError, RuntimeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a whole TFDS folder ({error}): download or prepare it again"
                          ) from None
-
-
-def _article(identifier: str, text: str, title: str, project: str, license: str, host: str = "", **rest: Any
-             ) -> Document:
-    """A page of a Wikimedia project; `host` is ja.wikipedia.org or the like."""
-    url = f"https://{host}/wiki/{urllib.parse.quote(title.replace(' ', '_'))}"
-    return Document(identifier, text, project, license, url, profile="encyclopedia", **rest)
-
-
-class _Pages:
-    """The file of a dump, which counts the bytes that the XML parser reads since the page before."""
-
-    def __init__(self, file: io.BufferedIOBase):
-        self._file, self.read_bytes = file, 0
-
-    def read(self, size: int = -1) -> bytes:
-        if self.read_bytes > LONGEST_PAGE:
-            raise OverflowError
-        content = self._file.read(size)
-        self.read_bytes += len(content)
-        return content
-
-
-def _read_wikipedia(path: Path, part: int, parts: int) -> Iterator[Document]:
-    """The articles of a MediaWiki dump (pages-articles), without redirects, talk, template and category pages.
-
-    The title is not added to the text: an article opens with it, and TFDS's Wikipedia does not add it either.
-    """
-    from xml.etree.ElementTree import ParseError
-
-    import mwxml  # late: for this format only
-    from mwxml.element_iterator import ElementIterator
-    from mwxml.errors import MalformedXML
-    articles, last = 0, "the start"
-    try:
-        with _open(path) as file:
-            pages = _Pages(file)
-            root = ElementIterator.from_file(pages)
-            dump = mwxml.Dump.from_element(root)
-            project, host = _project(dump.site_info, path)
-            for page in dump:
-                if page.namespace == 0 and not page.redirect:
-                    if articles % parts == part:
-                        text, warnings, dropped = plain_text("".join(revision.text or "" for revision in page))
-                        rest: dict[str, Any] = {"warnings": warnings, "dropped_templates": dropped,
-                                                "location": f"{path}, page {page.id}"}
-                        if project:
-                            license = "unknown" if project == "wikinews" else "CC-BY-SA-4.0"
-                            yield _article(str(page.id), text, page.title, project, license, host, **rest)
-                        else:  # another wiki, a hospital's perhaps: neither public nor of a known licence
-                            yield Document(str(page.id), text, path.name.split(".")[0], **rest)
-                    articles += 1
-                last, pages.read_bytes = f"page {page.id}", 0
-                root.element.clear()  # else the emptied elements of all pages pile up under the root
-    except OverflowError:
-        raise ValueError(f"{path} has more than {LONGEST_PAGE:,} bytes in one page after {last}: give a dump of "
-                         "current articles (pages-articles), not of their history") from None
-    except (*_BROKEN, ParseError, MalformedXML) as error:
-        raise ValueError(f"{path} ends or breaks after {last} ({error}): it was cut short or is not a Wikipedia XML "
-                         "dump (pages-articles); download it again") from None
-
-
-def _project(site: Any, path: Path) -> tuple[str, str]:
-    """The Wikimedia project of a dump and its host, by the address of its main page; empty for any other wiki."""
-    if match := re.match(rf"https?://(([a-z-]+)\.({'|'.join(_PROJECTS)})\.org)/", site.base or ""):
-        return match[3], match[1]
-    project = (site.name or "").lower()
-    suffix = project.replace("wikipedia", "wiki")  # jawiki, jawikibooks
-    language = re.match(rf"([a-z_]+){suffix}(?:-|$)", path.name) or re.match(rf"([a-z_]+){suffix}$", site.dbname or "")
-    return (project, f"{language[1] if language else 'ja'}.{project}.org") if project in _PROJECTS else ("", "")

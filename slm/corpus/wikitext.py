@@ -16,6 +16,8 @@ _UNPARSED = (  # each with its end: what is never closed is not searched for
     (re.compile(r"<ref\b[^<>]*/>", re.I), re.compile("/>")),
     (re.compile(r"<ref\b[^<>]*>.*?</ref\s*>", re.I | re.S), re.compile(r"</ref\s*>", re.I)),
     (re.compile(r"\{\{\{[^{}]*\}\}\}(?!\})"), re.compile(r"\}\}\}")))
+# The parser looks for the end of each of these again, in quadratic time if they have none; an article has few of them.
+_OPENED, _MOST_UNCLOSED = re.compile(r"<(?!br|hr|wbr|li)[a-z]|\[(?:https?:)?//", re.I), 2000
 # Remains of unbalanced quotes, tables and tags, and magic words such as __TOC__.
 _REMAINS = re.compile(
     r"'{2,}|__(?:[A-Z]+|[ぁ-んァ-ヶ一-龠]+)__|^[ \t]*\{?\|.*$"
@@ -34,6 +36,9 @@ def plain_text(wikitext: str) -> tuple[str, tuple[str, ...], Counter[str]]:
     """The running text of a page, warnings, and the dropped templates; headings and list items are separate lines."""
     import mwparserfromhell
     wikitext, dropped = without_templates(without_notes(wikitext))
+    unclosed = len(_OPENED.findall(wikitext)) - wikitext.count("</") - wikitext.count("/>") - wikitext.count("]")
+    if unclosed > _MOST_UNCLOSED:
+        return "", ("wikitext not parsed",), dropped
     try:
         code = mwparserfromhell.parse(wikitext, skip_style_tags=True)  # quotes are removed below, balanced or not
     except mwparserfromhell.parser.ParserError:

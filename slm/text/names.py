@@ -177,11 +177,11 @@ def _run_end(text: str, starts: list[int], bare: list[str], tags: list[str], fir
     if tags[first] not in (_SURNAME, *_PLACES):
         return end, False
     pattern = _GIVEN_BEFORE_STOP if behind_label and tags[first] == _SURNAME else _GIVEN_BEFORE_TITLE
-    given = pattern.match(text, starts[first + 1])
-    if given and given.end() > starts[end] and not _PARTICLES.fullmatch(given.group().strip()) and not (
-            _NO_NAME.fullmatch(given.group().strip())) and (
-            tags[first] == _SURNAME or given.end() in starts[end:end + 5]):  # the 様 of 北海道|開発局|と|同様 is not a title
-        while end < len(bare) and starts[end] < given.end():
+    given_name = pattern.match(text, starts[first + 1])
+    if given_name and given_name.end() > starts[end] and not _PARTICLES.fullmatch(given_name.group().strip()) and not (
+            _NO_NAME.fullmatch(given_name.group().strip())) and (
+            tags[first] == _SURNAME or given_name.end() in starts[end:end + 5]):  # the 様 of 北海道|開発局|と|同様 is not a title
+        while end < len(bare) and starts[end] < given_name.end():
             end += 1
         return end, True
     if tags[first] == _SURNAME and end == first + 1 and (split := _split_given(text, starts, bare, tags, first + 1)):

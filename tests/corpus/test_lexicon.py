@@ -117,6 +117,9 @@ UTF8 = "肺炎\nぜんそく\n".encode()
     ("a.txt", b"\xff\xfe\n", r"is not utf-16.* after line 0, as its byte order mark says: save it again as UTF-8"),
     ("a.txt", b"\xef\xbb\xbfx\n\xff", r"is not utf-8 after line 0, as its byte order mark says"),
     ("a.txt", "肺炎\nA\n".encode("utf-16-le"), r"holds NUL bytes, so it is neither UTF-8 nor CP932 text"),
+    ("a.txt", "肺炎\n気管支喘息\n".encode("euc_jp"), r"line 1 is neither UTF-8|line 1\): convert it with iconv"),
+    ("a.txt", "漢字\n".encode("euc_jp"), r"a\.txt.*convert it with iconv"),
+    ("a.txt", "肺炎\n".encode("iso2022_jp"), r"is ISO-2022-JP: convert it with iconv -f ISO-2022-JP -t UTF-8"),
     ("a.txt", b"PK\0\0", r"holds NUL bytes.*name a workbook \.xlsx"),
     ("a.txt", b"A01\tB02\nC03\tD04\n", r"no known header \(its widest row has 2 columns\)"),
     ("a.txt", "1,二,三\n4,五,六\n".encode("cp932"), r"no known header \(its widest row has 3 columns\)"),
@@ -177,7 +180,7 @@ def test_a_workbook_that_unfolds_without_end_is_refused(tmp_path, monkeypatch):
 
 
 def test_the_master_of_disease_names_without_a_header(tmp_path, capsys):
-    rows = [["0", f"2005{i:04d}", f"試験病{i}", "シケンビョウ", "1", f"AB{i}C", f"E1{i}0", "", "2020"] for i in range(3)]
+    rows = [["0", f"2005{i:04d}", f"試験病{i}", "シケンビョウ", "1", f"{'A1'[i % 2]}11C", f"E1{i}0", "", "2020"] for i in range(3)]
     (tmp_path / "nmain.txt").write_bytes(table(rows).encode("cp932"))
     assert lexicon.read(tmp_path / "nmain.txt")[1] == Entry("試験病1", "disease", "シケンビョウ", "E110", "MEDIS", "unknown")
     assert "nmain.txt is not UTF-8: it is read as CP932" in capsys.readouterr().err

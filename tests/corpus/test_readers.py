@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 from array_record.python import array_record_module
 
-from slm.corpus import dataset, readers, sources, wiki_templates, wikitext
+from slm.corpus import dataset, mediawiki, readers, sources, wiki_templates, wikitext
 from slm.corpus.readers import Document
 from slm.corpus.sources import CorpusConfig
 
@@ -92,7 +92,7 @@ def test_a_licence_that_cannot_be_read_is_not_passed(tmp_path):
 
 
 def test_a_page_of_a_dump_that_has_no_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "LONGEST_PAGE", 500_000)
+    monkeypatch.setattr(mediawiki, "LONGEST_PAGE", 500_000)
     pages = "".join(page(i, f"記事{i}", "長" * 100_000) for i in range(1, 5))
     with gzip.open(tmp_path / "a.xml.gz", "wb") as file:
         file.write((HEAD + pages + "</mediawiki>").encode())
@@ -329,11 +329,13 @@ def test_what_is_never_closed_takes_no_quadratic_time(unit):
     started = time.process_time()
     wikitext.without_notes(unit * 50_000)
     wiki_templates.without_templates(unit * 50_000 + "}}" * 50_000)
+    assert wikitext.plain_text("<div>[http://x " * 50_000)[:2] == ("", ("wikitext not parsed",))
+    assert len(wikitext.plain_text("<div>甲</div>[http://x 乙]<br>" * 3000)[0]) == 3000 * 3 - 1
     assert time.process_time() - started < 20  # below one second; minutes if quadratic
 
 
 def test_the_wiki_of_a_hospital_is_not_wikipedia(tmp_path):
-    (tmp_path / "jawiki-ward.xml").write_bytes(DUMP.replace(b"<sitename>Wikipedia<", "<sitename>病棟Wiki<".encode()))
+    (tmp_path / "jawiki-ward.xml").write_bytes(DUMP.replace(b"<sitename>Wikipedia<", "<sitename>病棟(Wiki[<".encode()))
     first, *_ = read(tmp_path / "jawiki-ward.xml")
     assert first == Document(id="5", text=DIABETES_TEXT, source="jawiki-ward")
     assert (first.profile, first.license, first.url) == ("clinical", "unknown", "")
