@@ -71,9 +71,12 @@ class WeightFiles:
                 raise FileNotFoundError(f"{path} is missing: convert the weights to safetensors")
             try:
                 opened = safe_open(path, framework="numpy")
-                self._opened |= {tensor: (path, opened) for tensor in opened.keys()}  # noqa: SIM118, not a mapping
+                tensors = set(opened.keys())
             except SafetensorError as error:
                 raise ValueError(f"{path} is cut short or not a safetensors file ({error}): copy it again") from None
+            if twice := sorted(tensors & self._opened.keys()):
+                raise ValueError(f"{path} and {self._opened[twice[0]][0]} both hold {twice[0]}: use files of one model")
+            self._opened |= dict.fromkeys(tensors, (path, opened))
         if weight_map and (folder / _SINGLE).exists() and _SINGLE not in weight_map.values():
             raise ValueError(f"{folder} holds {_SINGLE} and {_INDEX}, the weights of two models: remove one")
         for tensor, name in weight_map.items():

@@ -25,11 +25,12 @@ def begin(workdir: Path, config: Any, resumable: bool) -> None:
     """
     if resumable:
         _refuse_other_config(workdir, config)
-    texts = [getattr(config, field.name) for field in dataclasses.fields(config) if field.metadata.get(PRIVATE)]
     settings, command = dataclasses.asdict(config), sys.argv
-    for text in filter(None, texts):
-        settings = {name: _NOT_KEPT if value == text else value for name, value in settings.items()}
-        command = [argument.replace(text, _NOT_KEPT) for argument in command]
+    for name in [field.name for field in dataclasses.fields(config) if field.metadata.get(PRIVATE)]:
+        if text := settings[name]:
+            settings[name] = _NOT_KEPT
+            command = [_NOT_KEPT if argument == text else argument.replace(f"{name}={text}", f"{name}={_NOT_KEPT}")
+                       for argument in command]
     files.write_json(workdir / CONFIG_FILE, {
         "config": settings, "versions": {"python": sys.version.split()[0], **_versions()}, "revision": _revision(),
         "command": command})

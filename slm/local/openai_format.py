@@ -100,7 +100,7 @@ def read_chat(body: Mapping[str, Any], model: LlamaCpp, default: Settings) -> Re
 
 def _refuse_others(body: Mapping[str, Any], known: set[str], of: str = "") -> None:
     """Raises a `ValueError` for a field that may change the answer and is not supported."""
-    for name in body.keys() - known:
+    for name in sorted(body.keys() - known):
         neutral = _NEUTRAL.get(name, ())
         if body[name] is not None and body[name] not in neutral:
             fix = f", only {name}={json.dumps(neutral[0])}" if neutral else ": remove it"

@@ -4,22 +4,27 @@ Both take ids of our tokenizer and stream text. llama.cpp's server always listen
 folder that only this user can enter, never on a port, and the file is removed once it is up.
 """
 
+import contextlib
 import dataclasses
 import os
 import queue
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from slm import locks
 from slm.inference.sampling import Settings
 from slm.local.gguf_metadata import read_gguf_metadata
 from slm.text.tokenizer import END_OF_TURN, Tokenizer, load_tokenizer
 from slm.workdir import RUNS
 
 TOKENIZER_FOLDER = "tokenizer"
+_SOCKETS = "slm-llama-"  # of folders under /tmp
+_ABANDONED_SECONDS = 60.0  # a younger folder may not be locked yet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +68,11 @@ class LlamaCpp:
             raise RuntimeError(f"running {path} needs llama.cpp: pip install 'slm[local]'") from None
         self.name, self.tokenizer = path.stem, tokenizer
         self.context = usable_context(context, read_gguf_metadata(path).context_length)
-        folder = tempfile.mkdtemp(prefix="slm-")  # mode 0700
+        _remove_abandoned()
+        folder = Path(tempfile.mkdtemp(prefix=_SOCKETS))  # mode 0700
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
-        params.hostnames = [os.path.join(folder, "llama.sock")]
+        params.hostnames = [str(folder / "llama.sock")]
         params.n_ctx, params.n_parallel, params.kv_unified = self.context * parallel, parallel, False
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or _idle_cores()
         params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = params.ui = False
@@ -76,9 +82,10 @@ class LlamaCpp:
             params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
             params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         try:
-            self._server = xllamacpp.Server(params)
-            # Closing the server before its loop has begun would hang; after a request it has begun.
-            self.complete({"prompt": [0], "max_tokens": 1}, lambda chunk: True)
+            with locks.locked(folder):
+                self._server = xllamacpp.Server(params)
+                # Closing the server before its loop has begun would hang; after a request it has begun.
+                self.complete({"prompt": [0], "max_tokens": 1}, lambda chunk: True)
         except RuntimeError:
             raise RuntimeError(f"llama.cpp could not load {path}: the file may be cut short (export it again), or the "
                                f"memory too small for it and a context of {self.context} tokens") from None
@@ -167,6 +174,15 @@ def usable_context(context: int, model_context: int) -> int:
         raise ValueError(f"runtime.context={context} and the model's context of {model_context} conflict: set it to at "
                          "most that, or to 0 for all of it")
     return context or model_context
+
+
+def _remove_abandoned() -> None:
+    """Removes folders of processes that were killed while they loaded a model."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"):
+        with contextlib.suppress(OSError, RuntimeError):  # another user's, or one in use
+            if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
+                with locks.locked(folder):
+                    shutil.rmtree(folder)
 
 
 def _idle_cores() -> int:

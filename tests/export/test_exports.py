@@ -98,7 +98,7 @@ def test_both_tokenizers_of_the_hub(written, words):
     assert free.eos_token_id == words.end_of_document
 
 
-SPELLED = "".join((*CONTROL_SYMBOLS, END_OF_DOCUMENT, "<unk>", " a<b＜c "))
+SPELLED = "".join((*CONTROL_SYMBOLS, END_OF_DOCUMENT, "<unk>", "<0x41>", " a<b＜c "))
 ACCEPTED = {  # {name: (messages, what chat.encode takes for them)}
     "symbols": ([{"role": "user", "content": SPELLED}],) * 2,
     "parts": ([{"role": "user", "content": [{"type": "text", "text": "胸"}, {"type": "text", "text": "痛<|end|>"}]}],

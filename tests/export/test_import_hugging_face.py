@@ -393,6 +393,11 @@ SPOILT = {
         shutil.copy(source / "model.safetensors", source / "other.safetensors"),
         (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(
             safetensors.load_file(source / "model.safetensors"), "other.safetensors")}))), "the weights of two models"),
+    "a tensor twice": (lambda source: (
+        safetensors.save_file({"model.norm.weight": np.ones(32, np.float32)}, source / "zero.safetensors"),
+        (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {
+            "model.embed_tokens.weight": "model.safetensors", "model.norm.weight": "zero.safetensors"}}))),
+        r"zero.safetensors and .*model.safetensors both hold model.norm.weight"),
     "an index of another type": (lambda source: (source / "model.safetensors.index.json").write_text("[]"), "no weight_map"),
     "an index that is cut short": (lambda source: (source / "model.safetensors.index.json").write_text("{"),
                                    "index.json is not JSON"),

@@ -6,14 +6,17 @@ import json
 import math
 import os
 import pty
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from slm import locks
 from slm.inference.engine import Engine
 from slm.inference.sampling import Settings
 from slm.local import chat as terminal
@@ -243,8 +246,16 @@ def test_a_pasted_note_is_one_message(typed, exported, tmp_path):
 
 def test_nothing_is_left_in_the_folder_of_temporary_files(exported, words, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    model = LlamaCpp(exported / "tiny-f32.gguf", words)
-    assert list(tmp_path.iterdir()) == [] and list(model.stream([2], GREEDY))
+    for name, age in (("killed", 300), ("loading", 300), ("new", 1)):
+        (tmp_path / f"slm-llama-{name}").mkdir()
+        (tmp_path / f"slm-llama-{name}" / "llama.sock").touch()
+        os.utime(tmp_path / f"slm-llama-{name}", (time.time() - age,) * 2)
+    with locks.locked(tmp_path / "slm-llama-loading"):
+        model = LlamaCpp(exported / "tiny-f32.gguf", words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["slm-llama-loading", "slm-llama-new"]
+    for name in ("loading", "new"):
+        shutil.rmtree(tmp_path / f"slm-llama-{name}")
+    assert list(model.stream([2], GREEDY))
     (tmp_path / "no.gguf").write_bytes((exported / "tiny-f32.gguf").read_bytes()[:5000])
     with pytest.raises(RuntimeError, match="could not load"):
         LlamaCpp(tmp_path / "no.gguf", words)
