@@ -14,7 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # Source file: tests that should notice, those of the file itself first.
 TESTS = {
-    "slm/model/": "tests/model tests/test_generate.py tests/test_plan.py",
+    "slm/model/attention.py": "tests/model/test_attention.py",
+    "slm/model/lora.py": "tests/model/test_lora.py",
+    "slm/model/": "tests/model/test_decoder.py tests/test_generate.py",
     "slm/train/objective.py": "tests/train/test_objective.py tests/train/test_step.py",
     "slm/train/step.py": "tests/train/test_step.py tests/train/test_objective.py tests/model/test_lora.py",
     "slm/train/optimizer.py": "tests/train/test_step.py",

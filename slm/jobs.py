@@ -74,7 +74,7 @@ def run(name: str, config: Any, workdir: Path) -> dict:
             return job.module.run(config, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     with contextlib.nullcontext() if job.shares_workdir else locks.locked(workdir):
-        workdirs.begin(workdir, config, job.resumable)
+        workdirs.begin(workdir, config, job.resumable, exclusive=not job.shares_workdir)
         result = job.module.run(config, workdir)
         workdirs.write_result(workdir, result)
     return result

@@ -17,14 +17,19 @@ CONFIG_FILE, RESULT_FILE = "config.json", "result.json"
 _LIBRARIES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "sentencepiece", "mecab-python3", "ipadic", "numpy")
 
 
-def begin(workdir: Path, config: Any, resumable: bool) -> None:
+def begin(workdir: Path, config: Any, resumable: bool, exclusive: bool = True) -> None:
     """Makes the workdir and writes its `config.json`: settings, library versions, git revision, command.
+
+    Args:
+      exclusive: no other process writes to the workdir, so what a killed one left half-written is removed.
 
     Raises:
       ValueError: the job is resumable and the workdir holds results of another config.
     """
     if resumable:
         _refuse_other_config(workdir, config)
+    if exclusive:
+        files.remove_torn(workdir)
     settings, command = dataclasses.asdict(config), sys.argv
     for name in [field.name for field in dataclasses.fields(config) if field.metadata.get(PRIVATE)]:
         if text := settings[name]:

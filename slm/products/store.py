@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from slm import files
 from slm.locks import locked
 
 PRODUCTS = Path("runs", "products")
@@ -44,8 +45,7 @@ def product(kind: str, version: int, ingredients: Sequence[Any], libraries: Sequ
                 return folder
             print(f"making {folder}", file=sys.stderr, flush=True)
             build(aside)
-            for torn in aside.rglob("*.writing"):  # by a process that was killed
-                shutil.rmtree(torn) if torn.is_dir() else torn.unlink()
+            files.remove_torn(aside)
             os.sync()  # else a power cut may leave the name without the content
             aside.rename(folder)
     except Exception as error:

@@ -165,3 +165,22 @@ def test_silu_and_its_gradient_are_those_of_jax():
     x = jnp.linspace(-8, 8, 101)
     np.testing.assert_allclose(layers.silu(x), jax.nn.silu(x), rtol=1e-6)
     np.testing.assert_allclose(jax.vmap(jax.grad(layers.silu))(x), jax.vmap(jax.grad(jax.nn.silu))(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["attention", "mlp"])
+def test_each_part_of_a_block_reads_the_normed_stream(part):
+    tokens, segments, positions = packed()
+    other = "mlp" if part == "attention" else "attention"
+    blocks = {name: jax.tree.map(jnp.zeros_like, weights) if name == f"{other}_norm" else weights
+              for name, weights in PARAMS["blocks"].items()}
+    silenced = {**blocks, f"{part}_norm": jax.tree.map(jnp.zeros_like, blocks[f"{part}_norm"])}
+    neither = scores(PARAMS | {"blocks": silenced}, CONFIG, tokens, segments, positions)
+    doubled = {**blocks, f"{part}_norm": jax.tree.map(lambda scale: 2 * scale, blocks[f"{part}_norm"])}
+    once, twice = (scores(PARAMS | {"blocks": of}, CONFIG, tokens, segments, positions) for of in (blocks, doubled))
+    without_blocks = decoder.logits(PARAMS, layers_norm(PARAMS["embedding"][tokens]))
+    np.testing.assert_allclose(neither, without_blocks, atol=1e-5)  # both norms silenced: nothing is added
+    assert jnp.abs(once - neither).max() > 1e-4 and jnp.abs(twice - once).max() > 1e-4
+
+
+def layers_norm(x):
+    return layers.RMSNorm(CONFIG)(x)
