@@ -43,6 +43,14 @@ def test_an_answer_in_our_own_words_is_allowed_token_by_token(words, pieces):
     assert constraint.spans() == ["発熱", "咳嗽", "アスピリン", "１００ｍｇ"] and not len(constraint.allowed())
 
 
+def test_half_width_kana_and_fractions_are_spans_of_the_text_as_written(words, pieces):
+    constraint = SpanList(pieces, "ﾊﾞｲﾀﾙは安定、ﾎﾟﾘｰﾌﾟあり、1½錠を内服した。")
+    for token in words.encode("['バイタル', 'ポリープ', '1 1/2錠']"):
+        assert token in constraint.allowed()
+        constraint.advance(token)
+    assert constraint.spans() == ["ﾊﾞｲﾀﾙ", "ﾎﾟﾘｰﾌﾟ", "1½錠"]
+
+
 def test_a_span_is_not_given_twice_and_none_is_an_answer(words, pieces):
     constraint = SpanList(pieces, "発熱。")
     for token in words.encode("['発熱', '発熱"):

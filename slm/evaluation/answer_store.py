@@ -40,8 +40,9 @@ def asked_at(file: Path, identity: str) -> str | None:
 
 
 def write(file: Path, identity: str, task: Task, items: Sequence[Item], answers: Sequence[Answer],
-          truncated: int) -> None:
-    rows: list[dict[str, Any]] = [{"asked": identity, "truncated": truncated, "time": time.strftime("%Y-%m-%d %H:%M")}]
+          truncated: int, template: str) -> None:
+    rows: list[dict[str, Any]] = [{"asked": identity, "truncated": truncated, "template": template,
+                                   "time": time.strftime("%Y-%m-%d %H:%M")}]
     for item, answer in zip(items, answers):
         document = hashlib.sha256(item.document.encode("utf-8", "replace")).hexdigest()[:16]
         rows.append({**dataclasses.asdict(answer), "kind": task.kind, "gold": item.answer, "tag": item.tag,
@@ -50,11 +51,12 @@ def write(file: Path, identity: str, task: Task, items: Sequence[Item], answers:
     files.write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read(file: Path) -> tuple[dict[str, Answer], int]:
-    """({item: answer}, prompts truncated)."""
+def read(file: Path) -> tuple[dict[str, Answer], int, str]:
+    """({item: answer}, prompts truncated, the chat template they were asked in)."""
     first, *rows = read_rows(file)
     names = [field.name for field in dataclasses.fields(Answer)]
-    return {row["item"]: Answer(**{name: row[name] for name in names}) for row in rows}, first["truncated"]
+    return {row["item"]: Answer(**{name: row[name] for name in names}) for row in rows}, first["truncated"], (
+        first.get("template", "unknown"))
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:

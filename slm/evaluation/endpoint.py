@@ -34,6 +34,7 @@ class Endpoint:
         """
         if not model:
             raise ValueError(f"model='' names no model: choose one of {base_url}/models")
+        self.template = "the server's chat template"
         self.name, self.truncated, self.workers, self.base_url = model, 0, workers, base_url.rstrip("/")
         self._client = openai_client.connect(base_url, timeout, retries, api_key_variable)
 

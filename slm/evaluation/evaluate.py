@@ -86,7 +86,7 @@ def run(config: EvaluateConfig, workdir: Path) -> dict:
         return language_model.run(candidate, config.corpus, workdir, config.batch_tokens)
     benchmark = REGISTRY[config.benchmark]
     tasks = _tasks(config, candidate, benchmark)
-    answers = _ask(config, candidate, benchmark, tasks, workdir)
+    answers, templates = _ask(config, candidate, benchmark, tasks, workdir)
     protocol = benchmark.protocol(candidate.provenance) + " held out" * (config.rows == "held_out")
     lines, reports = {}, {}
     for name, task in tasks.items():
@@ -102,8 +102,9 @@ def run(config: EvaluateConfig, workdir: Path) -> dict:
         print(text, end="")
     leaderboard.correct(reports)
     files.write_json(workdir / "report.json", {
-        "model": candidate.name, "protocol": protocol, "seconds": time.perf_counter() - started, "tasks": reports})
-    text = leaderboard.markdown(candidate.name, lines, reports, benchmark.published())
+        "model": candidate.name, "protocol": protocol, "templates": sorted(templates),
+        "seconds": time.perf_counter() - started, "tasks": reports})
+    text = leaderboard.markdown(candidate.name, templates, lines, reports, benchmark.published())
     files.write_text(workdir / "leaderboard.md", text)
     print(text)
     return lines
@@ -153,18 +154,20 @@ def spread(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
 
 
 def _ask(config: EvaluateConfig, candidate: Candidate, benchmark: Benchmark, tasks: dict[str, Task],
-         workdir: Path) -> dict[str, tuple[list[list[Answer]], int]]:
-    """{task: (answers [seeds][rows], prompts truncated)}; every answer is in a file of `answers/`."""
+         workdir: Path) -> tuple[dict[str, tuple[list[list[Answer]], int]], set[str]]:
+    """({task: (answers [seeds][rows], prompts truncated)}, chat templates); every answer is in a file of `answers/`."""
     by_task: dict[str, dict[int, dict[str, Answer]]] = {name: {} for name in tasks}
     truncated = dict.fromkeys(tasks, 0)
     paths: list[Path] = []
     kept: set[str] = set()
+    templates: set[str] = set()
     for (seed, fold), location in candidate.models.items():
         model: Model | None = None
+        model_identity = _identity(config, location)
         for name, task in tasks.items():
             items = benchmark.of_fold(task.items, fold)
             path = answer_store.path(workdir, name, seed, fold)
-            identity = answer_store.identity(_identity(config, location), task, items)
+            identity = answer_store.identity(model_identity, task, items)
             paths.append(path)
             if items and config.backend == "openai" and (asked_at := answer_store.asked_at(path, identity)):
                 kept.add(f"{asked_at} of {location} at {config.base_url}")
@@ -172,16 +175,21 @@ def _ask(config: EvaluateConfig, candidate: Candidate, benchmark: Benchmark, tas
                 model = model or BACKENDS[config.backend](config, location)
                 before = model.truncated
                 answers = answer_modes.answers(model, task, items, getattr(config, task.kind))
-                answer_store.write(path, identity, task, items, answers, model.truncated - before)
-            read, cut = answer_store.read(path) if items else ({}, 0)
-            by_task[name].setdefault(seed, {}).update(read)
-            truncated[name] += cut
+                answer_store.write(path, identity, task, items, answers, model.truncated - before, model.template)
+            if items:
+                read, cut, template = answer_store.read(path)
+                by_task[name].setdefault(seed, {}).update(read)
+                truncated[name] += cut
+                templates.add(template)
+            else:
+                by_task[name].setdefault(seed, {})
     answer_store.remove_others(workdir, paths)
     for answers_of in sorted(kept):  # what a server calls by this name today nobody here can know
         print(f"reusing answers from {answers_of}: if it serves another model by now, remove "
               f"{workdir / answer_store.FOLDER} to ask again", file=sys.stderr)
-    return {name: ([[of_seed[item.id] for item in task.items] for of_seed in by_task[name].values()], truncated[name])
-            for name, task in tasks.items()}
+    by_seed = {name: [[of_seed[item.id] for item in task.items] for of_seed in by_task[name].values()]
+               for name, task in tasks.items()}
+    return {name: (by_seed[name], truncated[name]) for name in tasks}, templates
 
 
 def _identity(config: EvaluateConfig, location: str) -> str:

@@ -62,6 +62,7 @@ class HuggingFace:
         limits = getattr(self._model.config, "max_position_embeddings", None), self._tokenizer.model_max_length
         self.name, self.context = str(path_or_name), min(limit for limit in limits if limit)
         self.truncated = 0
+        self.template = "the model's own chat template" if self._tokenizer.chat_template else "plain text (no template)"
         self._batch_tokens = batch_tokens
 
     def tokenize(self, text: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from slm.evaluation import statistics
@@ -71,7 +71,7 @@ def correct(reports: Mapping[str, Line]) -> None:
         comparison["p_holm"] = _finite(adjusted[name])
 
 
-def markdown(model: str, lines: Mapping[str, Line], reports: Mapping[str, Line],
+def markdown(model: str, templates: Collection[str], lines: Mapping[str, Line], reports: Mapping[str, Line],
              published: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """The leaderboard of one run, with published scores {model: {task: {metric: value}}} below it."""
     rows = []
@@ -83,7 +83,7 @@ def markdown(model: str, lines: Mapping[str, Line], reports: Mapping[str, Line],
                      _pair(result["baseline"], first, second), _pair(result["majority"], first, second),
                      p_value(report.get("against_baseline", {}).get("p_holm")), str(result["unread"]),
                      str(result["truncated"])])
-    text = f"## {model}\n\n" + markdown_table(
+    text = f"## {model}\n\nPrompts in: {', '.join(sorted(templates))}.\n\n" + markdown_table(
         ["task", "protocol", "answer mode", "rows × seeds", "headline", "value [95%]", "second [95%]", "baseline",
          "majority", "p against baseline (Holm)", "unread", "truncated"], rows, numbers=False)
     if any(result["protocol"].startswith("P0") for result in lines.values()):

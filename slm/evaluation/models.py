@@ -17,9 +17,11 @@ class Model(Protocol):
 
     Attributes:
       name: on the leaderboard.
+      template: the chat template that it is asked in, as the leaderboard names it.
       truncated: prompts so far that lost the middle of their longest user turn to fit the context.
     """
     name: str
+    template: str
     truncated: int
 
     def generate(self, conversations: Sequence[list[Message]], max_tokens: int) -> list[str]:
@@ -41,6 +43,7 @@ class Checkpoint:
           KeyError: a tokenizer without the chat template's symbols.
         """
         self.name, self.truncated, self.engine, self.tokenizer = name, 0, engine, tokenizer
+        self.template = "the chat template of slm"
         self._end_of_turn = tokenizer.special(END_OF_TURN)
 
     @classmethod

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from slm.text.normalize import normalize
+from slm.text.normalize import aligned
 from slm.text.tokenizer import Tokenizer
 
 _LONGEST_SPAN = 180  # bytes
@@ -87,10 +87,11 @@ class SpanList:
 
     def __init__(self, pieces: Pieces, text: str):
         self._pieces = pieces
-        # Normalised one character at a time, so that each span of it is also a span of the text as written.
-        parts = [normalize(character).encode() for character in text]
-        self._text, self._bytes = text, b"".join(parts)
-        self._starts = list(itertools.accumulate(map(len, parts), initial=0))  # of each character, in bytes
+        # Each span of the normalised text is mapped back to the parts of the text as written that it comes from.
+        pairs = aligned(text)
+        self._parts, normalized_parts = [part for part, _ in pairs], [part.encode() for _, part in pairs]
+        self._bytes = b"".join(normalized_parts)
+        self._starts = list(itertools.accumulate(map(len, normalized_parts), initial=0))  # of each part, in bytes
         normalized = self._bytes.decode()
         offsets = list(itertools.accumulate((len(character.encode()) for character in normalized), initial=0))
         # A span also ends before a character that it may not hold, even inside a morpheme.
@@ -116,8 +117,8 @@ class SpanList:
 
     def spans(self) -> list[str]:
         """The complete spans, as in the text before normalisation."""
-        return [self._text[bisect.bisect_right(self._starts, span.start) - 1:bisect.bisect_left(self._starts, span.end)]
-                for span in self._complete]
+        return ["".join(self._parts[bisect.bisect_right(self._starts, span.start) - 1:
+                                    bisect.bisect_left(self._starts, span.end)]) for span in self._complete]
 
     def _steps(self, state: _State) -> Iterator[tuple[int, int]]:
         """(id, bytes) of the pieces that may come next."""

@@ -19,6 +19,11 @@ FRACTIONS = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞↉"
 _FRACTION = re.compile(f"(?:(?<=([0-9０-９])))?([{FRACTIONS}])(?=([0-9０-９{FRACTIONS}])?)")
 _SUPERSCRIPT_RUN = re.compile("([⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ]+)([0-9０-９]?)")
 _SUBSCRIPT_RUN = re.compile("([0-9０-９]?)([₀-₎]+)([0-9０-９]?)")
+# A digit beside a fraction or script, or a character with the marks, selectors and empty characters behind it.
+_SPELLED = f"[{FRACTIONS}⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ₀-₎]"
+_MARKS = "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.combining(chr(code)))
+_BEHIND = f"[{re.escape(_MARKS)}ﾞﾟ\u1160-\u11ff\ufe00-\ufe0f\u200b\ufeff\U000e0100-\U000e01ef]*"
+_PARTS = re.compile(f"\r\n|[0-9０-９]?(?:{_SPELLED}{_BEHIND}[0-9０-９]?)+{_BEHIND}|.{_BEHIND}", re.DOTALL)
 _NEEDS_SPELLING = re.compile(f"[{FRACTIONS}⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ₀-₎]")
 
 # Squared units hide a superscript that NFKC would flatten (㎡ → m2); circled numbers run together
@@ -92,6 +97,16 @@ def _thirty_marks() -> re.Pattern[str]:
              if unicodedata.combining(unicodedata.normalize("NFKD", chr(code))[0]))
     mark = f"[{''.join(map(re.escape, marks))}]"
     return re.compile(f"{mark}{{30}}(?={mark})")
+
+
+def aligned(text: str) -> list[tuple[str, str]]:
+    """(part of `text`, what it becomes) of the shortest parts that are normalised on their own, in order.
+
+    A letter keeps its marks, and a fraction or a superscript the digits beside it. The parts of either side, joined,
+    are `text` and `normalize(text)`.
+    """
+    pairs = [(part, normalize(part)) for part in _PARTS.findall(text)]
+    return pairs if "".join(part for _, part in pairs) == normalize(text) else [(text, normalize(text))]
 
 
 def _spell_fraction(match: re.Match) -> str:

@@ -106,7 +106,7 @@ def test_another_hugging_face_model_in_the_same_folder_is_another_model(tmp_path
 
 class Scripted:
     """A model with the same answers for everyone; it counts what it is asked."""
-    name, truncated, asked = "scripted", 0, 0
+    name, template, truncated, asked = "scripted", "a script", 0, 0
 
     def __init__(self, *answers):
         self.answers = answers
@@ -135,6 +135,7 @@ def test_own_tables_are_read_as_a_person_reads(table, tmp_path, monkeypatch):
     monkeypatch.setitem(evaluate.BACKENDS, "openai", lambda *_: model)
     result = evaluate.run(table, tmp_path)
     assert result["own"]["metrics"]["accuracy"]["value"] == 0.75 and result["own"]["unread"] == 1
+    assert "\nPrompts in: a script.\n" in (tmp_path / "leaderboard.md").read_text()
 
 
 def test_kept_answers_of_a_served_model_are_named_with_their_time(table, tmp_path, monkeypatch, capsys):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slm.text.normalize import normalize
+from slm.text.normalize import aligned, normalize
 
 ANY_TEXT = st.text()  # hypothesis leaves surrogates out by default; they are refused, see below
 
@@ -50,3 +50,17 @@ def test_every_character_is_idempotent_between_digits():
 def test_lone_surrogate_is_refused_with_its_place():
     with pytest.raises(ValueError, match=r"lone surrogate \(U\+DC80\) at character 2"):
         normalize("患者\udc80")
+
+
+@given(st.text(alphabet=st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(
+    "0５½¾⁶₂ｶﾞﾟﾊ゛か\u3099\u309a\u200b\r\n①㎡⻑\ufe00\U000e0100e\u0301각\u1100\u1161")), max_size=12))
+def test_aligned_parts_are_the_text_and_what_it_becomes(text):
+    pairs = aligned(text)
+    assert "".join(part for part, _ in pairs) == text
+    assert "".join(part for _, part in pairs) == normalize(text)
+
+
+def test_parts_are_as_short_as_they_can_be():
+    assert aligned("ﾊﾞｲﾀﾙは1½錠、10⁶/μL\r\nか\u3099") == [
+        ("ﾊﾞ", "バ"), ("ｲ", "イ"), ("ﾀ", "タ"), ("ﾙ", "ル"), ("は", "は"), ("1½", "1 1/2"), ("錠", "錠"), ("、", "、"),
+        ("1", "1"), ("0⁶", "0^6"), ("/", "/"), ("μ", "μ"), ("L", "L"), ("\r\n", "\n"), ("か\u3099", "が")]
