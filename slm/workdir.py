@@ -48,7 +48,8 @@ def write_result(workdir: Path, result: dict) -> None:
 def read_config(workdir: Path) -> dict[str, Any]:
     """The settings of the run in a workdir; empty if it has none, or if its config.json is of another program."""
     path = workdir / CONFIG_FILE
-    return files.read_json(path).get("config", {}) if path.exists() else {}
+    content = files.read_json(path) if path.exists() else {}
+    return content.get("config", {}) if isinstance(content, dict) else {}
 
 
 def read_result(workdir: Path) -> dict[str, Any] | None:

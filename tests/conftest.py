@@ -1,5 +1,6 @@
 """Small products, made once a session."""
 
+import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -37,3 +38,11 @@ def products(tmp_path_factory):
 @pytest.fixture(scope="session")
 def words(products) -> Tokenizer:
     return load_tokenizer(products / "tokenizer")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_functions_are_forgotten():
+    """A file's compiled functions are of no use to the next one; together they take gigabytes, and slow it down."""
+    yield
+    jax.clear_caches()
+    gc.collect()

@@ -80,6 +80,7 @@ def assert_the_same(one, other):
     np.testing.assert_allclose([loss for _, loss, _ in one], [loss for _, loss, _ in other], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_and_survive_the_loss_of_one(folder, stream, whole):
     finish(*start_pair(folder, *DEBUG, stream, "--workdir=runs/pair"))
     pair = lines(folder / "runs" / "pair")
@@ -100,6 +101,7 @@ def test_two_processes_equal_one_and_survive_the_loss_of_one(folder, stream, who
     assert lines(killed) == pair  # to the last bit
 
 
+@pytest.mark.slow
 def test_eight_devices_then_two_then_one_equal_one_run_throughout(folder, stream, whole):
     workdir = folder / "runs" / "moved"
     for devices, steps in ((8, 7), (2, 19)):
