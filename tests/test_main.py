@@ -70,6 +70,7 @@ def test_a_run_leaves_what_it_promises(run):
     assert about["stream"] == stream.fingerprint(workdir.parent.parent / result["stream"])
 
 
+@pytest.mark.slow  # in the fast tests, test_sft.py kills and resumes in one process
 def test_killed_three_times_equals_uninterrupted_bit_for_bit(run, folder):
     whole = run[0]
     workdir = folder / "runs" / "killed"
