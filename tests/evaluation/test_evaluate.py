@@ -24,7 +24,9 @@ from slm.sample import tasks as sample_tasks
 from slm.tasks import published, tables
 from slm.tasks.benchmark import Provenance
 from slm.tasks.jmed_llm import SOURCES
+from slm.tasks.kinds import KINDS
 from slm.tasks.tables import TableConfig
+from slm.tasks.task import Item
 from slm.text.normalize import normalize
 
 MODEL = dataclasses.replace(PRESETS["debug"], context=512)
@@ -114,6 +116,15 @@ class Scripted:
     def generate(self, conversations, max_tokens):
         self.asked += len(conversations)
         return [self.answers[index % len(self.answers)] for index in range(len(conversations))]
+
+
+def test_the_likeliest_letters_are_chosen():
+    item = Item("x", "?", ("b", "c"), (("a", "1"), ("b", "2"), ("c", "3")))
+    values = [-3.0, -1.0, -2.0]
+    assert answer_modes.from_log_likelihoods(KINDS["choice"], item, values).value == "b"
+    assert answer_modes.from_log_likelihoods(KINDS["exam"], item, values).value == "b,c"
+    assert answer_modes.from_log_likelihoods(KINDS["choice"], item, [-1.0, -1.0, -2.0]).value == "a"
+    assert answer_modes.from_log_likelihoods(KINDS["choice"], item, [-1.0, float("nan"), -2.0]).unread
 
 
 def test_thoughts_are_left_out_whatever_answers():
