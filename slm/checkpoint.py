@@ -74,8 +74,7 @@ class Checkpoints:
         return self._manager.best_step()
 
     def about(self, step: int) -> dict[str, Any]:
-        verify(self._folder, step)
-        return self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+        return _read_about(self._folder, step)
 
     def restore(self, step: int, like: Any) -> Any:
         """The state at `step`, with the shapes, dtypes and shardings of `like` (arrays or their shapes).
@@ -129,10 +128,11 @@ def _hashes(folder: Path) -> dict[str, str]:
 def verify(folder: epath.Path, step: int) -> None:
     """Raises a `ValueError` if a checkpoint's files are not those that were saved.
 
-    A checkpoint whose process was killed before it wrote checksums is not verified, nor is one in a bucket.
+    Of several processes the first verifies. A checkpoint whose process was killed before it wrote checksums is not
+    verified, nor is one in a bucket.
     """
     path = folder / str(step)
-    if not (path / CHECKSUMS_FILE).exists():
+    if not distributed.is_first() or not (path / CHECKSUMS_FILE).exists():  # one process reads it all, not each
         return
     saved, current = files.read_json(Path(path / CHECKSUMS_FILE)), _hashes(Path(path))
     if damaged := [name for name in sorted({*saved, *current}) if saved.get(name) != current.get(name)]:
@@ -211,7 +211,11 @@ def read_params(workdir: Path, step: int | None, like: Any) -> Any:
 
 def read_about(workdir: Path, step: int | None = None) -> dict[str, Any]:
     """What was saved beside the parameters: see `Checkpoints.save`."""
-    path = _folder(workdir) / str(_step(workdir, step)) / "about" / "metadata"
+    return _read_about(_folder(workdir), _step(workdir, step))
+
+
+def _read_about(folder: epath.Path, step: int) -> dict[str, Any]:
+    path = folder / str(step) / "about" / "metadata"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
