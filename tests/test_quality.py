@@ -56,7 +56,7 @@ def configure(files, products, model, **settings):
     return QualityConfig(model=model, labels=str(files / "labels.jsonl.gz"), held_out_share=0.2, **settings)
 
 
-@pytest.fixture(scope="module", params=["linear", "transformer"])
+@pytest.fixture(scope="module", params=["linear", pytest.param("transformer", marks=pytest.mark.slow)])
 def trained(request, files, products, tmp_path_factory):
     """(config, report, scorer) of each model."""
     config = configure(files, products, request.param)
@@ -173,6 +173,7 @@ def test_an_excerpt_is_the_beginning_of_the_normalised_text():
     assert excerpt(normalize(text)) == excerpt(text)
 
 
+@pytest.mark.slow
 def test_a_pretrained_checkpoint_is_the_start(files, products, words, tmp_path):
     from slm.checkpoint import Checkpoints
     model = dataclasses.replace(PRESETS["debug"], vocabulary_size=len(words), scan_layers=True)

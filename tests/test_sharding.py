@@ -55,6 +55,7 @@ def test_ten_steps_on_a_mesh_equal_one_device(shape):
     np.testing.assert_allclose(evaluation, expected_evaluation, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_muon_on_a_mesh_equals_one_device():
     losses, params, _ = ten_steps((2, 2, 2), "muon")
     expected, expected_params, _ = ten_steps((1, 1, 1), "muon")
