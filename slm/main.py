@@ -95,13 +95,15 @@ def _check_settings(arguments: list[str]) -> None:
 def _is_message(error: BaseException) -> bool:
     """Whether an error is one of our own sentences about the input, or the system's about a file or a device.
 
-    Ours are raised in this package; the same types raised inside a library are nobody's sentence.
+    Ours are raised by a `raise` in this package. The same types from a library, or from Python itself (an `int` of the
+    wrong text), are nobody's sentence, and may hold a record.
     """
     if isinstance(error, OSError) or type(error).__name__ == "JaxRuntimeError":  # the latter: out of memory, say
         return True
     frames = traceback.extract_tb(error.__traceback__)
-    raised_here = frames and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
-    return isinstance(error, (ValueError, RuntimeError)) and bool(raised_here)
+    return (isinstance(error, (ValueError, RuntimeError)) and bool(frames)
+            and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
+            and (frames[-1].line or "").startswith("raise"))
 
 
 def _fault(error: BaseException) -> str:

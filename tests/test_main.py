@@ -12,6 +12,8 @@ import pytest
 
 from slm import main, sample
 from slm.data import stream
+from slm.inference.constraints import Pieces
+from slm.inference.sampling import Sampler
 
 ROOT = Path(__file__).parent.parent
 DEBUG = ["--config=configs/pretrain.py:debug", "--config.train.steps=40", "--config.train.save_every=5",
@@ -179,6 +181,31 @@ def test_a_fault_of_the_program_is_told_without_the_text_of_a_record(monkeypatch
     with pytest.raises(SystemExit, match=r"KeyError in main.py, line \d+ .run.: a fault") as ended:
         main.run()
     assert "山田太郎" not in str(ended.value)
+
+
+def test_only_a_sentence_of_ours_is_a_message():
+    def caught(function, *arguments):
+        try:
+            function(*arguments)
+        except Exception as error:
+            return error
+
+    class Tokenizer:
+        borders = None
+
+        def __len__(self):
+            return 1
+
+        def pieces(self, ids):
+            return ["<0x山田>"]
+
+        def is_byte(self, index):
+            return True
+
+    of_python = caught(Pieces, Tokenizer())
+    assert isinstance(of_python, ValueError) and "山田" in str(of_python) and not main._is_message(of_python)
+    assert main._is_message(caught(Sampler, -1.0)) and main._is_message(FileNotFoundError("gone"))
+    assert not main._is_message(caught(json.loads, "{"))
 
 
 def test_an_early_end_is_reported_as_what_was_done(folder):
