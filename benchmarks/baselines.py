@@ -9,8 +9,8 @@ import argparse
 import time
 from pathlib import Path
 
-from slm.evaluation import baselines
-from slm.evaluation.metrics import METRICS
+from slm.scoring import baselines
+from slm.scoring.metrics import METRICS
 from slm.tasks import jmed_llm
 from slm.tasks.task import Item, Task
 

@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from slm.evaluation.metrics import METRICS, kappa
+from slm.scoring.metrics import METRICS, kappa
 from slm.tasks import tables
 from slm.tasks.reading import read_letter, read_list
 from slm.tasks.task import without_system

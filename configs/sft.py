@@ -6,6 +6,9 @@
     python -m slm.main --config=configs/sft.py:alpaca --config.sets.own.files='DIR/*.jsonl' --config.lora.rank=16
     python -m slm.main --config=configs/sft.py:jmed_llm --config.jmed_llm.data_dir=JMED-LLM --config.seeds=3
     python -m slm.main --config=configs/sft.py:jmed_llm_cv --config.jmed_llm.data_dir=JMED-LLM    # five folds
+    python -m slm.main --config=configs/sft.py:classify --config.sets.own.files=QUESTIONS.csv     # labels, not words
+    python -m slm.main --config=configs/sft.py:tag --config.sets.own.files=QUESTIONS.csv          # labelled spans
+    python -m slm.main --config=configs/sft.py:jmed_llm_labels --config.jmed_llm.data_dir=JMED-LLM
     python -m slm.main --config=configs/sft.py:notes --config.sets.notes.files=DISEASES.txt.gz,DRUGS.txt   # synthetic
     ... --config.train.patience=3       # ends when three validations bring nothing, and keeps the best
 
@@ -30,6 +33,17 @@ def own(kind: str, files: str) -> SftConfig:
     return dataclasses.replace(LAPTOP, sets=(SetConfig("own", kind, files),))
 
 
+# Read until it is learned: rows are few, and the best validation is kept.
+LABELS = dataclasses.replace(
+    LAPTOP, head="labels", seq_len=512, batch_size=2, epochs=12.0, validation_share=0.1, optimizer=dataclasses.replace(
+        LAPTOP.optimizer, learning_rate=2e-3, muon_learning_rate=8e-3),
+    train=LoopConfig(evaluate_every=50, save_every=200, patience=8))
+
+
+def labels(kind: str) -> SftConfig:
+    return dataclasses.replace(LABELS, sets=(SetConfig("own", kind, "questions.csv"),))
+
+
 def jmed_llm(*sets: tuple, protocol: str) -> SftConfig:
     """(task, weight, limit) of each: a small model repeats the small sets."""
     optimizer = dataclasses.replace(LAPTOP.optimizer, learning_rate=2e-3, muon_learning_rate=8e-3)
@@ -46,6 +60,13 @@ VARIANTS = {
     "alpaca": own("alpaca", "instructions.jsonl"),
     "choice": own("choice", "questions.csv"),
     "extraction": own("extraction", "questions.csv"),
+    "classify": labels("choice"),
+    "tag": labels("extraction"),
+    "jmed_llm_labels": dataclasses.replace(
+        LABELS, protocol="P2", batch_size=4, epochs=8.0, train=LoopConfig(evaluate_every=200, save_every=200),
+        sets=tuple(SetConfig(name, "jmed_llm", "", weight) for name, weight in (
+            ("nrner", 1.0), ("mrner_disease", 2.0), ("mrner_medicine", 2.0), ("rrtnm", 4.0), ("smdis", 1.0),
+            ("jcsts", 1.0)))),
     # One's own conversations with another set beside them, and the examinations of some years: weights mix them.
     "mixed": dataclasses.replace(LAPTOP, sets=(SetConfig("own", "messages", "conversations.jsonl", weight=2.0),
                                                SetConfig("more", "alpaca", "instructions.jsonl"))),

@@ -58,7 +58,7 @@ class Checkpoints:
 
         Args:
           about: data position, fingerprints, config; must be JSON.
-          bits_per_byte: of the validation text at this step, if it was measured.
+          bits_per_byte: of the validation text at this step, if it was measured, or another rank, the lower the better.
         """
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state),
                                                          about=ocp.args.JsonSave(dict(about))),
@@ -181,10 +181,18 @@ def newest(runs: Path, fine_tuned: bool = False) -> Path:
     return max(checkpoints, key=lambda path: path.stat().st_mtime).parents[2]
 
 
-def read(workdir: Path, step: int | None = None) -> tuple[decoder.Params, ModelConfig, Tokenizer]:
-    """Parameters (of the newest checkpoint, or of `step`), model and tokenizer of a training workdir, for inference."""
+def read(workdir: Path, step: int | None = None, labels: bool = False
+         ) -> tuple[decoder.Params, ModelConfig, Tokenizer]:
+    """Parameters (of the newest checkpoint, or of `step`), model and tokenizer of a training workdir, for inference.
+
+    Raises:
+      ValueError: a model with label heads where one that writes is wanted, or the other way round (`labels`).
+    """
     # On a CPU unrolled layers decode faster than scanned ones (three times at 1.2B, in a prototype before this code).
     model_config = dataclasses.replace(read_model(workdir), scan_layers=False, remat="none")
+    if bool(model_config.label_groups) != labels:
+        raise ValueError(f"{workdir} has no label heads: fine-tune one with --config=configs/sft.py:classify" if labels
+                         else f"{workdir} has label heads and writes no text: name a model that does")
     shapes = jax.eval_shape(functools.partial(decoder.initialize, model_config), jax.random.key(0))
     return read_params(workdir, step, shapes), model_config, load_tokenizer(workdir / "tokenizer")
 

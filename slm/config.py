@@ -108,8 +108,9 @@ def freeze(kind: type[Dataclass], config: Mapping[str, Any], path: str = "config
 def _convert(hint: Any, value: Any, path: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return freeze(hint, value, path)
-    if typing.get_origin(hint) is tuple:  # of dataclasses, by their names
-        return tuple(freeze(typing.get_args(hint)[0], part, f"{path}.{name}") for name, part in value.items())
+    if typing.get_origin(hint) is tuple:  # a list in the JSON of a checkpoint; in a config dataclasses by their names
+        parts = enumerate(value) if isinstance(value, list | tuple) else value.items()
+        return tuple(_convert(typing.get_args(hint)[0], part, f"{path}.{name}") for name, part in parts)
     if typing.get_origin(hint) is typing.Literal:
         choices = typing.get_args(hint)
         if value not in choices:

@@ -19,6 +19,7 @@ AXES = (DATA, FSDP, TENSOR)
 # Path of a parameter, or the end of a path in the optimizer's state → a mesh axis for each dimension.
 RULES: Mapping[str, tuple] = {
     r"embedding": (TENSOR, FSDP),
+    r"repeats": (None, FSDP),
     r"blocks/attention/(query|key|value)": (None, FSDP, TENSOR),
     r"blocks/attention/output": (None, TENSOR, FSDP),
     r"blocks/mlp/(gate|up)": (None, FSDP, TENSOR),

@@ -15,6 +15,7 @@ LAYERS = [
     {"slm.jobs"},
     {"slm.train", "slm.evaluation", "slm.report", "slm.export", "slm.local", "slm.planning"},
     {"slm.products"},
+    {"slm.scoring"},
     {"slm.quality", "slm.data", "slm.tokenization", "slm.generate", "slm.inference"},
     {"slm.benchmarks"},
     {"slm.corpus", "slm.sample", "slm.tasks"},

@@ -87,17 +87,23 @@ def is_held_out(group: str, share: float) -> bool:
 class Packed(grain.RandomAccessDataSource):
     """Conversations, each whole in one row of T tokens; a row has the arrays of `loader.Rows`.
 
-    The loss mask is 1 where the target is the assistant's.
+    The loss mask is above 0 where the target is the assistant's: 1, or a share, so that a conversation has 1 in all.
 
     Attributes:
       conversations, tokens: their number in all rows.
       learned: the number of tokens in the loss mask.
+      weight: the sum of the loss mask.
       cut: the number of conversations that lost the middle of their longest user turn, to fit.
       bytes: UTF-8 bytes of the assistant's normalised text, the denominator of bits per byte.
     """
 
-    def __init__(self, conversations: Iterable[tuple[str, Sequence[Message]]], tokenizer: Tokenizer, seq_len: int):
-        """Packs (location, messages); error messages name the location."""
+    def __init__(self, conversations: Iterable[tuple[str, Sequence[Message]]], tokenizer: Tokenizer, seq_len: int,
+                 alike: bool = False):
+        """Packs (location, messages); error messages name the location.
+
+        Args:
+          alike: gives every conversation the same weight, so that long answers do not drown letters.
+        """
         self._seq_len, self._end = seq_len, tokenizer.end_of_document
         ids, loss_masks = [], []
         self.bytes = self.cut = 0
@@ -112,9 +118,12 @@ class Packed(grain.RandomAccessDataSource):
             self.bytes += sum(len(normalize(m["content"]).encode()) for m in messages if chat.is_learned(m))
         self._ids, self._loss_masks = ids, loss_masks
         lengths = [len(conversation) - 1 for conversation in ids]
-        self._rows = _first_fit(lengths, seq_len)
+        self._rows = first_fit(lengths, seq_len)
         self.conversations, self.tokens = len(ids), sum(lengths)
-        self.learned = int(sum(mask.sum() for mask in loss_masks))
+        counts = [int(mask.sum()) for mask in loss_masks]
+        self.learned = sum(counts)
+        self._weights = [1 / count if alike and count else 1.0 for count in counts]
+        self.weight = sum(weight * count for weight, count in zip(self._weights, counts))
 
     def digest(self) -> bytes:
         """The same for the same conversations in the same order."""
@@ -134,14 +143,14 @@ class Packed(grain.RandomAccessDataSource):
             ids, mask = self._ids[number], self._loss_masks[number]
             span = slice(start, start + len(ids) - 1)
             row["inputs"][span], row["targets"][span] = ids[:-1], ids[1:]
-            row["loss_mask"][span] = mask[1:]
+            row["loss_mask"][span] = self._weights[number] * mask[1:]
             row["segments"][span] = segment
             row["positions"][span] = np.arange(len(ids) - 1)
             start = span.stop
         return row
 
 
-def _first_fit(lengths: Sequence[int], seq_len: int, open_rows: int = 64) -> list[list[int]]:
+def first_fit(lengths: Sequence[int], seq_len: int, open_rows: int = 64) -> list[list[int]]:
     """The conversations of each row: longest first, each into the first of the newest rows that has room."""
     rows: list[list[int]] = []
     room: list[int] = []

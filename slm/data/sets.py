@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from slm.data.lexicon_notes import lexicon_notes
 from slm.sample import short_notes
 from slm.tasks import jmed_llm, split, tables
 from slm.tasks.benchmark import Protocol
-from slm.tasks.task import Message, Task, conversation
+from slm.tasks.task import Item, Message, Task, conversation
 
 _READERS: dict[str, Callable[[Path], Iterator[list[Message]]]] = {"messages": read_messages, "alpaca": read_alpaca}
 FILE_KINDS = (*_READERS, "choice", "extraction", "lexicon_notes")
@@ -51,6 +52,8 @@ class Entry:
     location: str
     group: str
     messages: list[Message]
+    task: Task | None = None  # and the item of it that the conversation asks
+    item: Item | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,7 @@ def read(config: SetConfig, access: Access, seed: int) -> list[Entry]:
         entries = [Entry(f"{path}, conversation {number}", _user_text(messages), messages)
                    for path in find(config.files) for number, messages in enumerate(reader(path))]
     else:
-        entries = [Entry(item.id, item.document or item.question, conversation(task, item))
+        entries = [Entry(item.id, item.document or item.question, conversation(task, item), task, item)
                    for task in _tasks(config, access, seed) for item in task.items]
     if not entries:
         raise ValueError(f"sets.{config.name} has no conversation under protocol={access.protocol}: leave it out")
@@ -81,6 +84,17 @@ def read(config: SetConfig, access: Access, seed: int) -> list[Entry]:
     if config.limit and len(entries) > config.limit:  # spread over the set, which may be sorted
         entries = [entries[number * len(entries) // config.limit] for number in range(config.limit)]
     return entries
+
+
+def tasks_of(entries: Iterable[Entry]) -> dict[str, Task]:
+    """The tasks that conversations ask, with the items of these conversations."""
+    tasks: dict[str, Task] = {}
+    items: dict[str, list[Item]] = defaultdict(list)
+    for entry in entries:
+        if entry.task and entry.item:
+            tasks.setdefault(entry.task.name, entry.task)
+            items[entry.task.name].append(entry.item)
+    return {name: dataclasses.replace(task, items=tuple(items[name])) for name, task in tasks.items()}
 
 
 def _user_text(messages: list[Message]) -> str:

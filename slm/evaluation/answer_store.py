@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slm import files
-from slm.evaluation.answer_modes import Answer
+from slm.scoring.answer_modes import Answer
 from slm.tasks.task import Item, Task
 
 FOLDER = "answers"

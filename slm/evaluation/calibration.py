@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from slm import figures
-from slm.evaluation import answer_modes
-from slm.evaluation.answer_modes import Answer
+from slm.scoring import answer_modes
+from slm.scoring.answer_modes import Answer
 from slm.tasks.task import Task
 
 

@@ -13,15 +13,17 @@ from slm import benchmarks, checkpoint, files
 from slm.benchmarks import REGISTRY
 from slm.corpus.sources import CorpusConfig
 from slm.data.conversations import is_held_out
-from slm.evaluation import answer_modes, answer_store, baselines, calibration, candidates, language_model, leaderboard
-from slm.evaluation.answer_modes import Answer
+from slm.evaluation import answer_store, calibration, candidates, language_model, leaderboard
 from slm.evaluation.candidates import Candidate
 from slm.evaluation.endpoint import Endpoint
 from slm.evaluation.hugging_face import HuggingFace
-from slm.evaluation.models import Checkpoint, Model
+from slm.scoring import answer_modes, baselines
+from slm.scoring.answer_modes import Answer
+from slm.scoring.models import Checkpoint, LabelModel, Model
 from slm.tasks.benchmark import Benchmark
+from slm.tasks.kinds import AnswerMode
 from slm.tasks.tables import TableConfig
-from slm.tasks.task import Item, Task
+from slm.tasks.task import Item, Task, spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +71,20 @@ class EvaluateConfig(benchmarks.Settings):
 
 # What answers: (config, where the model is) → model.
 BACKENDS: dict[str, Callable[["EvaluateConfig", str], Model]] = {
-    "checkpoint": lambda config, location: Checkpoint.load(Path(location), config.batch_tokens),
+    "checkpoint": lambda config, location: (LabelModel if _has_labels(config, location) else Checkpoint).load(
+        Path(location), config.batch_tokens),
     "openai": lambda config, location: Endpoint(config.base_url, config.model,
                                                api_key_variable=config.api_key_variable),
     "hugging_face": lambda config, location: HuggingFace(config.model)}
+
+
+def _has_labels(config: "EvaluateConfig", location: str) -> bool:
+    """Whether the model answers by label heads, not in words."""
+    return config.backend == "checkpoint" and bool(checkpoint.read_model(Path(location)).label_groups)
+
+
+def _answer_mode(config: "EvaluateConfig", candidate: Candidate, task: Task) -> AnswerMode:
+    return "labels" if _has_labels(config, next(iter(candidate.models.values()))) else getattr(config, task.kind)
 
 
 def run(config: EvaluateConfig, workdir: Path) -> dict:
@@ -93,8 +105,8 @@ def run(config: EvaluateConfig, workdir: Path) -> dict:
         by_seed, truncated = answers[name]
         baseline, majority = _baselines(config, candidate, benchmark, task)
         lines[name], reports[name] = leaderboard.line(
-            task, by_seed, protocol, getattr(config, task.kind), truncated, baseline, majority, config.resamples,
-            config.seed)
+            task, by_seed, protocol, _answer_mode(config, candidate, task), truncated, baseline, majority,
+            config.resamples, config.seed)
         reports[name] |= calibration.report(task, by_seed, workdir / f"reliability-{name}")
         more, text = benchmark.report(benchmarks.settings_of(config, config.benchmark),
                                       {answer.item: answer.value for answer in by_seed[0]})
@@ -145,14 +157,6 @@ def _held_out(config: EvaluateConfig, candidate: Candidate, benchmark: Benchmark
             [item for item, held in zip(task.items, held_out) if not held])
 
 
-def spread(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
-    """At most `limit` items (0: all), spread over the task: files are sorted by tag and answer."""
-    number = len(items)
-    if not limit or number <= limit:
-        return tuple(items)
-    return tuple(items[index * number // limit] for index in range(limit))
-
-
 def _ask(config: EvaluateConfig, candidate: Candidate, benchmark: Benchmark, tasks: dict[str, Task],
          workdir: Path) -> tuple[dict[str, tuple[list[list[Answer]], int]], set[str]]:
     """({task: (answers [seeds][rows], prompts truncated)}, chat templates); every answer is in a file of `answers/`."""
@@ -174,7 +178,7 @@ def _ask(config: EvaluateConfig, candidate: Candidate, benchmark: Benchmark, tas
             if items and not answer_store.asked_at(path, identity):
                 model = model or BACKENDS[config.backend](config, location)
                 before = model.truncated
-                answers = answer_modes.answers(model, task, items, getattr(config, task.kind))
+                answers = answer_modes.answers(model, task, items, _answer_mode(config, candidate, task))
                 answer_store.write(path, identity, task, items, answers, model.truncated - before, model.template)
             if items:
                 read, cut, template = answer_store.read(path)

@@ -19,9 +19,9 @@ from typing import Any
 from slm import benchmarks
 from slm.benchmarks import REGISTRY
 from slm.evaluation import candidates, harness_tasks
-from slm.evaluation.models import Checkpoint
 from slm.inference import fit
 from slm.inference.sampling import GREEDY, Sampler
+from slm.scoring.models import Checkpoint
 from slm.tasks.igakuqa import IgakuQAConfig
 from slm.tasks.task import Message
 from slm.text import chat

@@ -9,11 +9,10 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-from slm.evaluation import answer_modes
-from slm.evaluation.evaluate import spread
-from slm.evaluation.metrics import METRICS
+from slm.scoring import answer_modes
+from slm.scoring.metrics import METRICS
 from slm.tasks.kinds import KINDS, AnswerMode
-from slm.tasks.task import Item, Task
+from slm.tasks.task import Item, Task, spread
 
 Document = dict[str, Any]
 

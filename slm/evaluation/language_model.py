@@ -15,9 +15,9 @@ from slm.corpus.sources import CorpusConfig
 from slm.data.loader import Batch, Rows
 from slm.data.stream import Stream
 from slm.evaluation.candidates import Candidate
-from slm.evaluation.models import Checkpoint
 from slm.files import markdown_table
 from slm.model.presets import ModelConfig
+from slm.scoring.models import Checkpoint
 from slm.text.normalize import normalize
 from slm.train import step, validation
 from slm.train.step import StepConfig

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from slm.evaluation import statistics
-from slm.evaluation.answer_modes import Answer
-from slm.evaluation.metrics import METRICS
 from slm.files import markdown_table
+from slm.scoring.answer_modes import Answer
+from slm.scoring.metrics import METRICS
 from slm.tasks.kinds import KINDS
 from slm.tasks.task import Task
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from slm.evaluation.metrics import KAPPAS, ROWS, confusion_cells, kappa_of_counts
+from slm.scoring.metrics import KAPPAS, ROWS, confusion_cells, kappa_of_counts
 
 _LEVEL = 0.95
 _BLOCK = 4_000_000  # drawn documents held at once

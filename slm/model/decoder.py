@@ -21,6 +21,7 @@ from slm.model.presets import ModelConfig
 Params = dict[str, Any]
 Cache = dict[str, jax.Array] | list[dict[str, jax.Array]]  # stacked, or one per layer
 
+REPEATS = 3  # features of a token, of a model with label groups: see `label_heads`
 _REMAT = {"full": jax.checkpoint_policies.nothing_saveable,
           "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 
@@ -32,16 +33,17 @@ def initialize(config: ModelConfig, key: jax.Array) -> Params:
     def one_block(block_key):
         return nnx.to_pure_dict(nnx.state(Block(config, nnx.Rngs(block_key)), nnx.Param))
 
-    return {
+    repeats = {"repeats": jnp.zeros((REPEATS, config.width), jnp.float32)} if config.label_groups else {}
+    return repeats | {
         "embedding": matrix(nnx.Rngs(embedding_key), (config.vocabulary_size, config.width))[...],
         "blocks": jax.vmap(one_block)(jax.random.split(blocks_key, config.layers)),
         "final_norm": nnx.to_pure_dict(nnx.state(RMSNorm(config), nnx.Param)),
-        "head": matrix(nnx.Rngs(head_key), (config.width, config.vocabulary_size))[...],
+        "head": matrix(nnx.Rngs(head_key), (config.width, config.head_width))[...],
     }
 
 
 def hidden_states(params: Params, config: ModelConfig, tokens_BT, segments_BT, positions_BT,
-                  cache: Cache | None = None) -> tuple[jax.Array, Cache | None]:
+                  cache: Cache | None = None, features_BTD: jax.Array | None = None) -> tuple[jax.Array, Cache | None]:
     """Runs the blocks; the caller applies the head, perhaps in chunks or to the last token only.
 
     Args:
@@ -49,12 +51,15 @@ def hidden_states(params: Params, config: ModelConfig, tokens_BT, segments_BT, p
       segments_BT: tokens attend within their segment (ignored with a cache, where a row is a single document).
       positions_BT: from 0 in each segment.
       cache: from `empty_cache` or an earlier call.
+      features_BTD: added to the tokens' embeddings.
 
     Returns:
       Normalised hidden states [B, T, D] in the compute dtype, and the cache with these tokens added.
     """
     block, final_norm = _modules(config)
     x_BTD = _embed(params["embedding"], tokens_BT, config.compute_dtype)
+    if features_BTD is not None:
+        x_BTD += features_BTD
     angles = rope_angles(positions_BT, config)
     locations = {"segments": segments_BT, "positions": positions_BT}
 

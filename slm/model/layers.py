@@ -74,8 +74,11 @@ class Attention(nnx.Module):
         q, k = rotate(q, angles), rotate(k, angles)
         positions, segments = locations["positions"], locations["segments"]
         if cache is None:
+            both_ways = bool(self.config.label_groups)
+            if both_ways:  # nothing is in a token's future
+                positions = jnp.zeros_like(positions)
             out = attention.attend(q, k, v, q_positions_BT=positions, k_positions_BS=positions,
-                                   q_segments_BT=segments, k_segments_BS=segments, aligned=True,
+                                   q_segments_BT=segments, k_segments_BS=segments, aligned=not both_ways,
                                    implementation=self.config.attention, block=self.config.attention_block)
         else:
             # The slot of a token is its position, so slots that were never written are in its future.

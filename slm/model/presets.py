@@ -5,10 +5,30 @@ from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
+class LabelGroup:
+    """Labels of which one is right, for a text or for each of its spans.
+
+    Attributes:
+      kind: classify gives a text one of the labels; tag gives spans of it a label, by the classes outside, and begin
+        and inside of each label (BIO, Ramshaw & Marcus 1995).
+      reads: what of a question is the text: what it quotes, or all of it, where the wording differs from row to row.
+    """
+    name: str
+    kind: Literal["classify", "tag"]
+    labels: tuple[str, ...]
+    reads: Literal["text", "question"] = "text"
+
+    @property
+    def classes(self) -> int:
+        return 1 + 2 * len(self.labels) if self.kind == "tag" else len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """A decoder with RoPE and grouped-query attention, and how it is computed.
 
     `mlp="silu"` has two matrices with SiLU between them, as NCVC-slm-1; `"swiglu"` has three, as Llama.
+    With `label_groups` its head gives labels in place of tokens, and attention sees both ways (`model/label_heads.py`).
     """
     preset: str = "laptop"
     vocabulary_size: int = 6000
@@ -22,12 +42,20 @@ class ModelConfig:
     context: int = 1024
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-5
+    label_groups: tuple[LabelGroup, ...] = ()
     # How it is computed; the weights do not depend on these.
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     scan_layers: bool = False
     remat: Literal["none", "dots", "full"] = "none"  # what the backward pass recomputes
     attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
     attention_block: int = 0  # queries computed together; 0: the implementation's default
+
+    @property
+    def head_width(self) -> int:
+        """Columns of the head: the vocabulary, or the classes of all label groups, padded for a mesh to cut them."""
+        if not self.label_groups:
+            return self.vocabulary_size
+        return -(-sum(group.classes for group in self.label_groups) // 8) * 8
 
     def __post_init__(self):
         if self.query_heads % self.kv_heads:
@@ -52,11 +80,12 @@ PRESETS = {
 
 
 def parameter_count(config: ModelConfig) -> int:
-    """The exact number of parameters, both embedding tables included."""
+    """The exact number of parameters, embedding and head included."""
     attention = config.width * config.head_size * 2 * (config.query_heads + config.kv_heads)
     mlp = config.width * config.mlp_width * (3 if config.mlp == "swiglu" else 2)
     norms = 2 * config.width
-    return config.layers * (attention + mlp + norms) + config.width + 2 * config.vocabulary_size * config.width
+    return (config.layers * (attention + mlp + norms) + config.width
+            + (config.vocabulary_size + config.head_width) * config.width)
 
 
 def flops_per_token(config: ModelConfig, seq_len: int) -> float:

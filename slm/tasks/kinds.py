@@ -12,7 +12,7 @@ from typing import Any, Literal
 from slm.tasks import reading
 from slm.tasks.task import Item
 
-AnswerMode = Literal["free", "constrained", "likelihood", "spans"]
+AnswerMode = Literal["free", "constrained", "likelihood", "spans", "labels"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Kind:
     """How answers to one kind of task are handled.
 
     Attributes:
-      metrics: names of evaluation/metrics.py, all that are reported.
-      modes: answer modes (evaluation/answer_modes.py), the default first.
+      metrics: names of scoring/metrics.py, all that are reported.
+      modes: answer modes (scoring/answer_modes.py), the default first.
       max_tokens: of an answer.
       read: (item, model output) → (answer, whether it could not be read).
       compared: (item id, gold answers, answer) → (gold, answer) as the metrics take them.

@@ -1,7 +1,7 @@
 """A benchmark as data: items, how they are asked, and what a right answer is. No model."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Message = dict[str, Any]  # {role: system | user | assistant, content}; weight 0: an assistant's turn, not learned
@@ -24,7 +24,7 @@ class Task:
 
     Attributes:
       kind: a name in kinds.KINDS.
-      metrics: the headline, then the second; names in evaluation/metrics.py.
+      metrics: the headline, then the second; names in scoring/metrics.py.
       prompt: what the model is asked, zero-shot, system turn included.
       reply: the right answer as the assistant should write it.
       read: (item, model output) → (answer, whether it could not be read); None: as its kind.
@@ -48,6 +48,14 @@ def without_system(messages: list[Message]) -> list[Message]:
         return messages
     first, user, *rest = messages
     return [{"role": "user", "content": f"{first['content']}\n\n{user['content']}"}, *rest]
+
+
+def spread(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
+    """At most `limit` items (0: all), spread over the task: files are sorted by tag and answer."""
+    number = len(items)
+    if not limit or number <= limit:
+        return tuple(items)
+    return tuple(items[index * number // limit] for index in range(limit))
 
 
 def conversation(task: Task, item: Item) -> list[Message]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ class LoopConfig:
     console_seconds: float = 10.0
     tensorboard: bool = True
     peak_tflops: float = 0.0  # of one device; 0: its maker's figure where it is known
-    patience: int = 0  # validations without a lower loss before training stops; 0: it never stops early
+    patience: int = 0  # validations without a better one before training stops; 0: it never stops early
     checkpoints: str = ""  # a folder or gs://BUCKET/… that all processes reach; empty: in the workdir
 
     def __post_init__(self):
@@ -55,6 +54,7 @@ class Training:
       params: to begin with; None: fresh ones. With LoRA, adapters are always fresh.
       frozen: the base's parameters, of LoRA.
       validation_rows: of each source, at validations on the way; 0: all. The last one always reads all.
+      score: parameters → {task: {metric, value, baseline, rows}} of held-out items, part of each validation.
     """
     compiled: CompiledStep
     mesh: Mesh
@@ -70,6 +70,7 @@ class Training:
     params: decoder.Params | None = None
     frozen: decoder.Params | None = None
     validation_rows: int = 0
+    score: Callable[[decoder.Params], dict[str, dict]] | None = None
 
     @property
     def tokens_per_step(self) -> int:
@@ -84,11 +85,12 @@ class Training:
 
     def validate(self, state: TrainState, last: bool) -> dict[str, Any]:
         """{loss, bits_per_byte, bits_per_byte_by_source}; the last reads all rows."""
-        return validation.measure(
+        result = validation.measure(
             lambda batch: self.compiled.evaluate(
                 state["params"], sharding.to_devices(batch, self.mesh), *self._frozen),
             self.rows["validation"], self.bytes_per_token, self.batch_size,
             None if last else self.validation_rows or None, *self._share)
+        return result | ({"scores": self.score(state["params"])} if self.score else {})
 
     def batches(self, start: int):
         """The batches from step `start` on, this process' share of each."""
@@ -260,15 +262,14 @@ class Validations:
                 file.write(json.dumps(self.lines[-1], ensure_ascii=False) + "\n")
 
     def ended(self, patience: int) -> bool:
-        """Whether training has stopped: so many validations since the lowest loss, or the last one is done."""
-        losses = [line["loss"] if math.isfinite(line["loss"]) else math.inf for line in self.lines
-                  if not line.get("last")]
+        """Whether training has stopped: so many validations since the best, or the last one is done."""
+        losses = [validation.rank(line) for line in self.lines if not line.get("last")]
         stale = len(losses) - 1 - losses.index(min(losses)) if losses else 0
         return stale >= patience
 
     def at(self, step: int) -> float | None:
         line = self.lines[-1] if self.lines else {}
-        return line["bits_per_byte"] if line.get("step") == step else None
+        return validation.rank(line) if line.get("step") == step else None
 
 
 def _refuse_other(workdir: Path, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slm.model import axes, decoder
+from slm.model import axes, decoder, label_heads
 from slm.model.axes import BATCH, DATA, FSDP, TENSOR
 from slm.model.presets import ModelConfig
 
@@ -19,6 +19,8 @@ def sums(params: decoder.Params, config: ModelConfig, batch: dict, z_loss: float
       z_loss: weight of log² Z (PaLM), part of the objective only.
       chunk: positions of each row whose logits are computed together.
     """
+    if config.label_groups:
+        return label_heads.sums(params, config, batch)
     hidden, _ = decoder.hidden_states(params, config, batch["inputs"], batch["segments"], batch["positions"])
     objective, nll = cross_entropy(hidden, params["head"], batch["targets"], batch["loss_mask"], z_loss, chunk)
     return objective, (nll, jnp.sum(batch["loss_mask"]))

@@ -4,35 +4,42 @@ import dataclasses
 import hashlib
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
-from slm import benchmarks, checkpoint, distributed, files, sharding
+from slm import benchmarks, checkpoint, distributed, sharding
 from slm import workdir as workdirs
 from slm.benchmarks import REGISTRY
 from slm.checkpoint import Checkpoints
-from slm.data import conversations, loader, sets
+from slm.data import conversations, labelled, loader, sets
 from slm.data.conversations import Packed
+from slm.data.labelled import LabelRows
 from slm.data.sets import Access, Entry, SetConfig
+from slm.inference.engine import Engine
+from slm.inference.labeller import Labeller
 from slm.model import decoder, lora, presets
 from slm.model.lora import LoraConfig
 from slm.model.presets import ModelConfig
 from slm.products.store import PRODUCTS
+from slm.scoring.models import Checkpoint, LabelModel
 from slm.sharding import MeshConfig
 from slm.tasks.benchmark import Protocol, Provenance
 from slm.tasks.jmed_llm import FOLDS
-from slm.text.tokenizer import load_tokenizer
-from slm.train import loop, optimizer, step
+from slm.text.tokenizer import Tokenizer, load_tokenizer
+from slm.train import base as bases
+from slm.train import decisions, held_out, loop, optimizer, step
+from slm.train.base import Base
+from slm.train.held_out import HeldOut
 from slm.train.loop import LoopConfig, Training
 from slm.train.optimizer import OptimizerConfig
 from slm.train.step import StepConfig
 
 BASE_FILE = "base.json"
 TEXT_KINDS = ("messages", "alpaca", "choice", "extraction")  # sets that may hold documents of a benchmark
-Split = dict[str, dict[str, Packed]]  # {train, validation: {set: its rows}}
+Split = dict[str, dict[str, Packed | LabelRows]]  # {train, validation: {set: its rows}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +48,17 @@ class SftConfig(benchmarks.Settings):
     job: str = "sft"
     variant: str = "sample"
     checkpoint: str = ""  # a training, as every job takes it; empty: the newest base model under runs/
+    # tokens: the model writes its answers. labels: it classifies texts and tags spans, by heads of its own.
+    head: Literal["tokens", "labels"] = "tokens"
+    fresh: bool = False  # begins with random parameters, of the checkpoint's size and with its tokenizer
     seed: int = 0
     seeds: int = 1  # models to make: of seed, seed + 1, …
     sets: tuple[SetConfig, ...] = (SetConfig("sample", "sample"),)
     protocol: Protocol = "P2"  # which rows of JMED-LLM may be learned from
+    weigh: Literal["answers", "tokens"] = "answers"  # in the loss each conversation counts alike, or each of its tokens
+    tag_weight: float = 8.0  # of all tags of a text, where a label of a text has 1
     validation_share: float = 0.05  # of conversations, whole documents
+    scored_rows: int = 200  # of each set, held out, that validation asks and scores; of extraction by tokens a tenth
     seq_len: int = 0  # tokens; 0: the model's context
     batch_size: int = 4
     epochs: float = 3.0  # over the weighted sets; 0: train.steps says when to end
@@ -66,27 +79,12 @@ class SftConfig(benchmarks.Settings):
             raise ValueError(f"two of the sets have the same name ({', '.join(names)}): give each a different one")
         if not self.sets:
             raise ValueError("there are no sets to learn from: name one, as configs/sft.py does")
+        if self.head == "labels" and self.lora.rank:
+            raise ValueError(f"head=labels and lora.rank={self.lora.rank} conflict: adapters leave no room for label "
+                             "heads; set lora.rank=0")
         if not 0 < self.validation_share < 1 or self.epochs < 0 or self.seq_len < 0:
             raise ValueError(f"validation_share={self.validation_share}, epochs={self.epochs}, seq_len="
                              f"{self.seq_len}: give a share between 0 and 1, and at least 0 of the others")
-
-
-@dataclasses.dataclass(frozen=True)
-class Base:
-    """The checkpoint that a fine-tuning begins with, pinned when it first starts."""
-    path: Path
-    step: int
-    hash: str
-    model: ModelConfig
-    pin_file: Path
-
-    @property
-    def record(self) -> dict[str, Any]:
-        return {"path": str(self.path), "step": self.step, "hash": self.hash}
-
-    def pin(self) -> None:
-        if not self.pin_file.exists():
-            files.write_json(self.pin_file, self.record)
 
 
 def prepare(config: SftConfig) -> Path:
@@ -101,7 +99,7 @@ def run(config: SftConfig, workdir: Path) -> dict:
 
     A model that is finished is kept, so that the same command resumes.
     """
-    base = _find_base(config, workdir / BASE_FILE)
+    base = bases.find(config.checkpoint, workdir / BASE_FILE)
     seq_len = config.seq_len or base.model.context
     if seq_len > base.model.context:
         raise ValueError(f"seq_len={seq_len} is longer than the context of {base.path}, {base.model.context}: shorten "
@@ -110,11 +108,11 @@ def run(config: SftConfig, workdir: Path) -> dict:
     provenance = _provenance(config, base)
     runs = []
     for fold in range(FOLDS) if config.protocol == "CV" else [None]:
-        packed = pack(config, base.path, fold, seq_len)
+        data = pack(config, base.path, base.model, fold, seq_len)
         for seed in range(config.seed, config.seed + config.seeds):
-            runs.append(_finished(config, base, packed, workdirs.model_folder(workdir, seed, fold), provenance)
-                        or _train(config, base, packed, seq_len, workdirs.model_folder(workdir, seed, fold), seed, fold,
-                                  provenance))
+            folder = workdirs.model_folder(workdir, seed, fold)
+            runs.append(_finished(config, base, data.rows, folder, provenance)
+                        or _train(config, base, data, seq_len, folder, seed, fold, provenance))
     losses = [result["validation_loss"] for result in runs]
     if distributed.is_first():
         print(f"validation loss {sum(losses) / len(losses):.4f}; "
@@ -122,26 +120,6 @@ def run(config: SftConfig, workdir: Path) -> dict:
     return {"checkpoint": str(base.path), "provenance": provenance.to_json(),
             "validation_loss": sum(losses) / len(losses),
             "train_seconds": sum(result["train_seconds"] for result in runs), "runs": runs}
-
-
-def _find_base(config: SftConfig, pin_file: Path) -> Base:
-    """The base of this run; one that was interrupted keeps the step it began with, whatever was trained since.
-
-    Raises:
-      ValueError: the workdir's models begin with another base, or theirs is gone.
-    """
-    pinned, folder = files.read_json(pin_file) if pin_file.exists() else None, pin_file.parent
-    named = config.checkpoint or (pinned["path"] if pinned else str(checkpoint.newest(workdirs.RUNS)))
-    source, number = checkpoint.resolve(named)
-    if pinned and pinned["path"] != str(source):
-        raise ValueError(f"{folder} holds models that begin with {pinned['path']}, this run has checkpoint={source}: "
-                         "give another --workdir, or the old checkpoint to resume")
-    number = pinned["step"] if pinned else checkpoint.read_about(source, number)["step"]
-    base = Base(source, number, checkpoint.content_hash(source, number), checkpoint.read_model(source), pin_file)
-    if pinned and pinned["hash"] != base.hash:
-        raise ValueError(f"{folder} holds models that begin with step {number} of {source} as {pinned['hash']}, which "
-                         f"is now {base.hash}: give another --workdir, or bring back the old checkpoint")
-    return base
 
 
 def _finished(config: SftConfig, base: Base, packed: Split, folder: Path, provenance: Provenance) -> dict | None:
@@ -199,8 +177,16 @@ def _has_benchmark(config: SftConfig) -> bool:
     return bool(settings.data_dir) or any(part.kind == "jmed_llm" for part in config.sets)
 
 
-def pack(config: SftConfig, source: Path, fold: int | None, seq_len: int) -> Split:
-    """The sets as packed rows.
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a fold is trained on: the model, whose label heads the sets decide, packed rows, and what is scored."""
+    model: ModelConfig
+    rows: Split
+    scored: dict[str, HeldOut]
+
+
+def pack(config: SftConfig, source: Path, model: ModelConfig, fold: int | None, seq_len: int) -> Data:
+    """The sets of a fold as packed rows, for the tokenizer in `source`.
 
     Raises:
       ValueError: a test document among them, or nothing left to train or to validate on.
@@ -208,37 +194,59 @@ def pack(config: SftConfig, source: Path, fold: int | None, seq_len: int) -> Spl
     tokenizer = load_tokenizer(source / "tokenizer")
     settings = {name: benchmarks.settings_of(config, name) for name in REGISTRY if REGISTRY[name].settings_type}
     access = Access(**settings, protocol=config.protocol, fold=fold)
-    packed: Split = {"train": {}, "validation": {}}
-    for part in config.sets:
-        entries = sets.read(part, access, config.seed)
-        if _has_benchmark(config):
-            sets.refuse_leaks(entries, access)
-        splits: dict[str, list[Entry]] = {"train": [], "validation": []}
-        for entry in entries:
-            held_out = conversations.is_held_out(entry.group, config.validation_share)
-            splits["validation" if held_out else "train"].append(entry)
-        if not splits["train"]:
-            raise ValueError(f"all {len(entries)} conversations of sets.{part.name} are held out: give more of them, "
-                             f"or less than validation_share={config.validation_share}")
-        for split, of_split in splits.items():
-            if of_split:
-                packed[split][part.name] = Packed(
-                    ((entry.location, entry.messages) for entry in of_split), tokenizer, seq_len)
-    if not packed["validation"]:
+    split = {part.name: _split(config, part, access) for part in config.sets}
+    if not any(entries for _, entries in split.values()):
         raise ValueError(f"validation_share={config.validation_share} holds out no conversation of so few: raise it")
-    return packed
+    scored = held_out.of([entry for train, _ in split.values() for entry in train],
+                         [entry for _, held in split.values() for entry in held],
+                         config.scored_rows, config.head == "tokens")
+    packed: Split = {"train": {}, "validation": {}}
+    if config.head == "labels":
+        tasks = sets.tasks_of(entry for parts in split.values() for entries in parts for entry in entries)
+        model = dataclasses.replace(model, label_groups=labelled.groups(tasks.values()), context=seq_len)
+    for name, parts in split.items():
+        for part, entries in zip(packed, parts):
+            if not entries:
+                continue
+            if config.head == "labels":
+                texts = [text for task in sets.tasks_of(entries).values()
+                         for text in labelled.labelled(task, model.label_groups)]
+                packed[part][name] = LabelRows(texts, model.label_groups, tokenizer, seq_len, config.tag_weight)
+            else:
+                packed[part][name] = Packed(((entry.location, entry.messages) for entry in entries), tokenizer, seq_len,
+                                            alike=part == "train" and config.weigh == "answers")
+    return Data(model, packed, scored)
 
 
-def _steps(config: SftConfig, rows: Mapping[str, Packed]) -> int:
+def _split(config: SftConfig, part: SetConfig, access: Access) -> tuple[list[Entry], list[Entry]]:
+    """(the conversations of a set to learn from, those held out)."""
+    entries = sets.read(part, access, config.seed)
+    if config.head == "labels" and not entries[0].item:
+        raise ValueError(f"sets.{part.name} is of kind {part.kind}, which has conversations and no labels: set "
+                         "head=tokens, or give a table of questions and answers")
+    if _has_benchmark(config):
+        sets.refuse_leaks(entries, access)
+    train: list[Entry] = []
+    held: list[Entry] = []
+    for entry in entries:
+        (held if conversations.is_held_out(entry.group, config.validation_share) else train).append(entry)
+    if not train:
+        raise ValueError(f"all {len(entries)} conversations of sets.{part.name} are held out: give more of them, "
+                         f"or less than validation_share={config.validation_share}")
+    return train, held
+
+
+def _steps(config: SftConfig, rows: Mapping[str, Packed | LabelRows]) -> int:
     weights = {part.name: part.weight for part in config.sets}
     rows_per_epoch = sum(weights[name] * len(packed) for name, packed in rows.items())
     return max(1, round(config.epochs * rows_per_epoch / config.batch_size)) if config.epochs else config.train.steps
 
 
-def _train(config: SftConfig, base: Base, rows: Split, seq_len: int, folder: Path, seed: int, fold: int | None,
+def _train(config: SftConfig, base: Base, data: Data, seq_len: int, folder: Path, seed: int, fold: int | None,
            provenance: Provenance) -> dict:
     """Trains one model in `folder`/training, and leaves it, whole and merged, in `folder`/checkpoints."""
-    model, steps = base.model, _steps(config, rows["train"])
+    model, rows = data.model, data.rows
+    steps = _steps(config, rows["train"])
     location = config.train.checkpoints and "/".join((config.train.checkpoints, *folder.parts[-2:]))  # of each model
     plan = dataclasses.replace(config.train, steps=steps, checkpoints=location)
     shape = sharding.mesh_shape(config.mesh, jax.device_count(), model)
@@ -248,7 +256,7 @@ def _train(config: SftConfig, base: Base, rows: Split, seq_len: int, folder: Pat
         base.pin()
         print(_summary(config, model, rows, steps, folder), flush=True)
         shutil.copytree(base.path / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
-    params = _read_base(base, mesh)
+    params = None if config.fresh else bases.read_params(base, model, mesh, seed)
     about = {"tokenizer": checkpoint.read_about(base.path, base.step)["tokenizer"],
              "stream": _fingerprint(rows["train"]), "base": base.record, "provenance": provenance.to_json(),
              "config": dataclasses.asdict(config) | {
@@ -256,16 +264,22 @@ def _train(config: SftConfig, base: Base, rows: Split, seq_len: int, folder: Pat
     training = Training(
         step.compiled(config.step, model, optimizer.build(config.optimizer, steps), mesh, config.lora), mesh, rows,
         loader.weighted({part.name: part.weight for part in config.sets}, rows["train"]),
-        {name: packed.bytes / packed.learned for name, packed in rows["validation"].items()},
+        {name: packed.bytes / packed.weight for name, packed in rows["validation"].items()},
         optimizer.schedule(config.optimizer, steps, config.optimizer.learning_rate), about, seed, config.batch_size,
         seq_len, presets.flops_per_token(model, seq_len), params=None if config.lora.rank else params,
-        frozen=params if config.lora.rank else None)
+        frozen=params if config.lora.rank else None,
+        score=_scorer(config, data, load_tokenizer(base.path / "tokenizer"), params))
     outcome = loop.fit(training, plan, folder / "training")
     with jax.set_mesh(mesh):
         number, params = _chosen(plan, folder / "training", training.compiled.abstract)
         if training.frozen is not None:
             params = jax.jit(lambda frozen, adapters: lora.merge(frozen, adapters, config.lora))(
                 training.frozen, params)
+        calibration: dict = {}
+        if config.head == "labels" and distributed.processes() == 1:
+            labeller = Labeller(decoder.unrolled(params), model, load_tokenizer(base.path / "tokenizer"))
+            chosen, calibration = decisions.choose(labeller, data.scored)
+            about["decisions"] = {name: dataclasses.asdict(decision) for name, decision in chosen.items()}
         checkpoints = Checkpoints(folder / "checkpoints", keep=1)
         checkpoints.save(number, {"params": params}, {"step": number, **about}, None)
         checkpoints.close()
@@ -273,15 +287,27 @@ def _train(config: SftConfig, base: Base, rows: Split, seq_len: int, folder: Pat
         return {"validation_loss": math.nan, "train_seconds": math.nan}
     result = _result(rows["train"], outcome, number, training.tokens_per_step) | {
         "workdir": str(folder), "seed": seed, "fold": fold, "planned_steps": steps}
+    if calibration:
+        result["calibration"] = calibration
     workdirs.write_result(folder, result)
     return result
 
 
-def _read_base(base: Base, mesh: jax.sharding.Mesh) -> decoder.Params:
-    shapes = jax.eval_shape(lambda key: decoder.initialize(base.model, key), jax.random.key(0))
-    return checkpoint.read_params(base.path, base.step, jax.tree.map(
-        lambda x, spec: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=spec), shapes,
-        step.model_shardings(base.model, mesh)))
+def _scorer(config: SftConfig, data: Data, tokenizer: Tokenizer, frozen: decoder.Params | None
+            ) -> Callable[[decoder.Params], held_out.Scores] | None:
+    """(parameters that are trained) → scores of held-out items; None: there are none, or several processes train."""
+    if not data.scored or not config.scored_rows or distributed.processes() > 1:
+        return None
+    model = dataclasses.replace(data.model, scan_layers=False, remat="none")
+
+    def score(params: decoder.Params) -> held_out.Scores:
+        if config.lora.rank:
+            params = jax.jit(lambda frozen, adapters: lora.merge(frozen, adapters, config.lora))(frozen, params)
+        params = decoder.unrolled(params)
+        if config.head == "labels":
+            return held_out.ask(LabelModel(Labeller(params, model, tokenizer), "labels"), data.scored)
+        return held_out.ask(Checkpoint(Engine(params, model), tokenizer, "tokens"), data.scored)
+    return score
 
 
 def _chosen(config: LoopConfig, folder: Path, abstract: Any) -> tuple[int, decoder.Params]:
@@ -294,17 +320,18 @@ def _chosen(config: LoopConfig, folder: Path, abstract: Any) -> tuple[int, decod
     return number, params
 
 
-def _result(rows: Mapping[str, Packed], outcome: loop.Outcome, number: int, tokens_per_step: int) -> dict:
+def _result(rows: Mapping[str, Packed | LabelRows], outcome: loop.Outcome, number: int, tokens_per_step: int) -> dict:
     chosen = next(line for line in outcome.validations if line["step"] == number)
     return {"steps": number, "validation_loss": chosen["loss"],
             "validation_bits_per_byte_by_source": chosen["bits_per_byte_by_source"],
             "first_validation_loss": outcome.validations[0]["loss"],
             "train_seconds": outcome.speed(tokens_per_step)["train_seconds"],
+            **({"scores": chosen["scores"]} if "scores" in chosen else {}),
             "conversations": {name: packed.conversations for name, packed in rows.items()},
             "cut_conversations": {name: packed.cut for name, packed in rows.items() if packed.cut}}
 
 
-def _fingerprint(rows: Mapping[str, Packed]) -> str:
+def _fingerprint(rows: Mapping[str, Packed | LabelRows]) -> str:
     digest = hashlib.sha256()
     for name, packed in sorted(rows.items()):
         digest.update(name.encode() + b"\0" + packed.digest())

@@ -9,6 +9,7 @@ import jax
 
 from slm import files
 from slm.hardware import PEAK_TFLOPS
+from slm.train import held_out
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -70,8 +71,8 @@ class Telemetry:
         """Records a validation on the console and in TensorBoard; its lines are in `validation.jsonl`."""
         if not self._file:
             return
-        print(f"step {step}/{self._steps}  validation loss {result['loss']:.4f}  bits per byte "
-              f"{result['bits_per_byte']:.4f}", flush=True)
+        seen = held_out.line(result["scores"]) if "scores" in result else f"bits per byte {result['bits_per_byte']:.4f}"
+        print(f"step {step}/{self._steps}  validation loss {result['loss']:.4f}  {seen}", flush=True)
         self._write_tensorboard(step, {f"validation/{name}": value for name, value in result.items()
                                  if isinstance(value, float)})
 

@@ -9,6 +9,13 @@ import numpy as np
 from slm.data import loader
 
 
+def rank(line: Mapping) -> float:
+    """Of a validation, lower is better: minus the mean of its tasks' scores, else its bits per byte."""
+    if scores := line.get("scores"):
+        return -sum(score["value"] for score in scores.values()) / len(scores)
+    return line["bits_per_byte"] if math.isfinite(line["bits_per_byte"]) else math.inf
+
+
 def measure(sums: Callable[[loader.Batch], tuple], rows: Mapping[str, loader.Rows],
             bytes_per_token: Mapping[str, float], batch_size: int, limit: int | None = None, share: int = 0,
             shares: int = 1) -> dict:

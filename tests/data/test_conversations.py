@@ -213,7 +213,7 @@ def test_the_digest_is_of_the_conversations(words, packed):
 def test_first_fit_leaves_nothing_out_and_fills_no_row_too_full(seed):
     rng = random.Random(seed)
     lengths = [rng.choice([1, 2, rng.randint(1, 50), 50]) for _ in range(rng.choice([0, 1, 3, 500]))]
-    rows = conversations._first_fit(lengths, 50, open_rows=8)
+    rows = conversations.first_fit(lengths, 50, open_rows=8)
     assert sorted(number for row in rows for number in row) == list(range(len(lengths)))
     assert all(0 < sum(lengths[number] for number in row) <= 50 for row in rows)
 

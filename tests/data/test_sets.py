@@ -11,6 +11,7 @@ import pytest
 from slm.data import sets
 from slm.data.conversations import is_held_out
 from slm.data.sets import Access, SetConfig
+from slm.model.presets import ModelConfig
 from slm.sample import tasks as sample_tasks
 from slm.tasks import jmed_llm, split
 from slm.tasks.jmed_llm import FOLDS, SOURCES, JmedLlmConfig
@@ -254,7 +255,7 @@ def test_a_planted_document_is_refused(jmed, products, own, planted):
     with pytest.raises(ValueError, match=message):
         sets.refuse_leaks(sets.read(asked, benchmarks(jmed), 0), benchmarks(jmed))
     with pytest.raises(ValueError, match=message):
-        sft.pack(config(jmed, asked), products, None, 128)
+        sft.pack(config(jmed, asked), products, ModelConfig(), None, 128)
 
 
 def test_five_are_named_and_all_are_counted(jmed, own):
@@ -268,7 +269,7 @@ def test_five_are_named_and_all_are_counted(jmed, own):
 def test_under_p1_nothing_is_refused(jmed, products, own):
     asked = SetConfig("own", "messages", str(own(*PLANTED.values())))
     sets.refuse_leaks(sets.read(asked, benchmarks(jmed, "P1"), 0), benchmarks(jmed, "P1"))
-    packed = sft.pack(config(jmed, asked, protocol="P1", validation_share=0.3), products, None, 256)
+    packed = sft.pack(config(jmed, asked, protocol="P1", validation_share=0.3), products, ModelConfig(), None, 256).rows
     assert sum(part["own"].conversations for part in packed.values()) == 20 + len(PLANTED)
 
 
@@ -276,7 +277,7 @@ def test_what_does_not_leak_passes(jmed, products, own):
     # Stock phrases, half of the question, a fourth of a document: anyone may write these.
     asked = SetConfig("own", "messages", str(own(
         talk("以下の文において「何」は？\nA. ある\nB. ない", "A"), talk(document("crade-test")[:12], "はい"))))
-    packed = sft.pack(config(jmed, asked, validation_share=0.3), products, None, 128)
+    packed = sft.pack(config(jmed, asked, validation_share=0.3), products, ModelConfig(), None, 128).rows
     assert sum(part["own"].conversations for part in packed.values()) == 22
 
 
@@ -296,14 +297,14 @@ def test_of_cross_validation_the_documents_of_the_own_fold_leak(jmed, own):
 def test_the_benchmark_is_not_asked_for_where_it_is_not_used(products, own, monkeypatch):
     monkeypatch.setattr(jmed_llm.download, "jmed_llm", lambda folder: pytest.fail("it was downloaded"))
     asked = SetConfig("own", "messages", str(own()))
-    packed = sft.pack(config("", asked, validation_share=0.3), products, None, 128)
+    packed = sft.pack(config("", asked, validation_share=0.3), products, ModelConfig(), None, 128).rows
     assert set(packed) == {"train", "validation"} and set(packed["train"]) == {"own"}
 
 
 @pytest.mark.parametrize("protocol", ["P1", "P2"])
 def test_all_tasks_are_packed_together(jmed, products, protocol):
     own = tuple(SetConfig(task, "jmed_llm") for task in SOURCES)
-    packed = sft.pack(config(jmed, *own, protocol=protocol, validation_share=0.2), products, None, 256)
+    packed = sft.pack(config(jmed, *own, protocol=protocol, validation_share=0.2), products, ModelConfig(), None, 256).rows
     counts = collections.Counter()
     for part in packed.values():
         counts.update({name: rows.conversations for name, rows in part.items()})
@@ -317,7 +318,8 @@ def test_all_tasks_are_packed_together(jmed, products, protocol):
     (1e-9, r"validation_share=1e-09 holds out no conversation of so few: raise it")])
 def test_nothing_left_to_learn_or_to_validate_on_is_refused(products, own, share, message):
     with pytest.raises(ValueError, match=message):
-        sft.pack(config("", SetConfig("own", "messages", str(own())), validation_share=share), products, None, 128)
+        asked = SetConfig("own", "messages", str(own()))
+        sft.pack(config("", asked, validation_share=share), products, ModelConfig(), None, 128)
 
 
 def test_two_sets_of_one_name_are_refused_or_both_learned(products, own, tmp_path):
@@ -326,7 +328,7 @@ def test_two_sets_of_one_name_are_refused_or_both_learned(products, own, tmp_pat
                             for number in range(20)))
     asked = SetConfig("own", "messages", str(own())), SetConfig("own", "alpaca", str(path))
     try:
-        packed = sft.pack(config("", *asked, validation_share=0.3), products, None, 128)
+        packed = sft.pack(config("", *asked, validation_share=0.3), products, ModelConfig(), None, 128).rows
     except ValueError as error:
         assert "own" in str(error)
     else:

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from slm.evaluation import baselines, metrics
+from slm.scoring import baselines, metrics
 from slm.tasks import tables
 from slm.tasks.task import Item
 

@@ -13,14 +13,15 @@ import pytest
 
 from slm.checkpoint import Checkpoints
 from slm.corpus.sources import CorpusConfig
-from slm.evaluation import answer_modes, candidates, compare, evaluate, leaderboard
-from slm.evaluation.answer_modes import Answer
+from slm.evaluation import candidates, compare, evaluate, leaderboard
 from slm.evaluation.compare import CompareConfig
 from slm.evaluation.evaluate import EvaluateConfig
-from slm.evaluation.models import Checkpoint
 from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.sample import tasks as sample_tasks
+from slm.scoring import answer_modes
+from slm.scoring.answer_modes import Answer
+from slm.scoring.models import Checkpoint
 from slm.tasks import published, tables
 from slm.tasks.benchmark import Provenance
 from slm.tasks.jmed_llm import SOURCES

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from slm import benchmarks
-from slm.evaluation import answer_modes, candidates, harness, harness_tasks, leaderboard
+from slm.evaluation import candidates, harness, harness_tasks, leaderboard
 from slm.evaluation.candidates import Candidate
 from slm.evaluation.harness import Chat, HarnessConfig, Requests
-from slm.evaluation.metrics import METRICS
-from slm.evaluation.models import Checkpoint
 from slm.inference.engine import Engine
 from slm.model import decoder
 from slm.model.presets import PRESETS
 from slm.sample import tasks as sample_tasks
+from slm.scoring import answer_modes
+from slm.scoring.metrics import METRICS
+from slm.scoring.models import Checkpoint
 from slm.tasks import igakuqa, jmed_llm
 from slm.tasks.benchmark import Provenance
 from slm.tasks.igakuqa import IgakuQAConfig

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slm.evaluation import metrics
-from slm.evaluation.metrics import METRICS, kappa
+from slm.scoring import metrics
+from slm.scoring.metrics import METRICS, kappa
 from slm.tasks.reading import read_list
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/jmed_llm.json").read_text(encoding="utf-8"))

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from slm.evaluation.models import Checkpoint
 from slm.inference.constraints import OneOf, Pieces
 from slm.inference.engine import Engine
 from slm.model import decoder
 from slm.model.presets import PRESETS
+from slm.scoring.models import Checkpoint
 from slm.text import chat
 
 MODEL = dataclasses.replace(PRESETS["debug"], context=256)

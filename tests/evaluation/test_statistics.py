@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slm.evaluation.metrics import METRICS
 from slm.evaluation.statistics import Interval, holm, interval, paired
+from slm.scoring.metrics import METRICS
 
 LETTERS = ["A", "B", "C", "None"]
 

@@ -12,13 +12,13 @@ import pytest
 
 from slm import checkpoint
 from slm.evaluation import candidates
-from slm.evaluation.models import Checkpoint
 from slm.export import hugging_face, import_hugging_face
 from slm.export.import_hugging_face import ImportConfig
 from slm.inference.constraints import OneOf, Pieces
 from slm.inference.sampling import GREEDY
 from slm.model import decoder
 from slm.model.presets import PRESETS
+from slm.scoring.models import Checkpoint
 from slm.text import chat
 from slm.text.normalize import normalize
 from slm.text.tokenizer import Tokenizer, load_tokenizer

@@ -28,6 +28,7 @@ from slm.tasks.benchmark import Provenance
 from slm.tasks.jmed_llm import JmedLlmConfig
 from slm.text.tokenizer import load_tokenizer
 from slm.train import loop, optimizer, sft, step
+from slm.train.base import Base
 from slm.train.loop import LoopConfig
 from slm.train.optimizer import OptimizerConfig
 from slm.train.sft import SftConfig
@@ -176,7 +177,7 @@ def test_each_seed_leaves_a_model_of_its_own(base, whole):
 
 
 def held_out(base):
-    return sft.pack(settings(base), base, None, 64)["validation"]["own"].conversations
+    return sft.pack(settings(base), base, MODEL, None, 64).rows["validation"]["own"].conversations
 
 
 @jax.jit
@@ -187,7 +188,7 @@ def scores(params, rows):
 
 @pytest.fixture(scope="module")
 def rows(base):
-    own = sft.pack(settings(base), base, None, 64)["validation"]["own"]
+    own = sft.pack(settings(base), base, MODEL, None, 64).rows["validation"]["own"]
     return next(loader.validation(own, len(own)))
 
 
@@ -226,7 +227,7 @@ def test_of_cross_validation_each_fold_has_its_folder(base, tmp_path, monkeypatc
 
 
 def test_epochs_count_weighted_rows(base, tmp_path, steps):
-    own = sft.pack(settings(base), base, None, 64)["train"]["own"]
+    own = sft.pack(settings(base), base, MODEL, None, 64).rows["train"]["own"]
     sets = (SetConfig("own", "messages", str(base.parent / "talks.jsonl"), weight=3.0),)
     result = sft.run(settings(base, sets=sets, epochs=0.5), tmp_path)
     assert steps.done == result["runs"][0]["planned_steps"] == max(1, round(0.5 * 3 * len(own) / 8)) > 1
@@ -466,7 +467,7 @@ def test_a_killed_process_goes_on(base, tmp_path, changes):
 def test_what_the_base_model_learned_counts_too(tmp_path, monkeypatch, earlier, protocol, expected):
     before = Provenance(earlier[0], {"jmed_llm": tuple(earlier[1]), "igakuqa": ("2018",)}, held_out=0.02)
     monkeypatch.setattr(sft.checkpoint, "read_about", lambda *_: {"provenance": before.to_json()})
-    base = sft.Base(tmp_path, 3, "", MODEL, tmp_path / "base.json")
+    base = Base(tmp_path, 3, "", MODEL, tmp_path / "base.json")
     config = SftConfig(protocol=protocol, sets=(SetConfig("rrtnm", "jmed_llm"), SetConfig("2019", "igakuqa")))
     if expected is None:
         with pytest.raises(ValueError, match=f"{earlier[0]}|fold of a cross-validation"):
@@ -486,7 +487,7 @@ def test_a_checkpoint_written_before_provenance_had_its_name_is_not_taken_for_un
     ({}, ("P0", True)), ({"jmed_llm": JmedLlmConfig("copy")}, ("P0", False)), ({"protocol": "P1"}, ("P1", False))])
 def test_text_that_no_copy_of_the_benchmark_was_compared_with_is_marked(base, settings, expected):
     config = SftConfig(sets=(SetConfig("own", "messages", "talks.jsonl"),), **settings)
-    provenance = sft._provenance(config, sft.Base(base, 3, "", MODEL, base / "base.json"))
+    provenance = sft._provenance(config, Base(base, 3, "", MODEL, base / "base.json"))
     assert (provenance.protocol, provenance.unchecked) == expected
 
 

@@ -4,16 +4,23 @@ free         what it writes, read as the benchmark reads it
 constrained  what it writes where only valid letters are allowed
 likelihood   the option with the highest log-probability as the answer's first token; the fairest for small models
 spans        a list in which only spans of the question are allowed
+labels       the label, or the labelled spans, of a model with label heads; it has no other mode, and needs no prompt
 """
 
 import dataclasses
 import itertools
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from slm.evaluation.models import Checkpoint, Model
+import numpy as np
+
+from slm.data import labelled
 from slm.inference.constraints import OneOf, Pieces, SpanList
+from slm.inference.labeller import Labeller
+from slm.model.presets import LabelGroup
+from slm.scoring.models import Checkpoint, LabelModel, Model
 from slm.tasks import reading, tables
 from slm.tasks.kinds import KINDS, AnswerMode, Kind
 from slm.tasks.task import Item, Task
@@ -44,6 +51,8 @@ def answers(model: Model, task: Task, items: Sequence[Item], mode: AnswerMode) -
       ValueError: an answer mode that the task's kind does not have, or that the model cannot do.
     """
     kind = KINDS[task.kind]
+    if isinstance(model, LabelModel):
+        return _labels(model, task, items)
     if mode not in kind.modes:
         raise ValueError(f"the task {task.name} is of kind {task.kind} and has no answer mode {mode!r}: choose one of "
                          f"{', '.join(kind.modes)}")
@@ -108,6 +117,41 @@ def _spans(model: Checkpoint, task: Task, items: Sequence[Item]) -> list[Answer]
     ids = model.generate_constrained([task.prompt(item) for item in items], constraints, KINDS[task.kind].max_tokens)
     return [Answer(item.id, model.tokenizer.decode(of_item), constraint.spans())
             for item, of_item, constraint in zip(items, ids, constraints)]
+
+
+def default(model: Model, task: Task) -> AnswerMode:
+    """The answer mode of a model that can be constrained."""
+    return "labels" if isinstance(model, LabelModel) else KINDS[task.kind].modes[0]
+
+
+def _labels(model: LabelModel, task: Task, items: Sequence[Item]) -> list[Answer]:
+    """One pass over a text answers all that is asked about it."""
+    labeller = model.labeller
+    groups = [labelled.group_of(labeller.groups.values(), task, item) for item in items]
+    texts: dict[str, list[str]] = {}  # text → groups
+    for item, group in zip(items, groups):
+        texts.setdefault(labelled.read_text(group, item), []).append(group.name)
+    if task.kind == "choice":
+        asked = {text: list(dict.fromkeys(names)) for text, names in texts.items()}
+        shares = dict(zip(asked, labeller.classify(list(asked.items()))))
+        return [_chosen_label(labeller, task, item, group, shares[labelled.read_text(group, item)][group.name])
+                for item, group in zip(items, groups)]
+    name = groups[0].name if groups else ""
+    spans = dict(zip(texts, labeller.tag(list(texts), name)))
+    answers = []
+    for item, group in zip(items, groups):
+        text, wanted = labelled.read_text(group, item), labelled.tag_of(task, item)
+        entities = list(dict.fromkeys(text[span.start:span.end] for span in spans[text] if span.label == wanted))
+        answers.append(Answer(item.id, json.dumps(entities, ensure_ascii=False), entities))
+    return answers
+
+
+def _chosen_label(labeller: Labeller, task: Task, item: Item, group: LabelGroup, log_shares: np.ndarray) -> Answer:
+    """The chosen label; log-likelihoods are those of the item's letters."""
+    letters = task.letters(item)
+    by_letter = {letter: float(share) for letter, share in zip(group.labels, log_shares) if letter in letters}
+    label = labeller.chosen(group.name, log_shares)
+    return Answer(item.id, label, label, log_likelihoods=by_letter or None)
 
 
 def probabilities(answer: Answer) -> list[float]:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from slm.inference.constraints import Constraint
 from slm.inference.engine import Engine
+from slm.inference.labeller import Labeller
 from slm.inference.sampling import GREEDY
 from slm.tasks.task import Message
 from slm.text import chat
@@ -79,3 +80,23 @@ class Checkpoint:
         encoded = [chat.encode(self.tokenizer, messages, limit, reply=True) for messages in conversations]
         self.truncated += sum(prompt.cut > 0 for prompt in encoded)
         return [prompt.ids for prompt in encoded]
+
+
+class LabelModel:
+    """A checkpoint of ours with label heads, which answers without words."""
+
+    def __init__(self, labeller: Labeller, name: str):
+        self.name, self.labeller, self.template, self.truncated = name, labeller, "label heads, no prompt", 0
+
+    @classmethod
+    def load(cls, workdir: Path, batch_tokens: int = 16_384) -> "LabelModel":
+        return cls(Labeller.load(workdir, batch_tokens), str(workdir))
+
+    def generate(self, conversations: Sequence[list[Message]], max_tokens: int) -> list[str]:
+        raise ValueError(f"{self.name} has label heads and writes nothing: ask it tasks with the labels that it has")
+
+    def log_likelihoods(self, requests: Sequence[tuple[list[Message], Sequence[str]]]) -> list[list[float]]:
+        raise ValueError(f"{self.name} has label heads and scores no texts: ask it tasks with the labels that it has")
+
+    def tokenize(self, text: str) -> list[int]:
+        return self.labeller.tokenizer.encode(text)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence, Set
 
 import numpy as np
 
-from slm.evaluation import metrics
+from slm.scoring import metrics
 from slm.tasks.task import Item, Task
 
 _FOLDS = 5

@@ -1,0 +1,75 @@
+"""Labels from the decoder's blocks: classes of a whole text, or of each of its tokens.
+
+The blocks are the decoder's, with attention that sees both ways inside a segment (`model.label_groups` decides that);
+the head has a column for each class of each label group. A group that classifies reads the mean of its segment's hidden
+states, one that tags reads each token's own. So one pass over a text answers all groups.
+
+A token's embedding also says whether it, it and the next, and it and the next two occur again in its segment: the exact
+match feature of Chen et al. 2017 (arXiv 1704.00051). Small models learn from it how alike two sentences are.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slm.model import decoder
+from slm.model.presets import ModelConfig
+
+_OUTSIDE = -1e30  # the logit of a class of another group
+
+
+def sums(params: decoder.Params, config: ModelConfig, batch: dict) -> tuple:
+    """(objective, (nll, weight)): sums over the labels of `batch`, in nats.
+
+    Args:
+      batch: what `data.labelled.LabelRows` gives: inputs, segments, positions, groups, targets (a class of the
+        position's group), loss_mask (the weight of its answer), each [B, T].
+    """
+    log_shares = jax.nn.log_softmax(logits(params, config, batch))
+    nll_BT = -jnp.take_along_axis(log_shares, batch["targets"][..., None], axis=-1)[..., 0]
+    nll = jnp.sum(nll_BT * batch["loss_mask"])
+    return nll, (nll, jnp.sum(batch["loss_mask"]))
+
+
+def logits(params: decoder.Params, config: ModelConfig, batch: dict) -> jax.Array:
+    """Float32 logits [B, T, C] of the classes of each position's group; those beyond its classes are out of reach."""
+    features_BTD = _repeats(batch["inputs"], batch["segments"]) @ params["repeats"]
+    hidden_BTD, _ = decoder.hidden_states(params, config, batch["inputs"], batch["segments"], batch["positions"],
+                                          features_BTD=features_BTD.astype(config.compute_dtype))
+    pooled_BTD = _means(hidden_BTD, batch["segments"])
+    classifies = jnp.asarray([group.kind == "classify" for group in config.label_groups])
+    hidden_BTD = jnp.where(classifies[batch["groups"]][..., None], pooled_BTD, hidden_BTD)
+    columns, valid = _columns(config)
+    logits_BTV = decoder.logits(params, hidden_BTD)
+    logits_BTC = jnp.take_along_axis(logits_BTV, columns[batch["groups"]], axis=-1)
+    return jnp.where(valid[batch["groups"]], logits_BTC, _OUTSIDE)
+
+
+def _columns(config: ModelConfig) -> tuple[jax.Array, jax.Array]:
+    """The head's column of each class [group, C], C the most classes of a group, and whether the group has it."""
+    sizes = [group.classes for group in config.label_groups]
+    starts = np.cumsum([0, *sizes[:-1]])
+    classes = np.arange(max(sizes))
+    valid = classes < np.array(sizes)[:, None]
+    return jnp.asarray(np.where(valid, starts[:, None] + classes, 0)), jnp.asarray(valid)
+
+
+def _means(hidden_BTD: jax.Array, segments_BT: jax.Array) -> jax.Array:
+    """At each position, the mean of its segment."""
+    same_BTS = (segments_BT[:, :, None] == segments_BT[:, None, :]).astype(jnp.float32)
+    means = jnp.einsum("BTS,BSD->BTD", same_BTS / same_BTS.sum(-1, keepdims=True), hidden_BTD.astype(jnp.float32))
+    return means.astype(hidden_BTD.dtype)
+
+
+def _repeats(tokens_BT: jax.Array, segments_BT: jax.Array) -> jax.Array:
+    """[B, T, n]: whether the n-gram of tokens that begins here begins elsewhere in the segment too, n = 1, 2, …"""
+    T = tokens_BT.shape[1]
+    other_TS = ~jnp.eye(T, dtype=bool)
+    same_BTS = (segments_BT[:, :, None] == segments_BT[:, None, :]) & (tokens_BT[:, :, None] == tokens_BT[:, None, :])
+    features, match_BTS = [], same_BTS & other_TS
+    for n in range(decoder.REPEATS):
+        if n:
+            shifted = jnp.pad(same_BTS[:, n:, n:], ((0, 0), (0, n), (0, n)))
+            match_BTS &= shifted
+        features.append(match_BTS.any(-1))
+    return jnp.stack(features, axis=-1).astype(jnp.float32)
