@@ -6,6 +6,8 @@
     python -m slm.main --config=configs/annotate.py:findings --config.records='NOTES/*/report-*.txt'
     python -m slm.main --config=configs/annotate.py:classify --config.records=notes.jsonl \\
         --config.instruction.labels='改善|不変|悪化'
+    python -m slm.main --config=configs/annotate.py:labels --config.records=NOTES \\
+        --config.checkpoint=runs/sft-classify            # by label heads, fast, with confidences
     python -m slm.main --config=configs/annotate.py:summarise --config.records=NOTES --config.settings.max_tokens=200
     python -m slm.main --config=configs/annotate.py --config.records=NOTES --config.instruction.file=OWN.json
 
@@ -31,6 +33,7 @@ VARIANTS = {name: AnnotateConfig(Instruction("extract", EXTRACTION_SYSTEM, promp
 VARIANTS["classify"] = AnnotateConfig(Instruction(
     "classify", "与えられた診療記録に最もあてはまる分類を、選択肢から1つだけ答えてください。",
     "選択肢: {labels}\n診療記録:\n「{text}」"))
+VARIANTS["labels"] = AnnotateConfig(Instruction("labels", "", ""))
 VARIANTS["summarise"] = AnnotateConfig(Instruction(
     "summarise", "与えられた診療記録を、書かれていることだけを用いて簡潔に要約してください。", "診療記録:\n「{text}」"))
 

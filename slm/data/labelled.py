@@ -53,8 +53,8 @@ def groups(tasks: Iterable[Task]) -> tuple[LabelGroup, ...]:
                 raise ValueError(f"the options of {name} differ from row to row, so a letter means nothing by itself: "
                                  "leave it out, or fine-tune a model that writes its answers (head=tokens)")
             wordings = {_wording(item) for item in items}
-            made[name] = LabelGroup(name, "classify", tuple(letter for letter, _ in items[0].options),
-                                    "text" if len(wordings) == 1 else "question")
+            letters, texts = zip(*items[0].options)
+            made[name] = LabelGroup(name, "classify", letters, texts, "text" if len(wordings) == 1 else "question")
     if labels:
         made[SPANS] = LabelGroup(SPANS, "tag", tuple(labels))
     return tuple(made.values())

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from slm import process
+from slm.inference.labeller import Labeller
 from slm.inference.sampling import Settings
-from slm.local import instructions, runtime
+from slm.local import instructions, label_records, runtime
 from slm.local.gguf_metadata import read_gguf_metadata
 from slm.local.instructions import Form, Instruction
 from slm.local.records import TEXT_COLUMN, Record, find_files, read_records
@@ -45,6 +46,7 @@ class AnnotateConfig:
     records: str = ""  # a folder of .txt files, a .csv or .jsonl file, or a GLOB of such files
     text_column: str = TEXT_COLUMN  # of tables, as id_column
     id_column: str = ""  # empty: the number of the row, from 1; of text files it is their path
+    checkpoint: str = ""  # with label heads, of kind labels; empty: the newest under runs/
     runtime: RuntimeConfig = RuntimeConfig()
     settings: Settings = Settings(temperature=0.0, max_tokens=256)
     parallel: int = 2  # records computed together
@@ -61,6 +63,7 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
         and one that does not occur in it is {text, in_text: false}.
       classify: `label`; null if the answer ended before a label was complete.
       summarise: `summary`.
+      labels: `labels` and `entities`, as `label_records.lines` gives them, with confidences.
     A record that failed has `error` instead of an answer; delete its line to retry it.
 
     Raises:
@@ -69,12 +72,8 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
     """
     if config.parallel < 1:
         raise ValueError(f"parallel={config.parallel}: give at least 1")
-    form = Form(instructions.read(config.instruction))
-    gguf = _find_gguf(config.runtime)
-    tokenizer = runtime.tokenizer_of(gguf)
-    _refuse_without_room(config, form, gguf, tokenizer)
-    by = _hash([instructions.VERSION, _content(gguf), _content(gguf.parent / runtime.TOKENIZER_FOLDER / SETTINGS_FILE),
-                dataclasses.asdict(form.instruction), dataclasses.asdict(config.settings), config.runtime.context])
+    instruction = instructions.read(config.instruction)
+    model, by, answer = _labeller(config) if instruction.kind == "labels" else _generator(config, Form(instruction))
     path = workdir / ANNOTATIONS_FILE
     workdir.mkdir(parents=True, exist_ok=True)
     counts: collections.Counter[str] = collections.Counter()
@@ -82,11 +81,11 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
     records, left = _survey(config, done)
     seconds = 0.0
     if left:
-        model = runtime.load_gguf(gguf, config.runtime, config.parallel, tokenizer)
+        lines = answer(_missing(config, done))  # loads the model
         begun = time.perf_counter()
         with (open(path, "ab") as file,
               Progress(total=records, initial=records - left, desc="annotate", unit="record") as bar):
-            for line in _annotate(config, model, form, _missing(config, done)):
+            for line in lines:
                 file.write(json.dumps({"id": line["id"], "by": by} | line, ensure_ascii=False).encode() + b"\n")
                 file.flush()
                 _count(counts, line)
@@ -99,7 +98,7 @@ def run(config: AnnotateConfig, workdir: Path) -> dict:
             "passed_over": len(find_files(config.records).passed_over),
             "records_per_second": left / seconds if left else 0.0,
             **{name: counts[name] for name in ("cut", "errors", "unfinished", "not_in_text")},
-            "annotations": str(path), "model": str(gguf), "by": by, "note": NOTE}
+            "annotations": str(path), "model": str(model), "by": by, "note": NOTE}
 
 
 # Records ------------------------------------------------------------------------------------------------------
@@ -140,6 +139,29 @@ def _missing(config: AnnotateConfig, done: Mapping[str, str]) -> Iterator[Record
 
 
 # Answers ------------------------------------------------------------------------------------------------------
+
+_Answer = Callable[[Iterator[Record]], Iterator[dict]]  # records → their lines
+
+
+def _labeller(config: AnnotateConfig) -> tuple[Path, str, _Answer]:
+    """(model, hash of all that decides an answer, what answers) of a checkpoint with label heads."""
+    workdir, content = label_records.identity(config.checkpoint)
+    return workdir, _hash([instructions.VERSION, content]), (
+        lambda records: label_records.lines(Labeller.load(workdir), records))
+
+
+def _generator(config: AnnotateConfig, form: Form) -> tuple[Path, str, _Answer]:
+    """The same of a GGUF file that writes its answers."""
+    gguf = _find_gguf(config.runtime)
+    tokenizer = runtime.tokenizer_of(gguf)
+    _refuse_without_room(config, form, gguf, tokenizer)
+    by = _hash([instructions.VERSION, _content(gguf), _content(gguf.parent / runtime.TOKENIZER_FOLDER / SETTINGS_FILE),
+                dataclasses.asdict(form.instruction), dataclasses.asdict(config.settings), config.runtime.context])
+
+    def answer(records: Iterator[Record]) -> Iterator[dict]:
+        return _annotate(config, runtime.load_gguf(gguf, config.runtime, config.parallel, tokenizer), form, records)
+    return gguf, by, answer
+
 
 def _find_gguf(config: RuntimeConfig) -> Path:
     path = runtime.find(config.model)

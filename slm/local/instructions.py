@@ -20,7 +20,7 @@ _LONGEST_COPIED = 4_000  # characters of a record whose grammar lists its spans
 @dataclasses.dataclass(frozen=True)
 class Instruction:
     """What to ask of each record."""
-    kind: Literal["extract", "classify", "summarise"]
+    kind: Literal["extract", "classify", "summarise", "labels"]  # labels: by label heads, which need no prompt
     system: str
     prompt: str  # {text} stands for the record, {labels} for the labels
     labels: str = ""  # A|B|C, to classify
@@ -47,6 +47,8 @@ def read(instruction: Instruction) -> Instruction:
             raise ValueError(f"{location} holds {content}: an instruction is an object with {', '.join(keys[:3])}, and "
                              f"{keys[3]} to classify")
         instruction = configs.freeze(Instruction, value, location)
+    if instruction.kind == "labels":
+        return instruction
     if instruction.prompt.count("{text}") != 1:
         raise ValueError(f"{location}.prompt={instruction.prompt[:80]!r}: write {{text}} exactly once")
     if (instruction.kind == "classify") != bool(instruction.labels):
@@ -56,7 +58,7 @@ def read(instruction: Instruction) -> Instruction:
 
 
 class Form:
-    """An instruction and the format of its answers: the grammar, and how to parse an answer that follows it.
+    """An instruction to a model that writes, and the format of its answers: the grammar, and how to parse an answer.
 
     An answer that max_tokens cut off is the beginning of one.
 
@@ -84,7 +86,7 @@ class Form:
                 return _spans(text, borders(text)) if len(text) <= _LONGEST_COPIED else _STRINGS
             case "classify":
                 return f"root ::= {' | '.join(map(_literal, self._labels))}"
-            case "summarise":
+            case _:
                 return rf"root ::= [^\x00-\x1f\x7f-\x9f]{{1,{_LONGEST_SUMMARY}}}"
 
     def read(self, answer: str, text: str) -> dict[str, Any]:
@@ -97,7 +99,7 @@ class Form:
                 return {"entities": locate([str(entity) for entity in entities], text)}
             case "classify":
                 return {"label": self._labels.get(answer)}
-            case "summarise":
+            case _:
                 return {"summary": answer.strip()}
 
 

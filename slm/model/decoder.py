@@ -16,12 +16,11 @@ from flax import nnx
 from slm.model import axes
 from slm.model.axes import BATCH, DATA, FSDP, TENSOR
 from slm.model.layers import Block, RMSNorm, matrix, rope_angles
-from slm.model.presets import ModelConfig
+from slm.model.presets import REPEATS, ModelConfig
 
 Params = dict[str, Any]
 Cache = dict[str, jax.Array] | list[dict[str, jax.Array]]  # stacked, or one per layer
 
-REPEATS = 3  # features of a token, of a model with label groups: see `label_heads`
 _REMAT = {"full": jax.checkpoint_policies.nothing_saveable,
           "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slm.model import decoder
-from slm.model.presets import ModelConfig
+from slm.model.presets import REPEATS, ModelConfig
 
 _OUTSIDE = -1e30  # the logit of a class of another group
 
@@ -67,7 +67,7 @@ def _repeats(tokens_BT: jax.Array, segments_BT: jax.Array) -> jax.Array:
     other_TS = ~jnp.eye(T, dtype=bool)
     same_BTS = (segments_BT[:, :, None] == segments_BT[:, None, :]) & (tokens_BT[:, :, None] == tokens_BT[:, None, :])
     features, match_BTS = [], same_BTS & other_TS
-    for n in range(decoder.REPEATS):
+    for n in range(REPEATS):
         if n:
             shifted = jnp.pad(same_BTS[:, n:, n:], ((0, 0), (0, n), (0, n)))
             match_BTS &= shifted

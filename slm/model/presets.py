@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+REPEATS = 3  # features of a token of a model with label groups: see `model/label_heads.py`
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelGroup:
@@ -11,11 +13,13 @@ class LabelGroup:
     Attributes:
       kind: classify gives a text one of the labels; tag gives spans of it a label, by the classes outside, and begin
         and inside of each label (BIO, Ramshaw & Marcus 1995).
+      texts: what each label of a classification says; empty: nothing more.
       reads: what of a question is the text: what it quotes, or all of it, where the wording differs from row to row.
     """
     name: str
     kind: Literal["classify", "tag"]
     labels: tuple[str, ...]
+    texts: tuple[str, ...] = ()
     reads: Literal["text", "question"] = "text"
 
     @property
@@ -85,7 +89,7 @@ def parameter_count(config: ModelConfig) -> int:
     mlp = config.width * config.mlp_width * (3 if config.mlp == "swiglu" else 2)
     norms = 2 * config.width
     return (config.layers * (attention + mlp + norms) + config.width
-            + (config.vocabulary_size + config.head_width) * config.width)
+            + (config.vocabulary_size + config.head_width + REPEATS * bool(config.label_groups)) * config.width)
 
 
 def flops_per_token(config: ModelConfig, seq_len: int) -> float:
