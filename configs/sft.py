@@ -22,6 +22,7 @@ from slm.data.sets import SetConfig
 from slm.train.loop import LoopConfig
 from slm.train.optimizer import OptimizerConfig
 from slm.train.sft import SftConfig
+from slm.train.step import StepConfig
 
 LAPTOP = SftConfig(
     optimizer=OptimizerConfig(name="muon", learning_rate=1e-3, muon_learning_rate=5e-3, weight_decay=0.01,
@@ -36,7 +37,7 @@ def own(kind: str, files: str) -> SftConfig:
 # Read until it is learned: rows are few, and the best validation is kept.
 LABELS = dataclasses.replace(
     LAPTOP, head="labels", seq_len=512, batch_size=2, epochs=12.0, validation_share=0.1, optimizer=dataclasses.replace(
-        LAPTOP.optimizer, learning_rate=2e-3, muon_learning_rate=8e-3),
+        LAPTOP.optimizer, learning_rate=2e-3, muon_learning_rate=8e-3), step=StepConfig(noise=0.1),
     train=LoopConfig(evaluate_every=50, save_every=200, patience=8))
 
 
@@ -63,10 +64,10 @@ VARIANTS = {
     "classify": labels("choice"),
     "tag": labels("extraction"),
     "jmed_llm_labels": dataclasses.replace(
-        LABELS, protocol="P2", batch_size=4, epochs=8.0, train=LoopConfig(evaluate_every=200, save_every=200),
+        LABELS, protocol="P2", batch_size=4, epochs=10.0, train=LoopConfig(evaluate_every=200, save_every=200),
         sets=tuple(SetConfig(name, "jmed_llm", "", weight) for name, weight in (
-            ("nrner", 1.0), ("mrner_disease", 2.0), ("mrner_medicine", 2.0), ("rrtnm", 4.0), ("smdis", 1.0),
-            ("jcsts", 1.0)))),
+            ("nrner", 1.0), ("mrner_disease", 2.0), ("mrner_medicine", 2.0), ("rrtnm", 4.0), ("smdis", 0.5),
+            ("jcsts", 0.3)))),
     # One's own conversations with another set beside them, and the examinations of some years: weights mix them.
     "mixed": dataclasses.replace(LAPTOP, sets=(SetConfig("own", "messages", "conversations.jsonl", weight=2.0),
                                                SetConfig("more", "alpaca", "instructions.jsonl"))),

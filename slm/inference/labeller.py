@@ -15,7 +15,6 @@ from slm.data import labelled
 from slm.data.labelled import Window
 from slm.model import decoder, label_heads
 from slm.model.presets import LabelGroup, ModelConfig
-from slm.progress import Progress
 from slm.text.tokenizer import Tokenizer
 
 _MULTIPLE = 32  # of a padded row: few shapes, so few compiles
@@ -110,7 +109,8 @@ class Labeller:
         return list(self.groups).index(name)
 
     def _log_shares(self, name: str, logits: np.ndarray) -> np.ndarray:
-        scaled = logits[..., :self.groups[name].classes].astype(np.float64) / self.decision(name).temperature
+        columns = label_heads.columns(self.model_config, self._number(name))
+        scaled = logits[..., columns].astype(np.float64) / self.decision(name).temperature
         scaled -= scaled.max(-1, keepdims=True)
         return scaled - np.log(np.exp(scaled).sum(-1, keepdims=True))
 
@@ -118,27 +118,25 @@ class Labeller:
                 ) -> Iterator[tuple[int, np.ndarray]]:
         """(index, logits [positions, C]) of windows: of each token, or of each group that is asked."""
         order = sorted(range(len(windows)), key=lambda index: len(windows[index].ids))
-        with Progress(total=len(windows), desc="label", unit="window") as bar:
-            while order:
-                length = -(-max(len(windows[order[-1]].ids), max(map(len, asked))) // _MULTIPLE) * _MULTIPLE
-                rows = [order.pop() for _ in range(min(len(order), max(1, self.batch_tokens // length)))]
-                count = 1 << (len(rows) - 1).bit_length()
-                batch = {name: np.zeros((count, length), np.int32)
-                         for name in ("inputs", "segments", "positions", "groups")}
-                batch["positions"][:] = np.arange(length)
-                for row, index in enumerate(rows):
-                    ids, numbers = windows[index].ids, asked[index]
-                    size = max(len(ids), len(numbers))  # as in training, where a group's answer needs a position
-                    batch["inputs"][row] = self.tokenizer.end_of_document
-                    batch["inputs"][row, :len(ids)] = ids
-                    batch["segments"][row, :size] = 1
-                    batch["groups"][row, :len(numbers)] = numbers
-                    if everywhere:
-                        batch["groups"][row] = numbers[0]
-                logits = np.asarray(_forward(self._params, self.model_config, batch))
-                for row, index in enumerate(rows):
-                    yield index, logits[row, :len(windows[index].ids) if everywhere else len(asked[index])]
-                bar.update(len(rows))
+        while order:
+            length = -(-max(len(windows[order[-1]].ids), max(map(len, asked))) // _MULTIPLE) * _MULTIPLE
+            rows = [order.pop() for _ in range(min(len(order), max(1, self.batch_tokens // length)))]
+            count = 1 << (len(rows) - 1).bit_length()
+            batch = {name: np.zeros((count, length), np.int32)
+                     for name in ("inputs", "segments", "positions", "groups")}
+            batch["positions"][:] = np.arange(length)
+            for row, index in enumerate(rows):
+                ids, numbers = windows[index].ids, asked[index]
+                size = max(len(ids), len(numbers))  # as in training, where a group's answer needs a position
+                batch["inputs"][row] = self.tokenizer.end_of_document
+                batch["inputs"][row, :len(ids)] = ids
+                batch["segments"][row, :size] = 1
+                batch["groups"][row, :len(numbers)] = numbers
+                if everywhere:
+                    batch["groups"][row] = numbers[0]
+            logits = np.asarray(_forward(self._params, self.model_config, batch))
+            for row, index in enumerate(rows):
+                yield index, logits[row, :len(windows[index].ids) if everywhere else len(asked[index])]
 
 
 @functools.partial(jax.jit, static_argnums=1)

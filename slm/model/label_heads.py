@@ -10,7 +10,6 @@ match feature of Chen et al. 2017 (arXiv 1704.00051). Small models learn from it
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from slm.model import decoder
 from slm.model.presets import REPEATS, ModelConfig
@@ -26,32 +25,37 @@ def sums(params: decoder.Params, config: ModelConfig, batch: dict) -> tuple:
         position's group), loss_mask (the weight of its answer), each [B, T].
     """
     log_shares = jax.nn.log_softmax(logits(params, config, batch))
-    nll_BT = -jnp.take_along_axis(log_shares, batch["targets"][..., None], axis=-1)[..., 0]
-    nll = jnp.sum(nll_BT * batch["loss_mask"])
+    # Sums over a mask: the gradient of a look-up is a scatter, which is slow.
+    target_BT1 = (_starts(config)[batch["groups"]] + batch["targets"])[..., None]
+    is_target_BTC = target_BT1 == jnp.arange(config.head_width)
+    nll = -jnp.sum(jnp.where(is_target_BTC, log_shares, 0.0) * batch["loss_mask"][..., None])
     return nll, (nll, jnp.sum(batch["loss_mask"]))
 
 
 def logits(params: decoder.Params, config: ModelConfig, batch: dict) -> jax.Array:
-    """Float32 logits [B, T, C] of the classes of each position's group; those beyond its classes are out of reach."""
+    """Float32 logits [B, T, C] of the classes of each position's group; those of other groups are out of reach."""
     features_BTD = _repeats(batch["inputs"], batch["segments"]) @ params["repeats"]
     hidden_BTD, _ = decoder.hidden_states(params, config, batch["inputs"], batch["segments"], batch["positions"],
                                           features_BTD=features_BTD.astype(config.compute_dtype))
     pooled_BTD = _means(hidden_BTD, batch["segments"])
     classifies = jnp.asarray([group.kind == "classify" for group in config.label_groups])
     hidden_BTD = jnp.where(classifies[batch["groups"]][..., None], pooled_BTD, hidden_BTD)
-    columns, valid = _columns(config)
-    logits_BTV = decoder.logits(params, hidden_BTD)
-    logits_BTC = jnp.take_along_axis(logits_BTV, columns[batch["groups"]], axis=-1)
-    return jnp.where(valid[batch["groups"]], logits_BTC, _OUTSIDE)
+    starts, columns = _starts(config), jnp.arange(config.head_width)
+    sizes = jnp.asarray([group.classes for group in config.label_groups])
+    first_BT1, size_BT1 = (of_group[batch["groups"]][..., None] for of_group in (starts, sizes))
+    inside_BTC = (columns >= first_BT1) & (columns < first_BT1 + size_BT1)
+    return jnp.where(inside_BTC, decoder.logits(params, hidden_BTD), _OUTSIDE)
 
 
-def _columns(config: ModelConfig) -> tuple[jax.Array, jax.Array]:
-    """The head's column of each class [group, C], C the most classes of a group, and whether the group has it."""
-    sizes = [group.classes for group in config.label_groups]
-    starts = np.cumsum([0, *sizes[:-1]])
-    classes = np.arange(max(sizes))
-    valid = classes < np.array(sizes)[:, None]
-    return jnp.asarray(np.where(valid, starts[:, None] + classes, 0)), jnp.asarray(valid)
+def columns(config: ModelConfig, number: int) -> slice:
+    """The columns of a group's classes."""
+    start = sum(group.classes for group in config.label_groups[:number])
+    return slice(start, start + config.label_groups[number].classes)
+
+
+def _starts(config: ModelConfig) -> jax.Array:
+    """The first column of each group."""
+    return jnp.asarray([columns(config, number).start for number in range(len(config.label_groups))])
 
 
 def _means(hidden_BTD: jax.Array, segments_BT: jax.Array) -> jax.Array:

@@ -35,6 +35,8 @@ class StepConfig:
     """How one optimizer step is computed."""
     z_loss: float = 1e-4
     loss_chunk: int = 64  # positions of a row whose logits exist at the same time
+    # Share of input tokens replaced by any others, so that a few texts are not learned by heart (Devlin et al. 2019).
+    noise: float = 0.0
     grad_accum_steps: int = 1  # parts of a batch whose gradients are summed
     # A step is skipped when its gradient norm is this many times the running one, or not finite. 0: never for size.
     spike_factor: float = 20.0
@@ -44,6 +46,8 @@ class StepConfig:
         for name in ("grad_accum_steps", "loss_chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"step.{name}={getattr(self, name)}: give at least 1")
+        if not 0 <= self.noise < 1:
+            raise ValueError(f"step.noise={self.noise}: give a share from 0 to below 1")
 
     def check_divides(self, seq_len: int, setting: str) -> None:
         """Raises a `ValueError` unless rows can be cut into chunks of the loss."""
@@ -103,6 +107,8 @@ def train(state: TrainState, batch: dict, frozen: decoder.Params | None = None, 
     Metrics: loss (nats a target, without z-loss), grad_norm, skipped (so far). A step that is not finite, or whose
     gradient norm spikes, leaves parameters and optimizer as they were.
     """
+    if config.noise:
+        batch = batch | {"inputs": _noisy(batch["inputs"], batch["positions"], model, config.noise, state["step"])}
     params, pull_back = state["params"], None
     if frozen is not None:
         params, pull_back = jax.vjp(lambda adapters: lora.merge(frozen, adapters, adapt), params)
@@ -128,6 +134,14 @@ def train(state: TrainState, batch: dict, frozen: decoder.Params | None = None, 
         "optimizer": keep(optimizer_state, state["optimizer"]), "step": state["step"] + 1,
         "grad_norm_ema": jnp.where(finite, new_ema, ema), "skipped": state["skipped"] + ~good}
     return new, {"loss": loss, "grad_norm": norm, "skipped": new["skipped"]}
+
+
+def _noisy(inputs_BT: jax.Array, positions_BT: jax.Array, model: ModelConfig, share: float,
+           number: jax.Array) -> jax.Array:
+    """Inputs with a share of other tokens, but for the first of a segment; the same in every run of step `number`."""
+    which, what = jax.random.split(jax.random.fold_in(jax.random.key(0), number))
+    others_BT = jax.random.randint(what, inputs_BT.shape, 0, model.vocabulary_size, inputs_BT.dtype)
+    return jnp.where(jax.random.bernoulli(which, share, inputs_BT.shape) & (positions_BT > 0), others_BT, inputs_BT)
 
 
 def _gradients(params: decoder.Params, batch: dict, config: StepConfig,
