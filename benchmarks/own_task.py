@@ -2,8 +2,8 @@
 
     python -m benchmarks.own_task --checkpoint=runs/pretrain-laptop --workdir=runs/own-task
 
-The question is what a note says of smoking; it says the same of drinking and exercise, in the same words and a few words
-away, so the order decides. Prints kappa on 400 other notes and CPU-minutes of each recipe, no setting changed. Synthetic.
+The question is what a note says of smoking. It says as much of drinking and exercise, in the same words, so the order
+decides. Prints kappa on 400 other notes and the CPU-minutes of each recipe, no setting changed. Synthetic.
 """
 
 import argparse

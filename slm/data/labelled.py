@@ -226,9 +226,10 @@ class LabelRows(grain.RandomAccessDataSource):
             yield _arrays(ids, [group for group, _ in asked] + [asked[0][0]] * fill,
                           [label for _, label in asked] + [0] * fill, [1.0] * len(asked) + [0.0] * fill)
         for name, spans in sorted(text.spans.items()):
-            for window in windows(tokenizer, text.text, self._seq_len, cut_middle=False):
+            text_windows = windows(tokenizer, text.text, self._seq_len, cut_middle=False)
+            for window in text_windows:
                 size = len(window.ids)
-                weights = [0.0, *[tag_weight / size] * (size - 1)]
+                weights = [0.0, *[tag_weight / len(text_windows) / max(size - 1, 1)] * (size - 1)]
                 yield _arrays(window.ids, [number[name]] * size,
                               tag_classes(label_groups[number[name]], window, spans), weights)
 
