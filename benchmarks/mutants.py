@@ -27,7 +27,7 @@ TESTS = {
     "slm/data/sets.py": "tests/data/test_sets.py tests/train/test_sft.py",
     "slm/scoring/metrics.py": "tests/evaluation/test_metrics.py",
     "slm/evaluation/statistics.py": "tests/evaluation/test_statistics.py",
-    "slm/evaluation/calibration.py": "tests/evaluation/test_calibration.py",
+    "slm/scoring/calibration.py": "tests/evaluation/test_calibration.py",
     "slm/scoring/baselines.py": "tests/evaluation/test_baselines.py",
     "slm/evaluation/": "tests/evaluation/test_evaluate.py tests/evaluation/test_models.py tests/tasks",
 }
@@ -112,7 +112,7 @@ MUTANTS = [
     ("slm/evaluation/statistics.py", "(len(tests) - index) * p", "len(tests) * p"),
     ("slm/evaluation/statistics.py", "largest = max(largest, min(", "largest = max(0.0, min("),
     ("slm/evaluation/statistics.py", "np.abs(draws - value) >=", "np.abs(draws) >="),
-    ("slm/evaluation/calibration.py", "bin.count * abs(bin.accuracy - bin.confidence) for bin",
+    ("slm/scoring/calibration.py", "bin.count * abs(bin.accuracy - bin.confidence) for bin",
      "abs(bin.accuracy - bin.confidence) for bin"),
     ("slm/scoring/answer_modes.py", "-by_letter[letter], letter", "by_letter[letter], letter"),
     ("slm/scoring/answer_modes.py", "ranked[:kind.letters_wanted(item)]", "ranked[:1]"),

@@ -13,11 +13,11 @@ from slm import benchmarks, checkpoint, files
 from slm.benchmarks import REGISTRY
 from slm.corpus.sources import CorpusConfig
 from slm.data.conversations import is_held_out
-from slm.evaluation import answer_store, calibration, candidates, language_model, leaderboard
+from slm.evaluation import answer_store, candidates, language_model, leaderboard
 from slm.evaluation.candidates import Candidate
 from slm.evaluation.endpoint import Endpoint
 from slm.evaluation.hugging_face import HuggingFace
-from slm.scoring import answer_modes, baselines
+from slm.scoring import answer_modes, baselines, calibration
 from slm.scoring.answer_modes import Answer
 from slm.scoring.models import Checkpoint, LabelModel, Model
 from slm.tasks.benchmark import Benchmark

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from slm import figures
-from slm.evaluation import calibration
 from slm.files import read_json
+from slm.scoring import calibration
 from slm.tasks import published
 from slm.workdir import read_config, read_result
 

@@ -9,6 +9,7 @@ import numpy as np
 from slm.data import labelled
 from slm.data.labelled import LabelledText, tag_classes
 from slm.inference.labeller import Decision, Labeller, decode_spans
+from slm.scoring import calibration
 from slm.scoring.metrics import kappa
 from slm.train.held_out import HeldOut
 
@@ -47,8 +48,8 @@ def choose(labeller: Labeller, scored: Mapping[str, HeldOut]) -> tuple[dict[str,
             temperature = _temperature(logits, gold)
             decision = _tag(labeller, name, of_group, parts, temperature)
         decisions[name] = decision
-        report[name] = {"answers": len(gold), "temperature": temperature, "ece_before": ece(logits, gold),
-                        "ece": ece(_cooled(logits, temperature), gold)}
+        report[name] = {"answers": len(gold), "temperature": temperature, "ece_before": _ece(logits, gold),
+                        "ece": _ece(_cooled(logits, temperature), gold)}
     return decisions, report
 
 
@@ -95,9 +96,6 @@ def _cooled(log_shares: np.ndarray, temperature: float) -> np.ndarray:
     return scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
 
 
-def ece(log_shares: np.ndarray, gold: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error of the likeliest class, in bins of equal width (Naeini et al. 2015)."""
-    confidence, right = np.exp(log_shares.max(-1)), log_shares.argmax(-1) == gold
-    number = np.minimum((confidence * bins).astype(int), bins - 1)
-    return float(sum(abs(confidence[number == index].mean() - right[number == index].mean()) * (number == index).mean()
-                     for index in set(number.tolist())))
+def _ece(log_shares: np.ndarray, gold: np.ndarray) -> float:
+    """Of the likeliest class."""
+    return calibration.ece(np.exp(log_shares.max(-1)).tolist(), (log_shares.argmax(-1) == gold).tolist())

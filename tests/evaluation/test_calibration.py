@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slm.evaluation import calibration
-from slm.evaluation.calibration import brier, ece, reliability
+from slm.scoring import calibration
+from slm.scoring.calibration import brier, ece, reliability
 
 
 def test_brier_by_hand():
