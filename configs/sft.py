@@ -37,7 +37,7 @@ def own(kind: str, files: str) -> SftConfig:
 # Read until it is learned: rows are few, and the best validation is kept.
 LABELS = dataclasses.replace(
     LAPTOP, head="labels", seq_len=512, batch_size=2, epochs=12.0, validation_share=0.1, optimizer=dataclasses.replace(
-        LAPTOP.optimizer, learning_rate=2e-3, muon_learning_rate=8e-3), step=StepConfig(noise=0.1),
+        LAPTOP.optimizer, learning_rate=4e-3, muon_learning_rate=0.015), step=StepConfig(noise=0.1),
     train=LoopConfig(evaluate_every=50, save_every=200, patience=8))
 
 
@@ -46,12 +46,12 @@ def labels(kind: str) -> SftConfig:
 
 
 def jmed_llm(*sets: tuple, protocol: str) -> SftConfig:
-    """(task, weight, limit) of each: a small model repeats the small sets."""
+    """(task, weight, limit) of each: a small model repeats the small sets, and reads most questions in few words."""
     optimizer = dataclasses.replace(LAPTOP.optimizer, learning_rate=2e-3, muon_learning_rate=8e-3)
     return dataclasses.replace(
-        LAPTOP, protocol=protocol, batch_size=2, epochs=1.0, optimizer=optimizer, train=LoopConfig(
-            evaluate_every=500, save_every=250),
-        sets=tuple(SetConfig(name, "jmed_llm", "", weight, limit) for name, weight, limit in sets))
+        LAPTOP, protocol=protocol, batch_size=2, epochs=2.0, optimizer=optimizer, train=LoopConfig(
+            evaluate_every=500, save_every=250, patience=6),
+        sets=tuple(SetConfig(name, "jmed_llm", "", weight, limit, short=0.8) for name, weight, limit in sets))
 
 
 VARIANTS = {
@@ -64,7 +64,7 @@ VARIANTS = {
     "classify": labels("choice"),
     "tag": labels("extraction"),
     "jmed_llm_labels": dataclasses.replace(
-        LABELS, protocol="P2", batch_size=4, epochs=10.0, train=LoopConfig(evaluate_every=200, save_every=200),
+        LABELS, protocol="P2", batch_size=4, epochs=8.0, train=LoopConfig(evaluate_every=200, save_every=200),
         sets=tuple(SetConfig(name, "jmed_llm", "", weight) for name, weight in (
             ("nrner", 1.0), ("mrner_disease", 2.0), ("mrner_medicine", 2.0), ("rrtnm", 4.0), ("smdis", 0.5),
             ("jcsts", 0.3)))),
@@ -76,7 +76,7 @@ VARIANTS = {
         SetConfig("notes", "lexicon_notes", "diseases.txt,drugs.txt", limit=5000),)),
     # CRADE is not learned under P2: all the answers that it has left are the same.
     "jmed_llm": jmed_llm(("nrner", 3.0, 0), ("mrner_disease", 8.0, 0), ("mrner_medicine", 8.0, 0), ("rrtnm", 4.0, 0),
-                         ("jmmlu_med", 1.0, 0), ("smdis", 1.0, 2500), ("jcsts", 1.0, 200), protocol="P2"),
+                         ("jmmlu_med", 1.0, 0), ("smdis", 1.0, 0), ("jcsts", 1.0, 1000), protocol="P2"),
     "jmed_llm_cv": jmed_llm(("crade", 1.0, 300), ("mrner_disease", 2.0, 0), ("mrner_medicine", 2.0, 0),
                             ("rrtnm", 1.0, 0), protocol="CV"),
 }

@@ -11,7 +11,7 @@ from slm import benchmarks
 from slm.benchmarks import REGISTRY
 from slm.corpus import lexicon
 from slm.corpus.sources import find
-from slm.data.conversations import has_empty_answer, read_alpaca, read_messages
+from slm.data.conversations import has_empty_answer, is_held_out, read_alpaca, read_messages
 from slm.data.lexicon_notes import lexicon_notes
 from slm.sample import short_notes
 from slm.tasks import jmed_llm, split, tables
@@ -33,6 +33,7 @@ class SetConfig:
     files: str = ""  # GLOB[,GLOB…] of the kinds that are files
     weight: float = 1.0  # how often its rows are read for each time that those of weight 1 are
     limit: int = 0  # conversations; 0: all
+    short: float = 0.0  # share of the questions of tables and benchmarks that are asked in few words
 
     def __post_init__(self):
         known = (*FILE_KINDS, *REGISTRY)
@@ -41,6 +42,8 @@ class SetConfig:
         if (self.kind in FILE_KINDS) != bool(self.files):
             raise ValueError(f"sets.{self.name} is of kind {self.kind} and has files={self.files!r}: "
                              + ("the benchmark's settings say where it is" if self.files else "name its files"))
+        if not 0 <= self.short <= 1:
+            raise ValueError(f"sets.{self.name}.short={self.short}: give a share from 0 to 1")
         if self.weight <= 0 or self.limit < 0:
             raise ValueError(f"sets.{self.name} has weight={self.weight} and limit={self.limit}: a weight is above 0, "
                              "a limit 0 (all) or above")
@@ -69,7 +72,7 @@ def read(config: SetConfig, access: Access, seed: int) -> list[Entry]:
         entries = [Entry(f"{path}, conversation {number}", _user_text(messages), messages)
                    for path in find(config.files) for number, messages in enumerate(reader(path))]
     else:
-        entries = [Entry(item.id, item.document or item.question, conversation(task, item), task, item)
+        entries = [Entry(item.id, item.document or item.question, _conversation(task, item, config.short), task, item)
                    for task in _tasks(config, access, seed) for item in task.items]
     if not entries:
         raise ValueError(f"sets.{config.name} has no conversation under protocol={access.protocol}: leave it out")
@@ -95,6 +98,16 @@ def tasks_of(entries: Iterable[Entry]) -> dict[str, Task]:
             tasks.setdefault(entry.task.name, entry.task)
             items[entry.task.name].append(entry.item)
     return {name: dataclasses.replace(task, items=tuple(items[name])) for name, task in tasks.items()}
+
+
+def _conversation(task: Task, item: Item, short: float) -> list[Message]:
+    """The item in the task's own prompt, or in a short one; a hash of its id decides."""
+    messages = conversation(task, item)
+    if not is_held_out(item.id, short):
+        return messages
+    text = tables.text_of(item.question)
+    asked = f"{item.tag}「{text}」" if item.tag and text != item.question else item.question
+    return [{"role": "user", "content": asked}, messages[-1]]
 
 
 def _user_text(messages: list[Message]) -> str:

@@ -39,6 +39,7 @@ from slm.train.step import StepConfig
 
 BASE_FILE = "base.json"
 TEXT_KINDS = ("messages", "alpaca", "choice", "extraction")  # sets that may hold documents of a benchmark
+_LEAST_SHARE = 0.05  # of the loss, below which a set is hardly learned
 Split = dict[str, dict[str, Packed | LabelRows]]  # {train, validation: {set: its rows}}
 
 
@@ -242,6 +243,10 @@ def _steps(config: SftConfig, rows: Mapping[str, Packed | LabelRows]) -> int:
     return max(1, round(config.epochs * rows_per_epoch / config.batch_size)) if config.epochs else config.train.steps
 
 
+def _mixture(config: SftConfig, rows: Split) -> dict[str, float] | None:
+    return loader.weighted({part.name: part.weight for part in config.sets}, rows["train"])
+
+
 def _train(config: SftConfig, base: Base, data: Data, seq_len: int, folder: Path, seed: int, fold: int | None,
            provenance: Provenance) -> dict:
     """Trains one model in `folder`/training, and leaves it, whole and merged, in `folder`/checkpoints."""
@@ -263,7 +268,7 @@ def _train(config: SftConfig, base: Base, data: Data, seq_len: int, folder: Path
                  "model": dataclasses.asdict(model), "seed": seed, "fold": fold}}
     training = Training(
         step.compiled(config.step, model, optimizer.build(config.optimizer, steps), mesh, config.lora), mesh, rows,
-        loader.weighted({part.name: part.weight for part in config.sets}, rows["train"]),
+        _mixture(config, rows),
         {name: packed.bytes / packed.weight for name, packed in rows["validation"].items()},
         optimizer.schedule(config.optimizer, steps, config.optimizer.learning_rate), about, seed, config.batch_size,
         seq_len, presets.flops_per_token(model, seq_len), params=None if config.lora.rank else params,
@@ -342,8 +347,17 @@ def _summary(config: SftConfig, model: ModelConfig, rows: Split, steps: int, fol
     lines = [f"{folder}: {presets.parameter_count(model):,} parameters"
              + (f", LoRA of rank {config.lora.rank}" if config.lora.rank else "")
              + f"; {steps} steps of {config.batch_size} rows"]
+    epochs = loader.epochs(rows["train"], steps * config.batch_size, _mixture(config, rows))
+    read = {name: {"rows": epochs[name] * len(packed), "loss": epochs[name] * packed.weight}
+            for name, packed in rows["train"].items()}
+    totals = {part: sum(of_set[part] for of_set in read.values()) for part in ("rows", "loss")}
     for name, packed in rows["train"].items():
-        held_out = rows["validation"].get(name)
+        held = rows["validation"].get(name)
+        shares = {part: read[name][part] / totals[part] for part in totals}
         lines.append(f"  {name}: {packed.conversations:,} conversations, {packed.tokens:,} tokens ({packed.learned:,} "
-                     f"in the loss), {packed.cut} cut to fit, {held_out.conversations if held_out else 0} held out")
+                     f"in the loss), {packed.cut} cut to fit, {held.conversations if held else 0} held out; "
+                     f"{epochs[name]:.1f} epochs, {shares['rows']:.1%} of the rows, {shares['loss']:.1%} of the loss")
+        if shares["loss"] < _LEAST_SHARE:
+            lines.append(f"  warning: sets.{name} has under {_LEAST_SHARE:.0%} of the loss, so it is hardly learned: "
+                         f"raise --config.sets.{name}.weight")
     return "\n".join(lines)
