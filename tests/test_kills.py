@@ -1,12 +1,16 @@
-"""A campaign of kills: each job is killed at random moments and run again, and must make what an undisturbed run makes.
+"""A campaign of kills: each job is ended at random moments and run again, and must make what an undisturbed run makes.
 
-The seed is fixed; the moments are shares of the undisturbed run's time. Slow: `make test-all`.
+It is killed (SIGKILL), asked to end (SIGTERM), interrupted (SIGINT), started twice at once, or its files may not grow beyond
+some size, as on a full disk. The seed is fixed; the moments are shares of the undisturbed run's time. Slow: `make test-all`,
+where SLM_KILLS sets how often each job is ended.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -24,7 +28,9 @@ from slm.model import decoder
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
-KILLS, SEED = 14, 20261127  # of each job
+KILLS, SEED = int(os.environ.get("SLM_KILLS", "38")), 20261127  # of each job: 300 of eight
+WAYS = ("kill", "kill", "term", "int", "full", "two")
+SIGNALS = {"kill": signal.SIGKILL, "two": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 STEPS = ["--config.train.steps=12", "--config.train.save_every=3", "--config.train.evaluate_every=6",
          "--config.train.tensorboard=false"]
 # Job → its settings and, of what it makes, the part that must be the same. Each may use what those above it have made.
@@ -54,10 +60,13 @@ def folder(tmp_path_factory):
     return path
 
 
-def start(folder, arguments, workdir):
+def start(folder, arguments, workdir, largest_file=0):
+    def limit():
+        if largest_file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     return subprocess.Popen([sys.executable, "-m", "slm.main", *arguments, f"--workdir={workdir}"], cwd=folder,
                             env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True, start_new_session=True)
+                            stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=limit)
 
 
 def finish(folder, arguments, workdir):
@@ -108,13 +117,21 @@ def test_killed_at_any_moment_a_job_makes_the_same(folder, job):
     rng = random.Random(f"{SEED}-{job}")
     forget()
     for _ in range(KILLS):
-        process = start(folder, arguments, f"runs/{job}-killed")
+        way, moment = rng.choice(WAYS), rng.uniform(0.2, 1.0) * seconds
+        process = start(folder, arguments, f"runs/{job}-killed", int(10 ** rng.uniform(3, 6)) if way == "full" else 0)
+        other = start(folder, arguments, f"runs/{job}-killed") if way == "two" else None
         try:
-            process.wait(timeout=rng.uniform(0.2, 1.0) * seconds)
+            process.wait(timeout=600 if way == "full" else moment)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-        _, err = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), err[-2000:]
+            os.killpg(process.pid, SIGNALS[way])
+        _, err = process.communicate(timeout=600)
+        if other:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(other.pid, signal.SIGKILL)
+            _, other_err = other.communicate()
+            assert "Traceback" not in other_err, other_err[-2000:]
+        if way != "kill":  # it has been told why it ends
+            assert "Traceback" not in err, (way, err[-2000:])
         if process.returncode == 0:  # it has finished: begin anew
             assert content(killed, part) == expected
             shutil.rmtree(killed)
