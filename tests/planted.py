@@ -1,10 +1,12 @@
 """A rare word, and where it turns up after a run: in what is printed, and in the files that are left."""
 
 import bz2
+import csv
 import dataclasses
 import fnmatch
 import gzip
 import io
+import json
 import os
 import re
 import sys
@@ -13,7 +15,9 @@ import traceback
 import urllib.parse
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -22,6 +26,8 @@ from slm.products import build
 from slm.tasks import jmed_llm
 
 WORD, LATIN = "鷺沼谷嶋", "Saginuyashima"  # a surname that nobody has; the second where only ASCII is allowed
+W, LONG = f"{WORD}様は65歳、咳嗽あり。", WORD * 60
+PRINTED = "printed"  # among the documented outputs: what a job prints is what it was asked for
 _PARTS = (WORD[:3], WORD[1:], LATIN[:8], LATIN[-8:])  # also of a quotation that is cut off
 
 
@@ -72,7 +78,7 @@ class Left:
 
     def leaks(self, *documented: str) -> list[str]:
         """Where the word is, but for the files that these patterns name."""
-        found = [f"printed: {line}" for line in self.printed.splitlines() if holds(line)]
+        found = [f"{PRINTED}: {line}" for line in self.printed.splitlines() if PRINTED not in documented and holds(line)]
         return found + [name for name in self.files if not any(fnmatch.fnmatch(name, each) for each in documented)]
 
 
@@ -126,3 +132,67 @@ def _forget() -> None:
     for module in (build, jmed_llm):
         for value in vars(module).values():
             getattr(value, "cache_clear", lambda: None)()
+
+
+# Cases --------------------------------------------------------------------------------------------------------
+
+Content = str | bytes | Callable[[Path], None]  # a text, bytes, or a function that writes the file
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A run of the command line.
+
+    Attributes:
+      arguments: config and flags, separated by spaces; {url}, {model} and the like stand for what a test has.
+      files: by their names below the folder.
+      says: a pattern of what is printed, which shows that the planted file was read.
+      holds: patterns of the outputs that are documented to hold what was read.
+      reply: (status, body) of the endpoint.
+    """
+    name: str
+    arguments: str
+    files: dict[str, Content]
+    says: str
+    holds: tuple[str, ...] = ()
+    ends_well: bool = False
+    stdin: str = ""
+    reply: tuple[int, Any] = (500, {})
+
+
+def check(case: Case, runner: Runner, **places: object) -> Left:
+    for name, content in case.files.items():
+        path = runner.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if callable(content):
+            content(path)
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    for path in (runner.folder / "run", *(runner.folder / "run").rglob("*")):  # as an earlier run left it
+        if path.exists():
+            path.chmod(0o700 if path.is_dir() else 0o600)
+    arguments = case.arguments
+    for name, place in places.items():
+        arguments = arguments.replace(f"{{{name}}}", str(place))
+    config, *rest = arguments.split(" ")
+    left = runner.run(f"--config={config}", *rest, stdin=case.stdin)
+    assert re.search(case.says, left.printed), left.printed
+    assert (left.code is None) == case.ends_well, left.printed
+    assert left.leaks(*case.holds) == [], left.printed
+    assert left.others_may_read == []
+    if case.holds:
+        assert left.files or PRINTED in case.holds, "the word is in no output: it was not read"
+    return left
+
+
+def rows(*values) -> str:
+    """JSON Lines."""
+    return "".join((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) + "\n"
+                   for value in values)
+
+
+def table(*lines) -> str:
+    """A CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()

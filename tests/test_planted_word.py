@@ -5,53 +5,19 @@ searched for the word, and must be readable by its owner alone. `says` shows tha
 """
 
 import bz2
-import csv
-import dataclasses
-import functools
+import contextlib
 import gzip
-import io
 import json
 import logging
-import shutil
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
-from slm.checkpoint import Checkpoints
-from slm.model import decoder
-from slm.model.presets import PRESETS
-from tests.planted import LATIN, WORD, Runner, file_holds, holds
-
-MODEL = dataclasses.replace(PRESETS["debug"], layers=1, head_size=16, query_heads=4, kv_heads=2, context=256)
-W, LONG = f"{WORD}様は65歳、咳嗽あり。", WORD * 60
-Content = str | bytes | list | Callable[[Path], None]  # text, bytes, rows of JSON Lines, or a function that writes it
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A run: `files` below `in/`, what it prints, and whether it ends well; `holds` is empty where nothing is kept."""
-    name: str
-    arguments: str
-    files: dict[str, Content]
-    says: str
-    holds: tuple[str, ...] = ()
-    ends_well: bool = False
-    stdin: str = ""
-
-
-def rows(*values) -> str:
-    return "".join((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) + "\n"
-                   for value in values)
-
-
-def table(*lines) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+from slm.corpus import readers
+from tests.planted import LATIN, LONG, PRINTED, WORD, Case, Content, Runner, W, check, rows, table
 
 
 def parquet(**columns) -> Callable[[Path], None]:
@@ -101,10 +67,11 @@ def archive(path: Path) -> None:
 
 def corpus(name: str, file: str, content: Content, says: str, *more: str, **rest) -> Case:
     return Case(name, " ".join(["configs/corpus.py:files --config.corpus.files=in/* --config.corpus.curated=false", *more]),
-                {file: content}, says, **rest)
+                {f"in/{file}": content}, says, **rest)
 
 
 SHARDS = ("runs/products/corpus-*/corpus-*.array_record*",)
+DROPPED = ("runs/products/corpus-*/dropped/*",)
 PAGE = "<page><title>{title}</title><ns>0</ns><id>{id}</id><revision><id>1</id><timestamp>{time}</timestamp><text>{text}</text></revision></page>"
 SITE = "<siteinfo><sitename>{}</sitename><dbname>x</dbname><base>{}</base></siteinfo>"
 
@@ -145,7 +112,7 @@ CORPUS = [
     corpus("Parquet of broken strings", "a.parquet", broken_strings, "error: "),
     corpus("Parquet cut short", "a.parquet", half(parquet(text=[W])), "not a whole Parquet file"),
     corpus("no Parquet", "a.parquet", W, "not a whole Parquet file"),
-    corpus("an unknown entity", "a.xml", dump(page(f"&{WORD};")), "ends or breaks after"),
+    corpus("an unknown entity", "a.xml", '<!DOCTYPE x SYSTEM "y">' + dump(page(f"&{WORD};")), "ends or breaks after"),
     corpus("tags that cross", "a.xml", dump(page(f"<{WORD}></x>")), "ends or breaks after"),
     corpus("no dump", "a.xml", W * 9000, "ends or breaks after"),
     corpus("a dump of something else", "a.xml", f"<{WORD}><{WORD}>{W}</{WORD}></{WORD}>", "error: "),
@@ -159,22 +126,22 @@ CORPUS = [
     corpus("documents", "a.jsonl", rows(*MANY, {"text": W, "id": WORD, WORD: W}), '"documents_in": 61', holds=SHARDS, ends_well=True),
     # Sources and licences are listed by design: they name the sets.
     corpus("sources and licences", "a.jsonl", rows(*({**row, "source": WORD, "url": WORD} for row in MANY)),
-           '"documents_in": 60', ends_well=True, holds=(*SHARDS, "runs/products/corpus-*/report.json", "run/result.json", "printed")),
+           '"documents_in": 60', ends_well=True, holds=(*SHARDS, "runs/products/corpus-*/report.json", "run/result.json", PRINTED)),
 ]
 CURATED = "configs/corpus.py:files --config.corpus.near_duplicates=false --config.corpus.workers=1 --config.corpus.files=in/a.jsonl"
 ITEM = f"{WORD}さん、42歳の男性。健康診断で尿酸値の上昇を指摘された。飲酒歴はビールを毎日20年間。生活指導として適切でないのはどれか。"
 CURATION = [
     Case("curated", f"{CURATED} --config.corpus.benchmarks=in/b.jsonl",
-         {"a.jsonl": rows(*MANY, {"id": WORD, "text": f"問題を一つ。{ITEM}"}, {"id": f"{WORD}2", "text": f"{W}\ud800"}), "b.jsonl": rows({"q": ITEM})},
-         '"contaminated": 1', ends_well=True, holds=(*SHARDS, "runs/products/corpus-*/dropped/*")),
+         {"in/a.jsonl": rows(*MANY, {"id": WORD, "text": f"問題を一つ。{ITEM}"}, {"id": f"{WORD}2", "text": ""}), "in/b.jsonl": rows({"q": ITEM})},
+         '"contaminated": 1', ends_well=True, holds=SHARDS + DROPPED),
     Case("two processes", CURATED.replace("workers=1", "workers=2").replace("a.jsonl", "*.jsonl"),
-         {"a.jsonl": rows({"text": [W]}), "b.jsonl": rows({"text": "x"})}, "line 1 has no string field 'text'"),
+         {"in/a.jsonl": rows({"text": [W]}), "in/b.jsonl": rows({"text": "x"})}, "line 1 has no string field 'text'"),
     Case("a benchmark with an open quote", f"{CURATED} --config.corpus.benchmarks=in/b.csv",
-         {"a.jsonl": rows({"text": "x"}), "b.csv": f'q\n"{LONG * 9000}'}, "error: in/b.csv"),
+         {"in/a.jsonl": rows(*MANY), "in/b.csv": f'q\n"{LONG}'}, '"documents_in": 60', SHARDS + DROPPED, ends_well=True),
     Case("a benchmark of single letters", f"{CURATED} --config.corpus.benchmarks=in/b.json",
-         {"a.jsonl": rows({"text": "x"}), "b.json": json.dumps([{WORD: "a"}])}, "holds no text"),
+         {"in/a.jsonl": rows({"text": "x"}), "in/b.json": json.dumps([{WORD: "a"}])}, "holds no text"),
     Case("a list of facilities", f"{CURATED} --config.corpus.facilities=in/f.txt",
-         {"a.jsonl": rows({"text": "x"}), "f.txt": LONG + "\n"}, "line 1 has 240 characters"),
+         {"in/a.jsonl": rows({"text": "x"}), "in/f.txt": LONG + "\n"}, "line 1 has 240 characters"),
 ]
 
 
@@ -182,7 +149,7 @@ CURATION = [
 
 def lexicon(name: str, file: str, content: Content, says: str, **rest) -> Case:
     return Case(f"lexicon: {name}", f"configs/textbooks.py:endpoint --config.base_url={{url}} --config.model=m --config.size=1 --config.retries=0 "
-                f"--config.lexicons=in/{file}", {file: content}, says, **rest)
+                f"--config.lexicons=in/{file}", {f"in/{file}": content}, says, **rest)
 
 
 HEAD = ("出現形", "標準病名", "ICD10")
@@ -205,55 +172,174 @@ LEXICONS = [
     lexicon("neither disease nor drug", "a.txt", f"{WORD}\n", "hold no disease and no drug among 1 entries"),
     lexicon("a field that is not closed", "a.csv", table(HEAD) + f'{WORD},"{"x" * 200_000}\n' * 1, "error: in/a.csv"),
     Case("lexicon: words too long for MeCab", "configs/tokenizer.py:debug --config.corpus.sample_megabytes=0.3 --config.compare=false "
-         "--config.tokenizer.lexicons=in/a.csv", {"a.csv": table(HEAD, [LONG * 40, "x", "J18"])}, "error: "),
+         "--config.tokenizer.lexicons=in/a.csv", {"in/a.csv": table(HEAD, [LONG * 40, "x", "J18"])}, "error: "),
 ]
 
 
-@pytest.fixture(scope="module")
-def model(products, words, tmp_path_factory):
-    """A folder with a training's workdir of random parameters, and the same as GGUF in `gguf/`."""
-    folder = tmp_path_factory.mktemp("model")
-    params = jax.jit(functools.partial(decoder.initialize, MODEL))(jax.random.key(0))
-    shutil.copytree(products / "tokenizer", folder / "tokenizer")
-    saved = Checkpoints(folder / "checkpoints", keep=1)
-    saved.save(1, {"params": params}, {"step": 1, "tokenizer": words.fingerprint, "config": {
-        "model": dataclasses.asdict(MODEL), "seed": 0}}, None)
-    saved.close()
-    return folder
+# Benchmarks, and a model behind an endpoint -------------------------------------------------------------------
+
+OPENAI = "--config.backend=openai --config.base_url={url} --config.model=m --config.choice=free --config.extraction=free --config.exam=free --config.resamples=20"
+OWN = f"configs/evaluate.py:tables --config.tables.own.file=in/t.csv {OPENAI}"
+COLUMNS = ("tag", "question", "optionA", "optionB", "answer")
+CHOICE = table(COLUMNS, *([WORD, f"{W}{number}", WORD, "なし", "AB"[number % 2]] for number in range(4)))
+EXTRACTION = table(("question", "answer"), *([f"{number}\n「{W}」", f"['{WORD}']"] for number in range(4)))
+ANSWERS = ("run/answers/*",)
+
+
+def said(content: object = W, finish: object = "stop", **more) -> tuple[int, dict]:
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content}}
+    return 200, {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice | more]}
+
+
+def own(name: str, content: Content, says: str, more: str = "", reply=(500, {}), **rest) -> Case:
+    return Case(f"table: {name}", f"{OWN} {more}".strip(), {"in/t.csv": content}, says, reply=reply, **rest)
+
+
+EXTRACT = "--config.tables.own.kind=extraction"
+LIKELIHOOD = "--config.choice=likelihood"
+REFUSED = {"error": {"message": W, "type": WORD, "code": WORD, "param": WORD}}
+TABLES = [
+    own("a row as header", table([W, W]), "has no column question, answer, optionA, optionB"),
+    own("an answer that is no letter", table(COLUMNS, ["", W, "x", "y", WORD]), "row 0 has an answer of 4 characters"),
+    own("an answer of another row", table(COLUMNS, ["", W, "x", "", "B"]), "row 0 has an answer of 1 characters"),
+    own("entities that are no list", table(COLUMNS, ["", W, "", "", W]), "which is not a Python list", EXTRACT),
+    own("entities that are no strings", table(COLUMNS, ["", W, "", "", f"[['{WORD}']]"]), "which is not a Python list", EXTRACT),
+    own("entities with an odd escape", table(COLUMNS, ["", W, "", "", f"['\\d{WORD}'"]), "which is not a Python list", EXTRACT),
+    own("no question", table(COLUMNS, [WORD, "", WORD, WORD, "A"]), "row 0 has no question or no answer"),
+    own("a header alone", table([*COLUMNS, WORD]), "has no rows"),
+    own("a row cut short", table(COLUMNS, [WORD, W]), "row 0 has no question or no answer"),
+    own("a table of NUL bytes", f"{W}\0", "holds NUL bytes"),
+    own("questions in both files", CHOICE, "share questions, the first is t:0", "--config.tables.own.train_file=in/t.csv",
+        reply=said("A"), holds=ANSWERS),
+    own("an endpoint that quotes", CHOICE, "gave no usable answer for m", reply=(400, REFUSED)),
+    own("an endpoint that quotes with another status", CHOICE, "gave no usable answer for m", reply=(404, W)),
+    own("a reply that is no JSON", CHOICE, "error: ", reply=(200, f"<html>{W}".encode())),
+    own("a reply that is a list", CHOICE, "gave no usable answer for m", reply=(200, [W])),
+    own("a reply without choices", CHOICE, "gave no usable answer for m", reply=(200, {WORD: W})),
+    own("choices that are a text", CHOICE, "gave no usable answer for m", reply=(200, {"choices": W})),
+    own("content that is a list", CHOICE, "error: ", reply=said([{"text": W}])),
+    own("content that is an object", CHOICE, "error: ", reply=said({WORD: W})),
+    own("a reply that says it all", CHOICE, "own", reply=said(), holds=ANSWERS, ends_well=True),
+    own("entities", EXTRACTION, "own", EXTRACT, reply=said(f"['{WORD}', '{W}']"), holds=ANSWERS, ends_well=True),
+    own("a table in CP932", CHOICE.encode("cp932"), "own", reply=said("B"), holds=ANSWERS, ends_well=True),
+    own("no log-probabilities", CHOICE, "returns no log-probabilities", LIKELIHOOD, reply=said()),
+    own("log-probabilities that are a text", CHOICE, "gave no usable answer for m", LIKELIHOOD, reply=said(logprobs=W)),
+    own("a log-probability that is a text", CHOICE, "error: ", LIKELIHOOD, reply=said(logprobs={"content": [
+        {"token": W, "logprob": WORD, "top_logprobs": [{"token": "A", "logprob": WORD}]}]})),
+    own("log-probabilities of other tokens", CHOICE, "own", LIKELIHOOD, holds=ANSWERS, ends_well=True, reply=said(logprobs={
+        "content": [{"token": W, "logprob": -1.0, "top_logprobs": [{"token": WORD, "logprob": -1.0}]}]})),
+]
+JMED = ("jmmlu_med", "crade", "rrtnm", "smdis", "jcsts", "mrner_disease", "mrner_medicine", "nrner")
+
+
+def jmed(**changed: str) -> dict[str, Content]:
+    """JMED-LLM's test files, of which some are changed."""
+    return {f"in/datasets/{name}.csv": changed.get(name, EXTRACTION if "ner" in name else CHOICE) for name in JMED}
+
+
+PROBLEM = {"problem_id": "112A1", "problem_text": W, "choices": [WORD, "x"], "text_only": True, "answer": ["a"], "points": "1"}
+FACTS = {"problem_id": "112A1", "category": WORD, "kinki": [], "human_accuracy": WORD}
+
+
+def igakuqa(name: str, problem, says: str, facts=FACTS, **rest) -> Case:
+    files = {}
+    for letter in "ABCDEF":
+        named = {"problem_id": f"112{letter}1"}
+        of_section = (problem, facts) if letter == "A" else (PROBLEM | named, FACTS | named)
+        for suffix, row in zip(("", "_metadata"), of_section):
+            files[f"in/data/2018/112-{letter}{suffix}.jsonl"] = row if isinstance(row, str) else rows(row)
+    return Case(f"IgakuQA: {name}", f"configs/evaluate.py:igakuqa --config.igakuqa.data_dir=in --config.igakuqa.shots=0 {OPENAI}",
+                files, says, reply=said("a"), **rest)
+
+
+BENCHMARKS = [
+    Case("JMED-LLM: a wrong answer", f"configs/evaluate.py:jmed_llm --config.jmed_llm.data_dir=in {OPENAI}",
+         jmed(crade=table(COLUMNS, ["", W, "x", "y", WORD])), "crade.csv, row 0 has an answer of 4 characters"),
+    Case("JMED-LLM: entities that are none", f"configs/evaluate.py:jmed_llm --config.jmed_llm.data_dir=in {OPENAI}",
+         jmed(nrner=table(COLUMNS, ["", W, "", "", W])), "nrner.csv, row 0 has an answer"),
+    Case("JMED-LLM", f"configs/evaluate.py:jmed_llm --config.jmed_llm.data_dir=in {OPENAI}", jmed(), "crade",
+         ANSWERS, ends_well=True, reply=said("A")),
+    igakuqa("a torn line", rows(PROBLEM)[:-9], "112-A.jsonl, line 1 is not JSON"),
+    igakuqa("a text", json.dumps(W, ensure_ascii=False), "112-A.jsonl, line 1 is not a JSON object"),
+    igakuqa("other keys", {"problem_id": "112A1", WORD: W}, "112-A.jsonl, line 1 has no problem_text"),
+    igakuqa("a text for a list", PROBLEM | {"choices": W}, "line 1: choices is"),
+    igakuqa("choices of other types", PROBLEM | {"choices": [[W]]}, "line 1: choices is"),
+    igakuqa("an answer that is no letter", PROBLEM | {"answer": [WORD]}, "line 1: the answer is"),
+    igakuqa("points that are no number", PROBLEM | {"points": WORD}, "line 1: the points are"),
+    igakuqa("another problem_id", PROBLEM | {"problem_id": WORD}, "line 1: the problem_id is"),
+    igakuqa("half a character", f'{{"problem_text": "{W}\\ud800"}}\n', "line 1 has half of a surrogate pair"),
+    igakuqa("CP932", rows(PROBLEM).encode("cp932").decode("latin-1"), "error: "),
+    igakuqa("facts of other types", PROBLEM, "112-A_metadata.jsonl, line 1: kinki is", FACTS | {"kinki": W}),
+    igakuqa("facts of another problem", PROBLEM, "has no line of 112A1", FACTS | {"problem_id": WORD}),
+    igakuqa("an exam", PROBLEM, "igakuqa", holds=ANSWERS, ends_well=True),
+]
+
+
+# Textbooks ----------------------------------------------------------------------------------------------------
+
+BOOKS = ("configs/textbooks.py:endpoint --config.base_url={url} --config.model=m --config.size=3 --config.retries=0 "
+         "--config.concurrency=1 --config.lexicons=in/diseases.txt")
+ITEMS = ("run/items.jsonl", "run/documents.jsonl")
+
+
+def textbooks(name: str, reply, says: str, more: str = "", files=None, **rest) -> Case:
+    return Case(f"textbooks: {name}", f"{BOOKS} {more}".strip(), {"in/diseases.txt": "市中肺炎\n", **(files or {})}, says,
+                reply=reply, **rest)
+
+
+TEXTBOOKS = [
+    textbooks("an endpoint that quotes", (400, REFUSED), '"failed": 3', ends_well=True),
+    textbooks("a down endpoint", (400, REFUSED), "20 requests in a row failed, the last with", "--config.size=30"),
+    textbooks("a dry run", (400, REFUSED), "none of the 3 items", "--config.dry_run=true"),
+    textbooks("no JSON", (200, f"<html>{W}".encode()), '"failed": 3', ends_well=True),
+    textbooks("another type", (200, {"choices": [W]}), '"failed": 3', ends_well=True),
+    textbooks("an odd end", said("", finish=WORD), '"failed": 3', ends_well=True),
+    textbooks("a list", said([W]), '"failed": 3', ends_well=True),
+    textbooks("half a character", (200, json.dumps(said(f"{W}\ud800")[1]).encode()), '"failed": 3', ends_well=True),
+    textbooks("texts", said(W), '"written": 3', holds=ITEMS, ends_well=True),
+    textbooks("texts of a lexicon", said("市中肺炎とは"), '"written": 3', files={"in/diseases.txt": f"{WORD}病\n"}, holds=ITEMS, ends_well=True),
+    textbooks("a torn file of items", said(W), "line 1 is not an item", files={"run/items.jsonl": f"{W}\n{W}\n"}, holds=ITEMS),
+]
+LABELS = [{"text": f"{W}{number}", "label": number % 2} for number in range(200)]
+
+
+def quality(name: str, content: Content, says: str, **rest) -> Case:
+    return Case(f"quality: {name}", "configs/quality.py --config.labels=in/l.jsonl", {"in/l.jsonl": content}, says, **rest)
+
+
+OTHERS = [
+    quality("a label that is a text", rows({"text": W, "label": WORD}), "line 1 has a label of type str"),
+    quality("no text", rows({WORD: W, "label": 1}), "line 1 has no string 'text'"),
+    quality("half a character", f'{{"text": "{W}\\ud800", "label": 1}}\n', "lone surrogate"),
+    quality("few", rows(*LABELS[:9]), "hold 4 good and 5 poor documents"),
+    quality("enough", rows(*LABELS), "held out: precision", ends_well=True),
+    Case("compare: no JSON", "configs/compare.py --config.runs=in/a,in/b", {"in/a/result.json": W}, "result.json is not JSON"),
+    Case("figures: no JSON", "configs/figures.py:corpus --config.corpus=in/a", {"in/a/report.json": W}, "report.json is not JSON"),
+]
+CASES = [*CORPUS, *CURATION, *LEXICONS, *TABLES, *BENCHMARKS, *TEXTBOOKS, *OTHERS]
 
 
 @pytest.fixture
 def runner(tmp_path, monkeypatch, capfd, caplog):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     (tmp_path / "configs").symlink_to(Path(__file__).parents[1] / "configs")
     return Runner(tmp_path, monkeypatch, capfd, caplog)
 
 
-def plant(folder: Path, files: dict[str, Content]) -> None:
-    for name, content in files.items():
-        path = folder / "in" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if callable(content):
-            content(path)
-        else:
-            path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+@pytest.fixture
+def endpoint():
+    """A function that starts an OpenAI-compatible server with one answer to all, and returns its address."""
+    from tests.evaluation.test_endpoint import Stub
+    with contextlib.ExitStack() as stack:
+        def start(answer) -> str:
+            stub = Stub(lambda *_: answer)
+            stack.callback(stub.server.server_close)
+            stack.callback(stub.server.shutdown)
+            return stub.url
+        yield start
 
 
-def check(case: Case, runner: Runner, **places: object) -> None:
-    plant(runner.folder, case.files)
-    arguments = case.arguments
-    for name, place in places.items():
-        arguments = arguments.replace(f"{{{name}}}", str(place))
-    config, *rest = arguments.split(" ")
-    left = runner.run(f"--config={config}", *rest, stdin=case.stdin)
-    assert (left.code is None) == case.ends_well, left.printed
-    import re
-    assert re.search(case.says, left.printed), left.printed
-    assert left.leaks(*case.holds) == [], left.printed
-    assert left.others_may_read == []
-    if case.holds:
-        assert left.files, "the word is nowhere: it was not read"
-
-
-@pytest.mark.parametrize("case", [*CORPUS, *CURATION, *LEXICONS], ids=lambda case: case.name)
-def test_corpora_and_lexicons(case, runner):
-    check(case, runner, url="http://127.0.0.1:9/v1")
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_word_is_in_the_documented_outputs_alone(case, runner, endpoint):
+    check(case, runner, url=endpoint(case.reply) if "{url}" in case.arguments else "")
