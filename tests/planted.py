@@ -1,6 +1,7 @@
 """A rare word, and where it turns up after a run: in what is printed, and in the files that are left."""
 
 import bz2
+import contextlib
 import csv
 import dataclasses
 import fnmatch
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from absl import flags
 
 from slm import main
@@ -196,3 +198,23 @@ def table(*lines) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch, capfd, caplog):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (tmp_path / "configs").symlink_to(Path(__file__).parents[1] / "configs")
+    return Runner(tmp_path, monkeypatch, capfd, caplog)
+
+
+@pytest.fixture
+def endpoint():
+    """A function that starts an OpenAI-compatible server with one answer to all, and returns its address."""
+    from tests.evaluation.test_endpoint import Stub
+    with contextlib.ExitStack() as stack:
+        def start(answer: tuple[int, Any]) -> str:
+            stub = Stub(lambda *_: answer)
+            stack.callback(stub.server.server_close)
+            stack.callback(stub.server.shutdown)
+            return stub.url
+        yield start
