@@ -186,6 +186,15 @@ def _refuse_loops(folder: str) -> None:
                 waiting.append((entry.path, above | {real}))
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """Copies the files below a folder; who may read the copies is for the umask to say, not for the originals."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
 def read_json(path: Path) -> Any:
     """
     Raises:

@@ -181,7 +181,7 @@ def check(case: Case, runner: Runner, **places: object) -> Left:
     assert re.search(case.says, left.printed), left.printed
     assert (left.code is None) == case.ends_well, left.printed
     assert left.leaks(*case.holds) == [], left.printed
-    assert left.others_may_read == []
+    assert left.others_may_read == [], left.others_may_read
     if case.holds:
         assert left.files or PRINTED in case.holds, "the word is in no output: it was not read"
     return left

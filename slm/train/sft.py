@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -247,7 +246,7 @@ def _train(config: SftConfig, base: Base, rows: Split, seq_len: int, folder: Pat
     if distributed.is_first():
         base.pin()
         print(_summary(config, model, rows, steps, folder), flush=True)
-        shutil.copytree(base.path / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+        files.copy_folder(base.path / "tokenizer", folder / "tokenizer")
     params = _read_base(base, mesh)
     about = {"tokenizer": checkpoint.read_about(base.path, base.step)["tokenizer"],
              "stream": _fingerprint(rows["train"]), "base": base.record, "provenance": provenance.to_json(),
