@@ -80,6 +80,11 @@ def open_compressed(path: Path) -> io.BufferedIOBase:
     return open(path, "rb")
 
 
+def reason(error: Exception) -> str:
+    """What is wrong with a compressed file, without the bytes of it that the message may quote."""
+    return re.sub(r" \(b['\"].*", "", str(error), flags=re.DOTALL)
+
+
 def text_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
     """The lines of a text file, plain or .gz, each with its end; memory holds one of them.
 
@@ -105,7 +110,7 @@ def text_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
         raise ValueError(f"{path} is not {error.encoding} after line {number}, as its byte order mark says: save it "
                          "again as UTF-8") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} breaks off after line {number} ({error}): download it again") from None
+        raise ValueError(f"{path} breaks off after line {number} ({reason(error)}): download it again") from None
 
 
 def _encoding(file: io.BufferedIOBase, path: Path) -> str:

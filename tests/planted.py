@@ -29,7 +29,7 @@ from slm.tasks import jmed_llm
 
 WORD, LATIN = "鷺沼谷嶋", "Saginuyashima"  # a surname that nobody has; the second where only ASCII is allowed
 W, LONG = f"{WORD}様は65歳、咳嗽あり。", WORD * 60
-PRINTED = "printed"  # among the documented outputs: what a job prints is what it was asked for
+PRINTED = "printed"  # among the documented outputs: what a job was asked to print to stdout
 _PARTS = (WORD[:3], WORD[1:], LATIN[:8], LATIN[-8:])  # also of a quotation that is cut off
 
 
@@ -72,15 +72,25 @@ def file_holds(path: Path) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Left:
-    """What a run left: how it ended, all that it printed, and below its folder the files that hold the word."""
+    """What a run left: how it ended, what it printed, and below its folder the files that hold the word.
+
+    Attributes:
+      err: also the message that it ended with, log records, warnings and tracebacks of threads.
+    """
     code: str | int | None
-    printed: str
+    out: str
+    err: str
     files: list[str]
     others_may_read: list[str]
 
+    @property
+    def printed(self) -> str:
+        return f"{self.out}\n{self.err}"
+
     def leaks(self, *documented: str) -> list[str]:
         """Where the word is, but for the files that these patterns name."""
-        found = [f"{PRINTED}: {line}" for line in self.printed.splitlines() if PRINTED not in documented and holds(line)]
+        printed = (self.err if PRINTED in documented else self.printed).splitlines()
+        found = [f"{PRINTED}: {line}" for line in printed if holds(line)]
         return found + [name for name in self.files if not any(fnmatch.fnmatch(name, each) for each in documented)]
 
 
@@ -112,14 +122,14 @@ class Runner:
             code = ended.code
         finally:
             os.umask(before)
-        printed = "\n".join([*self._capfd.readouterr(), str(code), self._caplog.text, *thread_errors,
-                             *(str(warning.message) for warning in caught)])
-        return self.left(code, printed)
+        out, err = self._capfd.readouterr()
+        return self.left(code, out, "\n".join([err, str(code), self._caplog.text, *thread_errors,
+                                               *(str(warning.message) for warning in caught)]))
 
-    def left(self, code: str | int | None, printed: str) -> Left:
+    def left(self, code: str | int | None, out: str, err: str) -> Left:
         paths = [path for path in sorted(self.folder.rglob("*")) if self.folder / "in" not in (path, *path.parents)]
         made = [path for path in paths if path not in (self.folder / "temporary", self.folder / "configs")]
-        return Left(code, printed,
+        return Left(code, out, err,
                     [str(path.relative_to(self.folder)) for path in made
                      if (file_holds(path) if path.is_file() else holds(path.name))],
                     [str(path.relative_to(self.folder)) for path in made
@@ -180,8 +190,8 @@ def check(case: Case, runner: Runner, **places: object) -> Left:
     left = runner.run(f"--config={config}", *rest, stdin=case.stdin)
     assert re.search(case.says, left.printed), left.printed
     assert (left.code is None) == case.ends_well, left.printed
-    assert left.leaks(*case.holds) == [], left.printed
-    assert left.others_may_read == [], left.others_may_read
+    assert not left.leaks(*case.holds), f"leaks: {left.leaks(*case.holds)}"
+    assert not left.others_may_read, f"others may read: {left.others_may_read}"
     if case.holds:
         assert left.files or PRINTED in case.holds, "the word is in no output: it was not read"
     return left

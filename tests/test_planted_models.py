@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from slm.checkpoint import Checkpoints
-from slm.export import gguf
+from slm.export import gguf, hugging_face
 from slm.model import decoder
 from slm.model.presets import PRESETS
 from tests import planted
@@ -102,7 +102,7 @@ ANNOTATION = [
     annotate("a text of another type", "r.jsonl", rows({"number": WORD, "body": [W]}), "line 1 has no text in 'body'"),
     annotate("an id of another type", "r.jsonl", rows({"number": [WORD], "body": W}), "line 1 has no text or integer in 'number'"),
     annotate("half a character", "r.jsonl", '{"number": "1", "body": ' + SURROGATE + "}\n", "line 1 is not UTF-8"),
-    annotate("EUC-JP", "r.txt", f"{WORD}、咳嗽、発熱、頭痛\n".encode("euc_jp"), "error: in/r.txt"),
+    annotate("EUC-JP", "r.txt", f"{WORD}、咳嗽、発熱、頭痛\n".encode("euc_jp"), "may be EUC-JP"),
     annotate("too long a record", "r.txt", W * 40_000, "more than 1,000,000: split it"),
     annotate("another file in the workdir", "r.csv", RECORDS, "line 1 is not an annotation",
              files={"run/annotations.jsonl": rows({"text": W})}, holds=ANNOTATIONS),
@@ -110,7 +110,7 @@ ANNOTATION = [
              files={"run/annotations.jsonl": rows(LINE)}, holds=ANNOTATIONS),
     annotate("a torn line in the workdir", "r.csv", RECORDS, "annotate: ", files={"run/annotations.jsonl": f'{{"id": "{W}'},
              holds=ANNOTATIONS, ends_well=True),
-    annotate("a number instead of counts", "r.csv", RECORDS, "error: ",
+    annotate("an array in the workdir", "r.csv", RECORDS, "line 1 is not an annotation",
              files={"run/annotations.jsonl": rows([W])}, holds=ANNOTATIONS),
     annotate("a folder", "n/r.txt", W, "in/n/x.pdf", files={"in/n/x.pdf": W}, ends_well=True),
     annotate("records", "r.csv", RECORDS, "annotate: ", holds=ANNOTATIONS, ends_well=True),
@@ -146,8 +146,8 @@ MODELS = [
          stdin=f"{W}\n/save saved.jsonl\n", ends_well=True),
     Case("generate: prompts", f"{GENERATE} --config.prompts={W}|x", {}, "→", SAMPLES, ends_well=True),
     Case("generate: a file", f"{GENERATE} --config.prompts_file=in/p.txt", {"in/p.txt": f"{W}\n"}, "→", SAMPLES, ends_well=True),
-    Case("generate: CP932", f"{GENERATE} --config.prompts_file=in/p.txt", {"in/p.txt": W.encode("cp932")}, "error: "),
-    Case("generate: half a character", f"{GENERATE} --config.prompts_file=in/p.txt", {"in/p.txt": f"{W}\ud800"}, "error: "),
+    Case("generate: CP932", f"{GENERATE} --config.prompts_file=in/p.txt", {"in/p.txt": W.encode("cp932")}, "UnicodeDecodeError in generate.py"),
+    Case("generate: half a character", f"{GENERATE} --config.prompts_file=in/p.txt", {"in/p.txt": f"{W}\ud800"}, "UnicodeDecodeError in generate.py"),
     Case("evaluate: choices", EVALUATE, {"in/t.csv": CHOICE}, "own", ANSWERS, ends_well=True),
     Case("evaluate: constrained", f"{EVALUATE} --config.choice=constrained --config.tables.own.train_file=in/u.csv",
          {"in/t.csv": CHOICE, "in/u.csv": CHOICE.replace("様", "殿")}, "own", ANSWERS, ends_well=True),
@@ -157,6 +157,8 @@ MODELS = [
          {"in/t.csv": EXTRACTION.replace(f"['{WORD}']", f"['{LATIN}']")}, "own", ANSWERS, ends_well=True),
     Case("evaluate: text", TEXT, {"in/a.jsonl": rows({"text": W, "id": WORD})}, "bits per byte", ends_well=True),
     Case("evaluate: half a character", TEXT, {"in/a.jsonl": '{"text": ' + SURROGATE + "}\n"}, "lone surrogate"),
+    Case("evaluate: transformers", f"{EVALUATE.replace('checkpoint={model}', 'backend=hugging_face')} --config.model={{transformers}} "
+         "--config.tables.own.kind=extraction --config.extraction=free", {"in/t.csv": EXTRACTION}, "own", ANSWERS, ends_well=True),
     Case("pretrain", "configs/pretrain.py:debug --config.corpus.files=sample,in/a.jsonl --config.train.steps=2 --config.train.save_every=1 "
          "--config.train.evaluate_every=1", {"in/a.jsonl": rows(*({"text": f"{W}{number}"} for number in range(60)))}, "step 2/2",
          ("runs/products/corpus-*/corpus-*.array_record*", "runs/products/segmented-*/*.array_record"), ends_well=True),
@@ -179,9 +181,64 @@ def model(products, words, tmp_path_factory):
     gguf.write(folder / "gguf" / "tiny-f32.gguf", jax.tree.map(jax.device_get, params), MODEL, words, "f32", "tiny")
     for name in ("tokenizer", "gguf/tokenizer"):
         shutil.copytree(products / "tokenizer", folder / name)
+    pytest.importorskip("transformers")
+    hugging_face.write(folder / "transformers", jax.tree.map(jax.device_get, params), MODEL, folder / "tokenizer")
     return folder
 
 
 @pytest.mark.parametrize("case", [*SFT, *ANNOTATION, *MODELS], ids=lambda case: case.name)
 def test_the_word_is_in_the_documented_outputs_alone(case, runner, model):
-    check(case, runner, model=model, gguf=model / "gguf")
+    check(case, runner, model=model, gguf=model / "gguf", transformers=model / "transformers")
+
+
+# The server ---------------------------------------------------------------------------------------------------
+
+MESSAGES = [{"role": "user", "content": W}]
+
+
+def asked(status: int, **more) -> tuple:
+    return status, "/v1/chat/completions", {"messages": MESSAGES, "max_tokens": 4} | more
+
+
+def raw(status: int, body: bytes, path: str = "/v1/chat/completions", **headers: str) -> tuple:
+    return status, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+REQUESTS = [
+    asked(200), asked(200, user=W, metadata={WORD: W}), asked(200, stop=[WORD]), asked(400, **{WORD: W}), asked(400, tools=[W]),
+    asked(400, n=W), asked(400, logit_bias={WORD: 1}), asked(400, response_format=W), asked(400, max_tokens=WORD),
+    asked(400, temperature=WORD), asked(400, top_p=[W]), asked(400, seed=WORD), asked(400, stop=[W * 30]), asked(400, stop=[W] * 5),
+    asked(400, stream=W), asked(400, stream_options=W), asked(400, stream_options={WORD: W}), asked(400, logprobs=W),
+    asked(400, grammar=f'root ::= "{WORD}'), asked(400, grammar={WORD: W}), asked(400, add_generation_prompt=W),
+    asked(400, messages=W), asked(400, messages=[W]), asked(400, messages=[{"role": WORD, "content": W}]),
+    asked(400, messages=[{"role": "user", "content": {WORD: W}}]), asked(400, messages=[{"role": "user", "content": [W]}]),
+    asked(400, messages=[MESSAGES[0] | {WORD: W}]), asked(400, messages=[MESSAGES[0] | {"content": W * 200}]),
+    asked(400, messages=[MESSAGES[0] | {"content": W * 9000}]), asked(400, messages=[]), asked(400, continue_final_message=True),
+    (200, "/v1/completions", {"prompt": W, "max_tokens": 4}), (400, "/v1/completions", {"prompt": {WORD: W}}),
+    (400, "/v1/completions", {"prompt": [W, W]}), (400, "/v1/completions", {"prompt": [10**9], "suffix": W}),
+    raw(400, f'{{"messages": "{W}'.encode()), raw(400, json.dumps(W).encode()), raw(400, json.dumps([W]).encode()),
+    raw(400, f'{{"{WORD}": {"[" * 100_000}'.encode()), raw(400, rows({"messages": MESSAGES}).encode("cp932")),
+    raw(400, f'{{"messages": [{{"role": "user", "content": {SURROGATE}}}]}}'.encode()), raw(413, W.encode() * 100_000),
+    raw(415, W.encode(), Content_Type=f"text/{LATIN}"), raw(404, W.encode(), f"/v1/{LATIN}"), raw(400, W.encode(), Host=LATIN),
+    raw(200, json.dumps(asked(200)[2]).encode(), Authorization=f"Bearer {LATIN}", User_Agent=LATIN, Cookie=LATIN),
+    raw(200, json.dumps(asked(200)[2]).encode(), f"/v1/chat/completions?name={LATIN}")]
+
+
+def test_the_server_logs_and_keeps_no_word(runner, model):
+    pytest.importorskip("uvicorn")
+    from tests.local.test_serve import Server, exchange
+    server = Server(model / "gguf", runner.folder, "--config.grammars=true", "--config.runtime.threads=1")
+    for expected, path, body, *headers in REQUESTS:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        status, answer = server.post(path, None, *headers, raw=content)
+        assert status == expected, (status, answer, path, body)
+        # The name of a field is told to its client, and nothing else of a request that is refused.
+        assert status == 200 or not planted.holds(json.dumps(answer)) or "is not supported here" in json.dumps(answer), answer
+    for garbage in (W.encode() * 9, b"POST " + W.encode() + b" HTTP/1.1\r\n\r\n", f"GET / HTTP/1.1\r\n{LATIN}\r\n\r\n".encode(),
+                    f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {LATIN}\r\n\r\n".encode()):
+        exchange(server, garbage + b"\r\n\r\n", 2.0)
+    server.close()
+    assert json.loads((runner.folder / "run" / "result.json").read_text())["requests"] >= 5  # the good ones were read
+    server.log.chmod(0o600)  # the test's
+    left = runner.left(None, "", server.log.read_text())
+    assert "serving" in left.err and left.leaks() == [] and left.others_may_read == []

@@ -7,12 +7,23 @@ searched for the word, and must be readable by its owner alone. `says` shows tha
 import bz2
 import gzip
 import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.parse
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from array_record.python import array_record_module
 
+from slm import main
+from slm.corpus import readers
 from tests import planted
 from tests.planted import LATIN, LONG, PRINTED, WORD, Case, Content, W, check, rows, table
 
@@ -64,9 +75,9 @@ def archive(path: Path) -> None:
 
 # Corpora ------------------------------------------------------------------------------------------------------
 
-def corpus(name: str, file: str, content: Content, says: str, *more: str, **rest) -> Case:
-    return Case(name, " ".join(["configs/corpus.py:files --config.corpus.files=in/* --config.corpus.curated=false", *more]),
-                {f"in/{file}": content}, says, **rest)
+def corpus(name: str, file: str, content: Content, says: str, files=None, **rest) -> Case:
+    return Case(name, "configs/corpus.py:files --config.corpus.files=in/* --config.corpus.curated=false",
+                {f"in/{file}": content, **(files or {})}, says, **rest)
 
 
 SHARDS = ("runs/products/corpus-*/corpus-*.array_record*",)
@@ -108,20 +119,21 @@ CORPUS = [
     corpus("one document", "a.txt", W, "leaves none for"),
     corpus("no column text", "a.parquet", parquet(**{WORD: [W]}), "has no column 'text'"),
     corpus("nested Parquet", "a.parquet", parquet(text=[[W]]), "its 'text' is a list"),
-    corpus("Parquet of broken strings", "a.parquet", broken_strings, "error: "),
+    corpus("Parquet of broken strings", "a.parquet", broken_strings, "not a whole Parquet file"),
     corpus("Parquet cut short", "a.parquet", half(parquet(text=[W])), "not a whole Parquet file"),
     corpus("no Parquet", "a.parquet", W, "not a whole Parquet file"),
     corpus("an unknown entity", "a.xml", '<!DOCTYPE x SYSTEM "y">' + dump(page(f"&{WORD};")), "ends or breaks after"),
     corpus("tags that cross", "a.xml", dump(page(f"<{WORD}></x>")), "ends or breaks after"),
     corpus("no dump", "a.xml", W * 9000, "ends or breaks after"),
-    corpus("a dump of something else", "a.xml", f"<{WORD}><{WORD}>{W}</{WORD}></{WORD}>", "error: "),
+    corpus("a dump of something else", "a.xml", f"<{WORD}><{WORD}>{W}</{WORD}></{WORD}>", "ends or breaks after the start"),
     corpus("a dump with another item", "a.xml", dump(page("x"), f"<{WORD}>{W}</{WORD}>"), "ends or breaks after page 7"),
-    corpus("a dump with a number that is none", "a.xml", dump(page(W, id=WORD)), "error: "),
-    corpus("a dump with a time that is none", "a.xml", dump(page(W, time=WORD)), "error: "),
+    corpus("a dump with a number that is none", "a.xml", dump(page(W, id=WORD)), "ValueError in mediawiki.py"),
+    corpus("a dump with a time that is none", "a.xml", dump(page(W, time=WORD)), "ValueError in mediawiki.py"),
     corpus("a hospital's wiki", "a.xml.bz2", bz2.compress(dump(*(
         page(f"{W}{number}。{{{{{WORD}さん 65歳}}}}{{{{{WORD}|1}}}}", title=f"{WORD}{number}") for number in range(60))).encode()),
         '"documents_in": 60', holds=SHARDS, ends_well=True),
-    corpus("a TFDS folder", "d/features.json", rows({WORD: W}), "error: "),
+    corpus("a TFDS folder", "d/features.json", rows({WORD: W}), "error: .*(is not a whole TFDS folder|Error in readers.py)",
+           files={"in/d/dataset_info.json": rows({"name": WORD, "splits": [{"name": WORD}]})}),
     corpus("documents", "a.jsonl", rows(*MANY, {"text": W, "id": WORD, WORD: W}), '"documents_in": 61', holds=SHARDS, ends_well=True),
     # Sources and licences are listed by design: they name the sets.
     corpus("sources and licences", "a.jsonl", rows(*({**row, "source": WORD, "url": WORD} for row in MANY)),
@@ -163,14 +175,14 @@ LEXICONS = [
     lexicon("a broken old workbook", "a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + W.encode("utf-16-le") * 99, "is not a whole xls file"),
     lexicon("a text instead of a list", "a.txt", LONG, "line 1 has 240 characters"),
     lexicon("a line that is too long", "a.txt", LONG * 100, "line 1 is longer than"),
-    lexicon("EUC-JP", "a.txt", "鷺沼谷嶋、咳嗽、発熱、頭痛\n".encode("euc_jp"), "error: in/a.txt"),
+    lexicon("EUC-JP", "a.txt", f"{WORD}、咳嗽、発熱、頭痛\n".encode("euc_jp"), "may be EUC-JP"),
     lexicon("ISO-2022-JP", "a.txt", W.encode("iso2022_jp"), "is ISO-2022-JP"),
-    lexicon("UTF-16 without its mark", "a.txt", f"{W}\n".encode("utf-16-le"), "error: in/a.txt"),
+    lexicon("UTF-16 without its mark", "a.txt", f"{W}\n".encode("utf-16-le"), "holds NUL bytes"),
     lexicon("UTF-16 cut short", "a.txt", f"{W}\n".encode("utf-16")[:-1], "is not utf-16"),
     lexicon("neither disease nor drug", "a.txt", f"{WORD}\n", "hold no disease and no drug among 1 entries"),
-    lexicon("a field that is not closed", "a.csv", table(HEAD) + f'{WORD},"{"x" * 200_000}\n' * 1, "error: in/a.csv"),
+    lexicon("a field that is not closed", "a.csv", table(HEAD) + f'{WORD},"{"x" * 200_000}\n', "line 2 is longer than"),
     Case("lexicon: words too long for MeCab", "configs/tokenizer.py:debug --config.corpus.sample_megabytes=0.3 --config.compare=false "
-         "--config.tokenizer.lexicons=in/a.csv", {"in/a.csv": table(HEAD, [LONG * 40, "x", "J18"])}, "error: "),
+         "--config.tokenizer.lexicons=in/a.csv", {"in/a.csv": table(HEAD, [LONG * 40, "x", "J18"])}, "mecab-dict-index failed"),
 ]
 
 
@@ -211,18 +223,18 @@ TABLES = [
         reply=said("A"), holds=ANSWERS),
     own("an endpoint that quotes", CHOICE, "gave no usable answer for m", reply=(400, REFUSED)),
     own("an endpoint that quotes with another status", CHOICE, "gave no usable answer for m", reply=(404, W)),
-    own("a reply that is no JSON", CHOICE, "error: ", reply=(200, f"<html>{W}".encode())),
+    own("a reply that is no JSON", CHOICE, "gave no usable answer for m", reply=(200, f"<html>{W}".encode())),
     own("a reply that is a list", CHOICE, "gave no usable answer for m", reply=(200, [W])),
     own("a reply without choices", CHOICE, "gave no usable answer for m", reply=(200, {WORD: W})),
     own("choices that are a text", CHOICE, "gave no usable answer for m", reply=(200, {"choices": W})),
-    own("content that is a list", CHOICE, "error: ", reply=said([{"text": W}])),
-    own("content that is an object", CHOICE, "error: ", reply=said({WORD: W})),
+    own("content that is a list", CHOICE, "AttributeError in endpoint.py", reply=said([{"text": W}])),
+    own("content that is an object", CHOICE, "AttributeError in endpoint.py", reply=said({WORD: W})),
     own("a reply that says it all", CHOICE, "own", reply=said(), holds=ANSWERS, ends_well=True),
     own("entities", EXTRACTION, "own", EXTRACT, reply=said(f"['{WORD}', '{W}']"), holds=ANSWERS, ends_well=True),
     own("a table in CP932", CHOICE.encode("cp932"), "own", reply=said("B"), holds=ANSWERS, ends_well=True),
     own("no log-probabilities", CHOICE, "returns no log-probabilities", LIKELIHOOD, reply=said()),
     own("log-probabilities that are a text", CHOICE, "gave no usable answer for m", LIKELIHOOD, reply=said(logprobs=W)),
-    own("a log-probability that is a text", CHOICE, "error: ", LIKELIHOOD, reply=said(logprobs={"content": [
+    own("a log-probability that is a text", CHOICE, "TypeError in endpoint.py", LIKELIHOOD, reply=said(logprobs={"content": [
         {"token": W, "logprob": WORD, "top_logprobs": [{"token": "A", "logprob": WORD}]}]})),
     own("log-probabilities of other tokens", CHOICE, "own", LIKELIHOOD, holds=ANSWERS, ends_well=True, reply=said(logprobs={
         "content": [{"token": W, "logprob": -1.0, "top_logprobs": [{"token": WORD, "logprob": -1.0}]}]})),
@@ -322,3 +334,59 @@ runner, endpoint = planted.runner, planted.endpoint
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_word_is_in_the_documented_outputs_alone(case, runner, endpoint):
     check(case, runner, url=endpoint(case.reply) if "{url}" in case.arguments else "")
+
+
+# The test itself ----------------------------------------------------------------------------------------------
+
+def _in_a_thread(text: str) -> None:
+    def fail() -> None:
+        raise KeyError(text)
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+
+
+def _in_a_file(name: str, encode: Callable[[str], bytes]) -> Callable[[str], object]:
+    return lambda text: Path(name).write_bytes(encode(text))
+
+
+def _in_an_archive(text: str) -> None:
+    with zipfile.ZipFile("run/x.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("text", text)
+
+
+def _in_records(text: str) -> None:
+    writer = array_record_module.ArrayRecordWriter("run/x.array_record", "group_size:1")
+    writer.write(text.encode())
+    writer.close()
+
+
+LEAKS = {
+    "stdout": print, "stderr": lambda text: print(text, file=sys.stderr), "log": logging.error, "warning": warnings.warn,
+    "descriptor": lambda text: os.write(2, text.encode()), "process": lambda text: subprocess.run(["echo", text]),
+    "thread": _in_a_thread, "json": _in_a_file("run/x.json", lambda text: json.dumps(text).encode()),
+    "bytes": _in_a_file("run/x.json", lambda text: repr(text.encode()).encode()),
+    "cp932": _in_a_file("run/x", lambda text: text.encode("cp932")), "gzip": _in_a_file("run/x.gz", lambda text: gzip.compress(text.encode())),
+    "name": lambda text: Path("run", text).mkdir(), "percent": lambda text: Path("run", urllib.parse.quote(text)).touch(),
+    "cut": lambda text: print(repr(text[:40].encode())), "archive": _in_an_archive, "records": _in_records,
+    "temporary": lambda text: Path(tempfile.mkdtemp(), "x").write_text(text)}
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_a_leak_is_seen(name, runner, monkeypatch):
+    def leak(line, location):
+        LEAKS[name](WORD)
+        raise ValueError(f"{location} is refused")
+    monkeypatch.setattr(readers, "_parse", leak)
+    with pytest.raises(AssertionError, match="leaks: .+"):
+        check(corpus("", "a.jsonl", rows({"text": W}), "line 1 is refused|a fault of the program"), runner)
+
+
+def test_what_others_may_read_is_seen(runner, monkeypatch):
+    monkeypatch.setattr(main.os, "umask", lambda mask: 0)
+    with pytest.raises(AssertionError, match=r"others may read: \[.*config.json"):
+        check(corpus("", "a.jsonl", rows({"text": [W]}), "line 1 has no string field"), runner)
+
+
+def test_there_are_many_inputs():
+    assert len(CASES) >= 60 and len({case.name for case in CASES}) == len(CASES)

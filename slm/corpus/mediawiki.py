@@ -10,7 +10,7 @@ from typing import Any
 
 from slm.corpus.documents import Document
 from slm.corpus.wikitext import plain_text
-from slm.files import BROKEN, open_compressed
+from slm.files import BROKEN, open_compressed, reason
 
 LONGEST_PAGE = 64_000_000  # bytes of a page
 _PROJECTS = ("wikipedia", "wikibooks", "wikiversity", "wikisource", "wikinews", "wikiquote", "wikivoyage", "wiktionary")
@@ -55,8 +55,8 @@ def read(path: Path, part: int, parts: int) -> Iterator[Document]:
                          "current articles (pages-articles), not of their history") from None
     except (*BROKEN, ParseError, MalformedXML) as error:
         # The messages of the XML libraries quote the file.
-        reason = error if isinstance(error, BROKEN) else ErrorString(getattr(error, "code", 0)) or "it is no dump"
-        raise ValueError(f"{path} ends or breaks after {last} ({reason}): it was cut short or is not a Wikipedia XML "
+        why = reason(error) if isinstance(error, BROKEN) else ErrorString(getattr(error, "code", 0)) or "it is no dump"
+        raise ValueError(f"{path} ends or breaks after {last} ({why}): it was cut short or is not a Wikipedia XML "
                          "dump (pages-articles); download it again") from None
 
 
