@@ -330,7 +330,6 @@ CASES = [*CORPUS, *CURATION, *LEXICONS, *TABLES, *BENCHMARKS, *TEXTBOOKS, *OTHER
 runner, endpoint = planted.runner, planted.endpoint
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_word_is_in_the_documented_outputs_alone(case, runner, endpoint):
     check(case, runner, url=endpoint(case.reply) if "{url}" in case.arguments else "")
@@ -378,7 +377,7 @@ def test_a_leak_is_seen(name, runner, monkeypatch):
         LEAKS[name](WORD)
         raise ValueError(f"{location} is refused")
     monkeypatch.setattr(readers, "_parse", leak)
-    with pytest.raises(AssertionError, match="leaks: .+"):
+    with pytest.raises(AssertionError, match=r"leaks: .+"):
         check(corpus("", "a.jsonl", rows({"text": W}), "line 1 is refused|a fault of the program"), runner)
 
 
