@@ -80,6 +80,11 @@ def open_compressed(path: Path) -> io.BufferedIOBase:
     return open(path, "rb")
 
 
+def reason(error: Exception) -> str:
+    """What is wrong with a compressed file, without the bytes of it that the message may quote."""
+    return re.sub(r" \(b['\"].*", "", str(error), flags=re.DOTALL)
+
+
 def text_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
     """The lines of a text file, plain or .gz, each with its end; memory holds one of them.
 
@@ -105,7 +110,7 @@ def text_lines(path: Path, longest: int = LONGEST_LINE) -> Iterator[str]:
         raise ValueError(f"{path} is not {error.encoding} after line {number}, as its byte order mark says: save it "
                          "again as UTF-8") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} breaks off after line {number} ({error}): download it again") from None
+        raise ValueError(f"{path} breaks off after line {number} ({reason(error)}): download it again") from None
 
 
 def _encoding(file: io.BufferedIOBase, path: Path) -> str:
@@ -184,6 +189,15 @@ def _refuse_loops(folder: str) -> None:
                     raise ValueError(f"{entry.path} leads back to {real} by a link, so a pattern with ** has no end: "
                                      "remove the link, or name the folders")
                 waiting.append((entry.path, above | {real}))
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copies the files below a folder; who may read the copies is for the umask to say, not for the originals."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
 
 
 def read_json(path: Path) -> Any:

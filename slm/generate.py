@@ -9,6 +9,7 @@ from slm.inference.engine import Engine
 from slm.inference.sampling import Sampler
 from slm.text import chat
 from slm.text.tokenizer import END_OF_TURN, Tokenizer
+from slm.workdir import PRIVATE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class GenerateConfig:
     job: str = "generate"
     variant: str = "sample"
     checkpoint: str = ""  # a training, fine-tuning, or WORKDIR/checkpoints/STEP; empty: the newest under runs/
-    prompts: str = "患者は|主訴は|糖尿病とは、"  # PROMPT[|PROMPT…]
+    prompts: str = dataclasses.field(default="患者は|主訴は|糖尿病とは、", metadata={PRIVATE: True})  # PROMPT[|PROMPT…]
     prompts_file: str = ""  # one prompt per line, instead
     new_tokens: int = 100
     seed: int = 0

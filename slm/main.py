@@ -14,6 +14,7 @@ if importlib.util.find_spec("libtpu") and not distributed.tpu_is_here() and not 
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # libtpu is installed for planning, and warns that no TPU is here
 
 import itertools  # noqa: E402
+import re  # noqa: E402
 import runpy  # noqa: E402
 import traceback  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -100,10 +101,20 @@ def _is_message(error: BaseException) -> bool:
     """
     if isinstance(error, OSError) or type(error).__name__ == "JaxRuntimeError":  # the latter: out of memory, say
         return True
+    file, line = _raised(error)
+    return (isinstance(error, (ValueError, RuntimeError)) and Path(file).is_relative_to(Path(__file__).parent)
+            and line.startswith("raise"))
+
+
+def _raised(error: BaseException) -> tuple[str, str]:
+    """File and source line that raised an error; of one that a worker process passed on, those in the worker."""
+    passed_on = getattr(error.__cause__, "tb", None)  # a RemoteTraceback's text
+    if isinstance(passed_on, str):
+        indented = re.search(r"^Traceback \(most recent call last\):\n((?: .*\n)+)", passed_on, re.MULTILINE)
+        lines = re.findall(r'^  File "(.+)", line \d+.*\n    (.*)', indented[1] if indented else "", re.MULTILINE)
+        return lines[-1] if lines else ("", "")
     frames = traceback.extract_tb(error.__traceback__)
-    return (isinstance(error, (ValueError, RuntimeError)) and bool(frames)
-            and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
-            and (frames[-1].line or "").startswith("raise"))
+    return (frames[-1].filename, frames[-1].line or "") if frames else ("", "")
 
 
 def _fault(error: BaseException) -> str:

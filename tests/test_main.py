@@ -2,10 +2,12 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import _ExceptionWithTraceback
 from pathlib import Path
 
 import pytest
@@ -206,6 +208,12 @@ def test_only_a_sentence_of_ours_is_a_message():
     assert isinstance(of_python, ValueError) and "山田" in str(of_python) and not main._is_message(of_python)
     assert main._is_message(caught(Sampler, -1.0)) and main._is_message(FileNotFoundError("gone"))
     assert not main._is_message(caught(json.loads, "{"))
+    for error, ours in ((of_python, False), (caught(Sampler, -1.0), True)):  # as a worker process passes them on
+        passed_on = pickle.loads(pickle.dumps(_ExceptionWithTraceback(error, error.__traceback__)))
+        assert main._is_message(passed_on) is ours
+    faked = ValueError("\n  File \"slm/x.py\", line 1, in x\n    raise 山田")
+    faked = caught(lambda: exec("raise faked", {"faked": faked}))
+    assert not main._is_message(pickle.loads(pickle.dumps(_ExceptionWithTraceback(faked, faked.__traceback__))))
 
 
 def test_an_early_end_is_reported_as_what_was_done(folder):

@@ -86,15 +86,19 @@ def _summary(step: dict) -> dict:
 
 
 def _examples(dropped: Path, excerpts: bool) -> dict:
-    """The first few dropped documents of each reason, and the documents that held an item of a benchmark."""
+    """The first few dropped documents of each reason, and where those are that held an item of a benchmark.
+
+    Not their ids, which a hospital may make of names.
+    """
     examples: dict[str, list[str]] = defaultdict(list)
     hits: list[dict] = []
     for path in sorted(dropped.glob("*.jsonl")):
-        for row in read_whole_json_lines(path):
+        for number, row in enumerate(read_whole_json_lines(path), 1):
             if excerpts and len(examples[row["reason"]]) < _EXAMPLES:
                 examples[row["reason"]].append(" ".join(row["text"][:_EXCERPT].split()))
             if row["benchmark"] and len(hits) < _HITS:
-                hits.append({name: row[name] for name in ("id", "source", "benchmark")})
+                hits.append({"dropped": f"{dropped.name}/{path.name}, line {number}", "source": row["source"],
+                             "benchmark": row["benchmark"]})
     return {"examples": dict(examples), "contaminated_documents": hits}
 
 

@@ -11,6 +11,7 @@ import itertools
 import os
 import re
 import sys
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -231,6 +232,7 @@ def _xlsx(path: Path) -> Iterator[Iterator[list[str]]]:
             size = sum(part.file_size for part in archive.infolist())
         if size > LARGEST_WORKBOOK:
             raise ValueError(f"{path} unfolds to {size:,} bytes, more than {LARGEST_WORKBOOK:,}: save it as .csv")
+        warnings.filterwarnings("ignore", module="openpyxl")  # they quote cells and properties
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         for sheet in book.worksheets:
             sheet.reset_dimensions()  # some programs write them wrongly

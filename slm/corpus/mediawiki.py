@@ -3,13 +3,14 @@
 import io
 import re
 import urllib.parse
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from slm.corpus.documents import Document
 from slm.corpus.wikitext import plain_text
-from slm.files import BROKEN, open_compressed
+from slm.files import BROKEN, open_compressed, reason
 
 LONGEST_PAGE = 64_000_000  # bytes of a page
 _PROJECTS = ("wikipedia", "wikibooks", "wikiversity", "wikisource", "wikinews", "wikiquote", "wikivoyage", "wiktionary")
@@ -21,6 +22,7 @@ def read(path: Path, part: int, parts: int) -> Iterator[Document]:
     The title is not added to the text: an article opens with it, and TFDS's Wikipedia does not add it either.
     """
     from xml.etree.ElementTree import ParseError
+    from xml.parsers.expat import ErrorString
 
     import mwxml  # late: for this format only
     from mwxml.element_iterator import ElementIterator
@@ -36,12 +38,14 @@ def read(path: Path, part: int, parts: int) -> Iterator[Document]:
                 if page.namespace == 0 and not page.redirect:
                     if articles % parts == part:
                         text, warnings, dropped = plain_text("".join(revision.text or "" for revision in page))
+                        if not project:  # another wiki, a hospital's perhaps: neither public nor of a known licence,
+                            dropped = Counter({"?": dropped.total()} if dropped else {})  # and a name may be a text
                         rest: dict[str, Any] = {"warnings": warnings, "dropped_templates": dropped,
                                                 "location": f"{path}, page {page.id}"}
                         if project:
                             license = "unknown" if project == "wikinews" else "CC-BY-SA-4.0"
                             yield article(str(page.id), text, page.title, project, license, host, **rest)
-                        else:  # another wiki, a hospital's perhaps: neither public nor of a known licence
+                        else:
                             yield Document(str(page.id), text, path.name.split(".")[0], **rest)
                     articles += 1
                 last, pages.read_bytes = f"page {page.id}", 0
@@ -50,7 +54,9 @@ def read(path: Path, part: int, parts: int) -> Iterator[Document]:
         raise ValueError(f"{path} has more than {LONGEST_PAGE:,} bytes in one page after {last}: give a dump of "
                          "current articles (pages-articles), not of their history") from None
     except (*BROKEN, ParseError, MalformedXML) as error:
-        raise ValueError(f"{path} ends or breaks after {last} ({error}): it was cut short or is not a Wikipedia XML "
+        # The messages of the XML libraries quote the file.
+        why = reason(error) if isinstance(error, BROKEN) else ErrorString(getattr(error, "code", 0)) or "it is no dump"
+        raise ValueError(f"{path} ends or breaks after {last} ({why}): it was cut short or is not a Wikipedia XML "
                          "dump (pages-articles); download it again") from None
 
 

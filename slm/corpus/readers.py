@@ -13,7 +13,7 @@ from typing import Any
 
 from slm.corpus import documents, mediawiki
 from slm.corpus.documents import FIELDS, Document
-from slm.files import BROKEN, open_compressed
+from slm.files import BROKEN, open_compressed, reason
 
 LONGEST_LINE = 8_000_000  # bytes; a longer line is a file without line ends, not a document
 LONGEST_ARRAY = 256_000_000  # bytes of a JSON array, which is parsed whole
@@ -70,8 +70,8 @@ def json_objects(path: Path, part: int = 0, parts: int = 1, skip_blank: bool = F
                 if (number - 1) % parts == part and not (skip_blank and not line.strip()):
                     yield f"{path}, line {number}", _parse(line, f"{path}, line {number}")
     except BROKEN as error:
-        raise ValueError(f"{path} ends or breaks after line {number} ({error}): it was cut short or is not what its "
-                         "name says; download it again") from None
+        raise ValueError(f"{path} ends or breaks after line {number} ({reason(error)}): it was cut short or is not "
+                         "what its name says; download it again") from None
 
 
 def _array(content: bytes, path: Path, part: int, parts: int) -> Iterator[tuple[str, dict]]:
@@ -152,7 +152,7 @@ def _read_text(path: Path, part: int) -> Iterator[Document]:
         with open_compressed(path) as file:
             content = file.read(LONGEST_LINE + 1)
     except BROKEN as error:
-        raise ValueError(f"{path} breaks off ({error}): download it again") from None
+        raise ValueError(f"{path} breaks off ({reason(error)}): download it again") from None
     if len(content) > LONGEST_LINE:
         raise ValueError(f"{path} is longer than {LONGEST_LINE:,} bytes: a text file is one document; split it into "
                          "files, or into JSON Lines")

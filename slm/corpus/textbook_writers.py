@@ -18,7 +18,10 @@ class Answer:
 
 
 class NoAnswer(Exception):
-    """A request without a usable answer; its arguments are the kind of error and the message."""
+    """A request without a usable answer; its argument is the kind of error.
+
+    Not the message, in which servers quote what they were sent or have written.
+    """
 
 
 class Generator:
@@ -35,8 +38,8 @@ class Generator:
     async def write(self, item: Item) -> Answer:
         try:
             return Answer(prompts.generate(item, self.seed))
-        except ValueError as error:
-            raise NoAnswer("NotInTables", str(error)) from None
+        except ValueError:
+            raise NoAnswer("NotInTables") from None
 
     async def close(self) -> None:
         pass
@@ -65,9 +68,9 @@ class Endpoint:
             text.encode()  # no lone surrogates
             tokens = completion.usage.completion_tokens if completion.usage else None
         except (OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
-            raise NoAnswer(type(error).__name__, str(error)) from None
+            raise NoAnswer(type(error).__name__) from None
         if not text:
-            raise NoAnswer("Empty", f"finish_reason={choice.finish_reason!r}")
+            raise NoAnswer("Length" if choice.finish_reason == "length" else "Empty")
         return Answer(text, tokens, choice.finish_reason != "length")
 
     async def close(self) -> None:

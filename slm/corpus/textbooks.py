@@ -144,13 +144,12 @@ async def _write(items: Items, missing: Iterable[Item], backend: Generator | End
                 answer = await backend.write(item)
             except NoAnswer as error:
                 failed, in_a_row = failed + 1, in_a_row + 1
-                name, message = error.args
-                file.write(json.dumps(fields | {"error": name, "message": message[:500]}, ensure_ascii=False) + "\n")
+                file.write(json.dumps(fields | {"error": str(error)}, ensure_ascii=False) + "\n")
                 file.flush()
                 if in_a_row >= FAILURES_IN_A_ROW:
-                    raise RuntimeError(f"{in_a_row} requests in a row failed, the last with {name}: {message[:300]}; "
-                                       f"{failures} lists them: fix the endpoint or the settings, and run the same "
-                                       "command again to resume") from None
+                    raise RuntimeError(f"{in_a_row} requests in a row failed, the last with {error}; {failures} lists "
+                                       "them: fix the endpoint or the settings, and run the same command again to "
+                                       "resume") from None
             else:
                 in_a_row = 0
                 items.append(fields | {

@@ -39,8 +39,8 @@ def lexicon_notes(diseases: Sequence[str], drugs: Sequence[str], rows: int, seed
     """
     for tag, texts in questions.items():
         if tag not in QUESTIONS or not texts or not all("{note}" in text for text in texts):
-            raise ValueError(f"questions[{tag!r}]={list(texts)!r}: the tags are {', '.join(QUESTIONS)}, and each "
-                             "question holds {note} where the note goes")
+            raise ValueError(f"{len(texts)} questions have an unknown tag, or one of them no {{note}} where the note "
+                             f"goes: the tags are {', '.join(QUESTIONS)}")
     rng = random.Random(f"{seed}-lexicon_notes")
     drawn, tags = notes(rng, _plain_names(diseases, drugs, seed), wide=0.5), tuple(questions)
     items = []

@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import json
 import re
-import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from array_record.python import array_record_module
 
 from slm import parallel
 from slm.corpus.dataset import SPLITS
-from slm.files import read_json, write_json, write_text, written_aside
+from slm.files import copy_folder, read_json, write_json, write_text, written_aside
 from slm.text.tokenizer import load_tokenizer
 from slm.tokenization import segmented
 
@@ -36,7 +35,7 @@ def write(segmented_folder: Path, tokenizer_folder: Path, folder: Path, processe
     Raises:
       ValueError: the shards were segmented with another dictionary, or the vocabulary exceeds 65,536 pieces.
     """
-    shutil.copytree(tokenizer_folder, folder / TOKENIZER, dirs_exist_ok=True)
+    copy_folder(tokenizer_folder, folder / TOKENIZER)
     tokenizer = load_tokenizer(tokenizer_folder)
     dictionary = read_json(segmented_folder / segmented.MANIFEST_FILE)["dictionary"]
     expected = tokenizer.morphology.fingerprint if tokenizer.morphology else None

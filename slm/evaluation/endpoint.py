@@ -99,8 +99,8 @@ class Endpoint:
             if not all(isinstance(token, int) for token in tokens):
                 raise ValueError("its tokens are not integers")
         except (openai.OpenAIError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{root}/tokenize does not tokenize for {self.name} ({_short(error)}): use an answer "
-                             "mode that needs no tokens") from None
+            raise ValueError(f"{root}/tokenize does not tokenize for {self.name} ({type(error).__name__}): use an "
+                             "answer mode that needs no tokens") from None
         return list(tokens)
 
     def _ask(self, conversation: list[Message], read: Callable[[Any], Any], **settings: Any) -> Any:
@@ -110,8 +110,10 @@ class Endpoint:
                 model=self.name, messages=cast(Any, conversation), temperature=0, **settings)
             return read(completion.choices[0])
         except (OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
-            raise RuntimeError(f"{self.base_url} gave no usable answer for {self.name} ({_short(error)}): check that "
-                               "the server runs, has this model and accepts prompts of this length") from None
+            # Not its message: servers quote what they were sent.
+            raise RuntimeError(f"{self.base_url} gave no usable answer for {self.name} ({type(error).__name__}): check "
+                               "that the server runs, has this model and accepts prompts of this length; its own log "
+                               "says more") from None
 
     def _each(self, function: Callable[[Any], Any], requests: Iterable[Any]) -> list[Any]:
         with ThreadPoolExecutor(self.workers) as pool:
@@ -121,7 +123,3 @@ class Endpoint:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)  # no more requests after a failure
                 raise
-
-
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error)[:300]}"

@@ -139,7 +139,7 @@ def _gguf(config: ExportConfig, workdir: Path, source: _Source) -> dict:
                 path = workdir / f"{source.name}-{quant_type}.gguf"
                 result["kinds"].setdefault(quant_type, {}).update(path=str(path), bytes=unproven.stat().st_size)
                 unproven.rename(aside / path.name)
-        shutil.copytree(source.workdir / TOKENIZER_FOLDER, aside / TOKENIZER_FOLDER)
+        files.copy_folder(source.workdir / TOKENIZER_FOLDER, aside / TOKENIZER_FOLDER)
         # Files of an earlier export, perhaps of another model, would run with this tokenizer.
         for old in workdir.glob("*.gguf"):
             old.unlink()

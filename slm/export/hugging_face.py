@@ -16,7 +16,7 @@ import numpy as np
 
 from slm import weight_files
 from slm.export import mecab_free_tokenizer
-from slm.files import read_json, write_json
+from slm.files import copy_folder, read_json, write_json
 from slm.model.decoder import Params
 from slm.model.presets import ModelConfig
 from slm.text.tokenizer import (
@@ -77,13 +77,13 @@ def write(folder: Path, params: Params, model_config: ModelConfig, tokenizer_fol
         names["unk_token"] = tokenizer.pieces([tokenizer.unknown])[0]
         mecab_free_tokenizer.build(tokenizer).save(str(folder / "tokenizer.json"))
         mecab = folder / MECAB_FOLDER
-        shutil.copytree(tokenizer_folder, mecab / "tokenizer")
-        shutil.copy(Path(__file__).with_name("tokenization_slm.py"), mecab)
+        copy_folder(tokenizer_folder, mecab / "tokenizer")
+        shutil.copyfile(Path(__file__).with_name("tokenization_slm.py"), mecab / "tokenization_slm.py")
         (mecab / CHAT_TEMPLATE_FILE).write_text(SAFE_CHAT_TEMPLATE, encoding="utf-8")
         write_json(mecab / "tokenizer_config.json", names | {
             "tokenizer_class": "SlmTokenizer", "auto_map": {"AutoTokenizer": ["tokenization_slm.SlmTokenizer", None]}})
     else:  # an imported one
-        shutil.copy(tokenizer_folder / HUGGING_FACE_FILE, folder / "tokenizer.json")
+        shutil.copyfile(tokenizer_folder / HUGGING_FACE_FILE, folder / "tokenizer.json")
         symbol, = tokenizer.pieces([end])
         names |= {"bos_token": symbol, "eos_token": symbol, "pad_token": symbol}
         template = CHAT_TEMPLATE.replace(END_OF_DOCUMENT, symbol)

@@ -13,7 +13,7 @@ import numpy as np
 
 from slm.checkpoint import Checkpoints
 from slm.export import hugging_face
-from slm.files import read_json
+from slm.files import copy_folder, read_json
 from slm.model import presets
 from slm.model.decoder import Params
 from slm.tasks.benchmark import Provenance
@@ -87,7 +87,7 @@ def _tokenizer(config: ImportConfig, folder: Path, into: Path, size: int) -> tup
     """Writes the tokenizer; returns its original number of tokens, and the ids of the added symbols."""
     ours = folder / hugging_face.MECAB_FOLDER / "tokenizer"
     if ours.is_dir():
-        shutil.copytree(ours, into)
+        copy_folder(ours, into)
         tokens = len(load_tokenizer(into))
         _refuse_larger(ours, tokens, folder, size)
         return tokens, []

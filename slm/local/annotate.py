@@ -255,8 +255,8 @@ def _read_done(path: Path, by: str, counts: collections.Counter) -> dict[str, st
             except (ValueError, KeyError, TypeError):
                 raise ValueError(f"{path}, line {number} is not an annotation: give another --workdir") from None
             if other != by:
-                raise ValueError(f"{path}, line {number} was written by {other!r}, this model file, instruction and "
-                                 f"settings are {by!r}: give another --workdir, or what the run started with")
+                raise ValueError(f"{path}, line {number} was written by another model file, instruction or settings: "
+                                 "give another --workdir, or what the run started with")
             if id in done:
                 raise ValueError(f"{path}, line {number} repeats an id: give another --workdir")
             done[id] = sha256

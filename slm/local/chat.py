@@ -176,7 +176,7 @@ def command(session: ChatSession, line: str) -> str:
             raise ValueError("/save needs the name of a file")
         files.write_json_lines(Path(rest), [{"messages": session.messages}])
         return f"written to {rest}\n"
-    return f"{name} is not a command: /help lists them\n"
+    return "this is not a command: /help lists them\n"
 
 
 def changed(settings: Settings, text: str) -> Settings:
@@ -188,9 +188,9 @@ def changed(settings: Settings, text: str) -> Settings:
     name, value = (part.strip() for part in text.partition("=")[::2])
     types = typing.get_type_hints(Settings)
     if name not in types:
-        raise ValueError(f"{name!r} is not a setting: choose one of {', '.join(types)}")
+        raise ValueError(f"this is not a setting: choose one of {', '.join(types)}")
     try:
         converted = types[name](value)
     except ValueError:
-        raise ValueError(f"{name}={value!r} is not of type {types[name].__name__}") from None
+        raise ValueError(f"{name} takes a value of type {types[name].__name__}") from None
     return dataclasses.replace(settings, **{name: converted})

@@ -5,9 +5,8 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from slm import config as configs
 from slm.tasks.reading import read_list
 from slm.text import chat
 from slm.text.normalize import normalize
@@ -15,12 +14,13 @@ from slm.text.normalize import normalize
 VERSION = 1  # raise it with any change of the prompts or of the format of the answers
 _MOST_ENTITIES, _LONGEST_ENTITY, _LONGEST_SUMMARY = 64, 80, 400  # the last two in characters
 _LONGEST_COPIED = 4_000  # characters of a record whose grammar lists its spans
+Kind = Literal["extract", "classify", "summarise", "labels"]  # labels: by label heads, which need no prompt
 
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
     """What to ask of each record."""
-    kind: Literal["extract", "classify", "summarise", "labels"]  # labels: by label heads, which need no prompt
+    kind: Kind
     system: str
     prompt: str  # {text} stands for the record, {labels} for the labels
     labels: str = ""  # A|B|C, to classify
@@ -42,18 +42,25 @@ def read(instruction: Instruction) -> Instruction:
             raise FileNotFoundError(f"{location} is missing: give a JSON file with {', '.join(keys)}") from None
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{location} is not JSON in UTF-8 ({error})") from None
+        # Nothing in it is quoted: it may be another file, or hold records as examples.
         if not isinstance(value, dict) or not set(keys[:3]) <= set(value) <= set(keys):
-            content = ", ".join(value) if isinstance(value, dict) else type(value).__name__
-            raise ValueError(f"{location} holds {content}: an instruction is an object with {', '.join(keys[:3])}, and "
-                             f"{keys[3]} to classify")
-        instruction = configs.freeze(Instruction, value, location)
+            found = [name for name in keys if name in value] if isinstance(value, dict) else []
+            raise ValueError(f"{location} has {', '.join(found) or 'none'} of an instruction's keys, and "
+                             f"{len(value) - len(found) if isinstance(value, dict) else 0} others: an instruction is "
+                             f"an object with {', '.join(keys[:3])}, and {keys[3]} to classify")
+        if wrong := [name for name in value if not isinstance(value[name], str)]:
+            raise ValueError(f"{location}.{wrong[0]} is a {type(value[wrong[0]]).__name__}: write a text")
+        if value["kind"] not in get_args(Kind):
+            raise ValueError(f"{location}.kind is unknown: choose one of {', '.join(get_args(Kind))}")
+        instruction = Instruction(**value)
     if instruction.kind == "labels":
         return instruction
-    if instruction.prompt.count("{text}") != 1:
-        raise ValueError(f"{location}.prompt={instruction.prompt[:80]!r}: write {{text}} exactly once")
+    if (count := instruction.prompt.count("{text}")) != 1:
+        raise ValueError(f"{location}.prompt has {{text}} {count} times: write {{text}} exactly once")
     if (instruction.kind == "classify") != bool(instruction.labels):
-        raise ValueError(f"{location}.labels={instruction.labels!r} with kind={instruction.kind}: give labels, as "
-                         "--config.instruction.labels='A|B|C', to classify and only then")
+        raise ValueError(f"{location} has {'labels' if instruction.labels else 'no labels'} and "
+                         f"kind={instruction.kind}: give labels, as --config.instruction.labels='A|B|C', to classify "
+                         "and only then")
     return instruction
 
 
@@ -72,7 +79,8 @@ class Form:
         self._labels = {normalize(label): label for label in labels}  # the model writes normalised text
         if instruction.kind == "classify" and (len(self._labels) < max(2, len(labels)) or not all(
                 label and label.isprintable() for label in labels)):
-            raise ValueError(f"labels={instruction.labels!r}: give at least two, all different, written A|B|C")
+            raise ValueError(f"{len(self._labels)} of {len(labels)} labels differ: give at least two, all different, "
+                             "none of them empty, written A|B|C")
 
     def messages(self, text: str) -> list[chat.Message]:
         before, after = self.instruction.prompt.replace("{labels}", "、".join(self._labels.values())).split("{text}")

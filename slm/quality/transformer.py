@@ -6,7 +6,6 @@ attention never sees the padding behind a document, and the mean leaves it out. 
 
 import dataclasses
 import functools
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,7 @@ def fit(folder: Path, examples: Sequence[Example], *, checkpoint: str, tokenizer
     np.savez(folder / FILE, **{_name(path): value for path, value in jax.tree.leaves_with_path(best)})
     files.write_json(folder / MODEL_FILE,
                      dataclasses.asdict(dataclasses.replace(model, scan_layers=False, remat="none")))
-    shutil.copytree(tokenizer_folder, folder / TOKENIZER)
+    files.copy_folder(tokenizer_folder, folder / TOKENIZER)
     return losses
 
 

@@ -84,7 +84,8 @@ def score(questions: Mapping[str, Question], predictions: Mapping[str, str]) -> 
                          f"the questions they answer; those here are as {next(iter(questions))}")
     for name, prediction in predictions.items():
         if not isinstance(prediction, str):
-            raise ValueError(f"the prediction of {name} is {prediction!r}: give a string, empty where there is none")
+            raise ValueError(f"the prediction of {name} is a {type(prediction).__name__}: give a string, empty where "
+                             "there is none")
     right = {name: is_right(name, predictions.get(name, ""), question.answer) for name, question in questions.items()}
 
     def groups(key) -> dict[str, dict]:

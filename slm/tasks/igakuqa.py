@@ -139,8 +139,8 @@ def _section(path: Path) -> list[tuple[Item, Question]]:
     for where, row in problems:
         name = row["problem_id"]
         if not re.fullmatch(rf"{path.stem.replace('-', '')}\d+", name, re.ASCII) or name in by_name:
-            raise ValueError(f"{where}: the problem_id is {name!r}; each is {path.stem.replace('-', '')} and a number "
-                             "that no other line has")
+            raise ValueError(f"{where}: the problem_id of {len(name)} characters is not {path.stem.replace('-', '')} "
+                             "and a number that no other line has")
         if name not in facts:
             raise ValueError(f"{facts_path} has no line of {name}: its forbidden choices are unknown; {_FIX}")
         question = _question(where, row, facts[name])
@@ -159,10 +159,10 @@ def _question(where: str, row: Mapping[str, Any], facts: Mapping[str, Any]) -> Q
         raise ValueError(f"{where}: {len(row['choices'])} choices, there are letters for {len(letters)}")
     wrong = [answer for answer in row["answer"] if letters and not re.fullmatch("[a-z]( or [a-z])?", answer)]
     if not row["answer"] or wrong:
-        raise ValueError(f"{where}: the answer is {row['answer']}, and should be "
-                         f"{'letters, as the choices have them' if letters else 'a number'}")
+        raise ValueError(f"{where}: the answer has {len(row['answer'])} parts, {len(wrong)} of them unknown, and "
+                         f"should be {'letters, as the choices have them' if letters else 'a number'}")
     if not re.fullmatch(r"\d+", row["points"], re.ASCII):
-        raise ValueError(f"{where}: the points are {row['points']!r}, and should be a whole number")
+        raise ValueError(f"{where}: the points of {len(row['points'])} characters are not a whole number")
     try:
         students = float(facts["human_accuracy"])
     except ValueError:  # of some it is not known
@@ -217,14 +217,14 @@ def _rows(path: Path, keys: Mapping[str, type]) -> Iterator[tuple[str, dict[str,
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{where} is not JSON ({error}): {_FIX}") from None
         if not isinstance(row, dict):
-            raise ValueError(f"{where} is not a JSON object but {line[:40]!r}: {_FIX}")
+            raise ValueError(f"{where} is not a JSON object but a {type(row).__name__}: {_FIX}")
         missing = [key for key in keys if key not in row]
         if missing:
-            raise ValueError(f"{where} has no {', '.join(missing)}, only {', '.join(row)}: {_FIX}")
+            raise ValueError(f"{where} has no {', '.join(missing)} among its {len(row)} fields: {_FIX}")
         for key, kind in keys.items():
             fits = isinstance(row[key], kind)
             if not fits or (kind is list and not all(isinstance(value, str) for value in row[key])):
-                raise ValueError(f"{where}: {key} is {str(row[key])[:40]!r}, and should be "
+                raise ValueError(f"{where}: {key} is a {type(row[key]).__name__}, and should be "
                                  f"{'a list of strings' if kind is list else f'a {kind.__name__}'}")
         yield where, row
 

@@ -1,14 +1,13 @@
 """Pretraining: a token stream in, a base model out."""
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 
-from slm import distributed, sharding
+from slm import distributed, files, sharding
 from slm.corpus.sources import CorpusConfig
 from slm.data import loader, stream
 from slm.model import presets
@@ -88,7 +87,7 @@ def run(config: PretrainConfig, workdir: Path) -> dict:
     # Beside the checkpoints, so that the workdir is complete by itself.
     if distributed.is_first() and stream_folder.exists() and not (workdir / "tokenizer").exists():
         aside = workdir / "tokenizer.writing"
-        shutil.copytree(stream_folder / "tokenizer", aside, dirs_exist_ok=True)
+        files.copy_folder(stream_folder / "tokenizer", aside)
         aside.rename(workdir / "tokenizer")
     result = train(config, workdir, stream_folder) | built | {
         "stream": str(stream_folder), "checkpoints": config.train.checkpoints or str(workdir / "checkpoints")}

@@ -3,14 +3,13 @@
 import dataclasses
 import hashlib
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 
-from slm import benchmarks, checkpoint, distributed, sharding
+from slm import benchmarks, checkpoint, distributed, files, sharding
 from slm import workdir as workdirs
 from slm.benchmarks import REGISTRY
 from slm.checkpoint import Checkpoints
@@ -260,7 +259,7 @@ def _train(config: SftConfig, base: Base, data: Data, seq_len: int, folder: Path
     if distributed.is_first():
         base.pin()
         print(_summary(config, model, rows, steps, folder), flush=True)
-        shutil.copytree(base.path / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+        files.copy_folder(base.path / "tokenizer", folder / "tokenizer")
     params = None if config.fresh else bases.read_params(base, model, mesh, seed)
     about = {"tokenizer": checkpoint.read_about(base.path, base.step)["tokenizer"],
              "stream": _fingerprint(rows["train"]), "base": base.record, "provenance": provenance.to_json(),

@@ -86,7 +86,10 @@ def test_every_document_is_accounted_for(corpus):
     assert {reason: report["dropped"][reason] for reason in planted} == dict.fromkeys(planted, 1)
     [benchmark] = report["contaminated"]
     assert benchmark.endswith("/bench.jsonl")
-    assert report["contaminated_documents"] == [{"id": "exam", "source": "notes", "benchmark": benchmark}]
+    hit, = report["contaminated_documents"]
+    assert (hit["source"], hit["benchmark"]) == ("notes", benchmark)
+    name, line = hit["dropped"].split(", line ")
+    assert json.loads((folder / name).read_text(encoding="utf-8").splitlines()[int(line) - 1])["id"] == "exam"
     counted = [step for step in report["steps"] if "documents_in" in step]
     assert all(after["documents_in"] == before["documents_out"] for before, after in itertools.pairwise(counted))
     assert {"documents_in", "documents_out", "characters_in", "characters_out", "dropped", "masked", "contaminated",

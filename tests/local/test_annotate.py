@@ -277,12 +277,12 @@ def test_an_id_that_comes_twice_is_refused_with_both_places(exported, tmp_path):
 
 
 @pytest.mark.parametrize("instruction, sentence", [
-    ({"kind": "extract", "system": "", "prompt": "{text}", "lables": "A"}, "holds kind, system, prompt, lables"),
-    ({"kind": "extract", "prompt": "{text}"}, "holds kind, prompt: "), ([], "holds list"),
-    ({"kind": "extract", "system": 1, "prompt": "{text}"}, "own.json.system=1 is a int"),
-    ({"kind": "list", "system": "", "prompt": "{text}"}, "own.json.kind='list': choose one of"),
+    ({"kind": "extract", "system": "", "prompt": "{text}", "lables": "A"}, "has kind, system, prompt of an instruction's keys, and 1 others"),
+    ({"kind": "extract", "prompt": "{text}"}, "has kind, prompt of an instruction's keys, and 0 others"), ([], "has none of an instruction's keys"),
+    ({"kind": "extract", "system": 1, "prompt": "{text}"}, "own.json.system is a int"),
+    ({"kind": "list", "system": "", "prompt": "{text}"}, "own.json.kind is unknown: choose one of extract"),
     ({"kind": "extract", "system": "", "prompt": "text"}, "write {text} exactly once"),
-    ({"kind": "classify", "system": "", "prompt": "{text}"}, "labels='' with kind=classify"),
+    ({"kind": "classify", "system": "", "prompt": "{text}"}, "has no labels and kind=classify"),
     ({"kind": "extract", "system": "", "prompt": "{text}", "labels": "A|B"}, "to classify and only then"),
     ({"kind": "classify", "system": "", "prompt": "{text}", "labels": "A|Ａ"}, "at least two, all different"),
     ({"kind": "classify", "system": "", "prompt": "{text}", "labels": "A||B"}, "at least two, all different")])

@@ -172,7 +172,7 @@ def test_commands(words, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "temperature=0.5" in printed and talk.settings.seed == 1 and talk.turns == 3
     assert printed.count("removed\n") == 1 and "nothing to remove" in printed
-    for message in ("/what is not a command", "'heat' is not a setting", "top_k='many' is not of type int", "top_p is in (0, 1]",
+    for message in ("this is not a command", "this is not a setting", "top_k takes a value of type int", "top_p is in (0, 1]",
                     "/save needs the name", "/exit           leave"):
         assert message in printed
     assert json.loads(file.read_text()) == {"messages": [{"role": "user", "content": "二"},

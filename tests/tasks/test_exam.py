@@ -126,7 +126,7 @@ def test_unanswered_problems_are_wrong():
 def test_sheets_that_are_refused():
     with pytest.raises(ValueError, match="1 predictions answer no problem of the exam, the first '114A1'"):
         exam.score(some(), {"114A1": "a"})
-    with pytest.raises(ValueError, match=r"the prediction of 112A1 is \['a'\]"):
+    with pytest.raises(ValueError, match="the prediction of 112A1 is a list"):
         exam.score(some(), {"112A1": ["a"]})
     with pytest.raises(ValueError, match="no questions to score"):
         exam.score({}, {})
