@@ -36,7 +36,7 @@ def own(kind: str, files: str) -> SftConfig:
 
 # Read until it is learned: rows are few, and the best validation is kept.
 LABELS = dataclasses.replace(
-    LAPTOP, head="labels", seq_len=512, batch_size=2, epochs=12.0, validation_share=0.1, optimizer=dataclasses.replace(
+    LAPTOP, head="labels", batch_size=2, epochs=12.0, validation_share=0.1, optimizer=dataclasses.replace(
         LAPTOP.optimizer, learning_rate=4e-3, muon_learning_rate=0.015), step=StepConfig(noise=0.1),
     train=LoopConfig(evaluate_every=50, save_every=200, patience=8))
 

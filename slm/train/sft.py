@@ -38,6 +38,7 @@ from slm.train.step import StepConfig
 
 BASE_FILE = "base.json"
 TEXT_KINDS = ("messages", "alpaca", "choice", "extraction")  # sets that may hold documents of a benchmark
+_LABELS_SEQ_LEN = 512
 _LEAST_SHARE = 0.05  # of the loss, below which a set is hardly learned
 Split = dict[str, dict[str, Packed | LabelRows]]  # {train, validation: {set: its rows}}
 
@@ -59,7 +60,7 @@ class SftConfig(benchmarks.Settings):
     tag_weight: float = 8.0  # of all tags of a text, where a label of a text has 1
     validation_share: float = 0.05  # of conversations, whole documents
     scored_rows: int = 200  # of each set, held out, that validation asks and scores; of extraction by tokens a tenth
-    seq_len: int = 0  # tokens; 0: the model's context
+    seq_len: int = 0  # tokens; 0: the model's context, of label heads at most 512: attention sees all pairs
     batch_size: int = 4
     epochs: float = 3.0  # over the weighted sets; 0: train.steps says when to end
     lora: LoraConfig = LoraConfig()
@@ -100,7 +101,8 @@ def run(config: SftConfig, workdir: Path) -> dict:
     A model that is finished is kept, so that the same command resumes.
     """
     base = bases.find(config.checkpoint, workdir / BASE_FILE)
-    seq_len = config.seq_len or base.model.context
+    usual = min(base.model.context, _LABELS_SEQ_LEN) if config.head == "labels" else base.model.context
+    seq_len = config.seq_len or usual
     if seq_len > base.model.context:
         raise ValueError(f"seq_len={seq_len} is longer than the context of {base.path}, {base.model.context}: shorten "
                          "it")
