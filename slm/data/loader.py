@@ -49,6 +49,40 @@ class Rows(grain.RandomAccessDataSource):
                 "loss_mask": loss_mask}
 
 
+COPIED = ", copied"  # behind a source's name
+
+
+class Copied(grain.RandomAccessDataSource):
+    """Rows whose second half repeats the first, as one segment: a small model learns to copy from little else."""
+
+    def __init__(self, rows: Rows):
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        row = self._rows[index]
+        length = len(row["targets"])
+        half = length - length // 2
+        targets = np.concatenate([row["targets"][:half], row["targets"][:length - half]])
+        loss_mask = np.concatenate([row["loss_mask"][:half], row["loss_mask"][:length - half]])
+        return {"inputs": np.concatenate([row["inputs"][:1], targets[:-1]]), "targets": targets,
+                "segments": np.ones(length, np.int32), "positions": np.arange(length, dtype=np.int32),
+                "loss_mask": loss_mask}
+
+
+def with_copies(rows: Mapping[str, Rows], mixture: Mapping[str, float] | None, share: float
+                ) -> tuple[dict[str, Rows | Copied], dict[str, float] | None]:
+    """Rows and mixture in which `share` of the rows are copied ones, of each source alike."""
+    if not share:
+        return dict(rows), dict(mixture) if mixture else None
+    weights = mixture or {name: float(len(of_source)) for name, of_source in rows.items()}
+    return ({**rows, **{name + COPIED: Copied(of_source) for name, of_source in rows.items()}},
+            {**{name: (1 - share) * weight for name, weight in weights.items()},
+             **{name + COPIED: share * weight for name, weight in weights.items()}})
+
+
 def training(rows: Mapping[str, Rows], batch_size: int, seed: int, mixture: Mapping[str, float] | None = None,
              share: int = 0, shares: int = 1) -> grain.MapDataset:
     """Endless batches: element `step` is the batch of that step, on any number of processes.

@@ -27,12 +27,15 @@ class RowsConfig:
     batch_size: int = 8  # of a step, over all devices
     seq_len: int = 512  # tokens
     mixture: str = ""  # SOURCE=WEIGHT[,SOURCE=WEIGHT…]; empty: by the corpus' weights
+    copies: float = 0.0  # share of the rows whose second half repeats the first, from which a model learns to copy
     validation_rows: int = 0  # of each source, at the validations on the way; 0: all. The last one reads all.
 
     def __post_init__(self):
         for name in ("batch_size", "seq_len"):
             if getattr(self, name) < 1:
                 raise ValueError(f"rows.{name}={getattr(self, name)}: give at least 1")
+        if not 0 <= self.copies < 1:
+            raise ValueError(f"rows.copies={self.copies}: give a share from 0 to below 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,14 +110,16 @@ def train(config: PretrainConfig, workdir: Path, stream_folder: Path) -> dict:
     rows = {split: {source: loader.Rows(tokens, config.rows.seq_len, manifest["end_of_document"])
                     for source, tokens in sets[split].items()} for split in sets}
     mixture = _mixture(config.rows.mixture) or loader.weighted(config.corpus.weights, rows["train"])
+    train_rows, mixture = loader.with_copies(rows["train"], mixture, config.rows.copies)
     mesh = choose_mesh(config, jax.device_count())
     total_rows = config.train.steps * config.rows.batch_size
     if distributed.is_first():
-        print(_summary(config, mesh, loader.epochs(rows["train"], total_rows, mixture), sets["train"]), flush=True)
+        print(_summary(config, mesh, loader.epochs(train_rows, total_rows, mixture), sets["train"]), flush=True)
 
     training = Training(
         step.compiled(config.step, config.model, optimizer.build(config.optimizer, config.train.steps), mesh), mesh,
-        rows, mixture, {source: tokens.bytes / len(tokens) for source, tokens in sets["validation"].items()},
+        {**rows, "train": train_rows}, mixture,
+        {source: tokens.bytes / len(tokens) for source, tokens in sets["validation"].items()},
         optimizer.schedule(config.optimizer, config.train.steps, config.optimizer.learning_rate),
         about={"stream": stream.fingerprint(stream_folder), "tokenizer": manifest["tokenizer"],
                "config": dataclasses.asdict(config)},
@@ -160,5 +165,6 @@ def _summary(config: PretrainConfig, mesh: Mesh, epochs: dict[str, float], sets:
              f"{presets.flops_per_token(model, rows.seq_len):.3g} FLOPs a token; {config.train.steps} steps of "
              f"{rows.batch_size} × {rows.seq_len} tokens on {jax.device_count()} {jax.devices()[0].device_kind}"
              + (f" ({' × '.join(f'{axis} {size}' for axis, size in mesh.shape.items())})" if mesh.size > 1 else "")]
-    lines += [f"  {source}: {len(sets[source]):,} tokens, {epoch:.2f} epochs" for source, epoch in epochs.items()]
+    lines += [f"  {source}: {len(sets[source.removesuffix(loader.COPIED)]):,} tokens, {epoch:.2f} epochs"
+              for source, epoch in epochs.items()]
     return "\n".join(lines)

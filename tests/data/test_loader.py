@@ -39,6 +39,19 @@ def test_segments_and_positions_restart_where_a_document_does(case, words):
     assert (row["segments"][row["loss_mask"] == 0] == 0).all()
 
 
+def test_a_copied_row_repeats_its_first_half_as_one_segment(rows):
+    copied, mixture = loader.with_copies(rows, None, 0.25)
+    plain = rows["sample-case"][3]
+    row = copied["sample-case, copied"][3]
+    np.testing.assert_array_equal(row["targets"][:32], plain["targets"][:32])
+    np.testing.assert_array_equal(row["targets"][32:], plain["targets"][:32])
+    np.testing.assert_array_equal(row["inputs"], [plain["inputs"][0], *row["targets"][:-1]])
+    assert set(row["segments"]) == {1} and row["positions"].tolist() == list(range(64))
+    assert sum(weight for name, weight in mixture.items() if name.endswith(", copied")) == pytest.approx(
+        sum(mixture.values()) / 4)
+    assert loader.with_copies(rows, None, 0) == (rows, None)
+
+
 def row_keys(batch):
     return [row.tobytes() for row in batch["targets"]]
 
