@@ -101,6 +101,7 @@ def test_it_learns_a_label_and_spans_and_is_scored_beside_the_baseline(trained):
     assert set(result["runs"][0]["calibration"]) == {"fever", "spans"}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_resumed_is_the_same_to_the_bit(base, trained, tmp_path):
     class Killed(Exception):
         pass
@@ -172,6 +173,7 @@ def test_what_does_not_fit_is_refused(base, trained, tmp_path):
         sft.run(settings(base, sets=(SetConfig("own", "messages", str(talks)),)), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_random_start_has_the_size_of_the_checkpoint(base, tmp_path):
     result = sft.run(settings(base, fresh=True, train=LoopConfig(steps=2, evaluate_every=2, tensorboard=False)), tmp_path)
     params, model, _ = checkpoint.read(tmp_path / "seed-0", labels=True)
