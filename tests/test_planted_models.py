@@ -54,7 +54,7 @@ SFT = [
     sft("empty answers", "messages", rows(talk(answer=" "), talk(answer="")), "has no answer to learn from"),
     sft("half a character", "messages", '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": '
         + SURROGATE + "}]}\n", "line 1 has half a character"),
-    sft("too long a conversation", "messages", rows(*(talk(answer=W * 200) for _ in range(9))), "a conversation of .* does not fit"),
+    sft("too long a conversation", "messages", rows(*(talk(str(number), W * 200) for number in range(60))), "a conversation of .* does not fit"),
     sft("one conversation", "messages", rows(talk()), "held out|holds out no conversation"),
     sft("other types", "alpaca", rows({"instruction": W, "output": [W]}), "line 1 has no Alpaca record"),
     sft("other columns", "alpaca", rows({WORD: W}), "line 1 has no Alpaca record"),
