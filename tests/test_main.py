@@ -127,6 +127,7 @@ def test_text_is_generated_from_the_newest_checkpoint(run, folder):
     assert all(f"{sample['prompt']}→{sample['text']}" in out for sample in samples)
 
 
+@pytest.mark.slow
 def test_corpus_and_tokenizer_jobs_on_own_files(folder):
     rows = [{"text": row["text"]} for row in sample.documents(0.3, seed=5)]
     (folder / "own.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows, rows[0]]))

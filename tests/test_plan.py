@@ -59,6 +59,7 @@ def test_the_check_sees_scores_that_are_gathered():
     assert [one.largest for one in scores(hlo.Module(text), small().model)] == [(4, 64, 4096)]
 
 
+@pytest.mark.slow
 def test_the_check_sees_weights_that_travel_in_float32():
     module = hlo.Module(compile.lower(small(attention="splash", compute_dtype="float32", remat="none"),
                                    hardware.topology("v5e-4")).compile().as_text())

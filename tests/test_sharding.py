@@ -46,7 +46,8 @@ def ten_steps(shape, name="adamw"):
     return losses, jax.tree.map(np.asarray, state["params"]), [float(x) for x in evaluation]
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)])
+@pytest.mark.parametrize("shape", [
+    (8, 1, 1), (2, 2, 2), pytest.param((1, 8, 1), marks=pytest.mark.slow), pytest.param((1, 2, 4), marks=pytest.mark.slow)])
 def test_ten_steps_on_a_mesh_equal_one_device(shape):
     losses, params, evaluation = ten_steps(shape)
     expected, expected_params, expected_evaluation = ten_steps((1, 1, 1))
@@ -63,6 +64,7 @@ def test_muon_on_a_mesh_equals_one_device():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), params, expected_params)
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_on_a_mesh_equal_the_whole_batch_on_one_device():
     params = jax.jit(functools.partial(decoder.initialize, MODEL))(jax.random.key(0))
     mesh = sharding.make_mesh((2, 2, 2))

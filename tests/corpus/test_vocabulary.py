@@ -113,6 +113,7 @@ def test_comparison_names_the_size_of_a_tokenizer_that_the_text_cannot_fill(prod
     assert [label for label in rows if "(only " in label and label.endswith(" pieces)")]
 
 
+@pytest.mark.slow
 def test_a_vocabulary_of_hardly_more_than_the_characters_is_trained(morphemes):
     """Then there are fewer spare pieces than common morphemes."""
     def trained(size):
