@@ -70,8 +70,8 @@ VARIANTS = {
             ("jcsts", 0.3)))),
     # The two that need more than the others: three reports in four are held back for the test, and pairs are compared.
     "jmed_llm_pairs": dataclasses.replace(
-        LABELS, protocol="P2", batch_size=4, epochs=5.0, train=dataclasses.replace(LABELS.train, evaluate_every=100),
-        sets=(SetConfig("rrtnm", "jmed_llm", "", 10.0), SetConfig("jcsts", "jmed_llm", "", 1.0))),
+        LABELS, protocol="P2", batch_size=4, epochs=3.0, train=dataclasses.replace(LABELS.train, evaluate_every=100),
+        sets=(SetConfig("rrtnm", "jmed_llm", "", 15.0), SetConfig("jcsts", "jmed_llm", "", 1.0))),
     # One's own conversations with another set beside them, and the examinations of some years: weights mix them.
     "mixed": dataclasses.replace(LAPTOP, sets=(SetConfig("own", "messages", "conversations.jsonl", weight=2.0),
                                                SetConfig("more", "alpaca", "instructions.jsonl"))),
