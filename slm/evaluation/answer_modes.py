@@ -4,20 +4,23 @@ free         what it writes, read as the benchmark reads it
 constrained  what it writes where only valid letters are allowed
 likelihood   the option with the highest log-probability as the answer's first token; the fairest for small models
 spans        a list in which only spans of the question are allowed
+heads        the spans that a head of the model finds, with their labels
 """
 
 import dataclasses
 import itertools
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from slm.evaluation.models import Checkpoint, Model
+from slm.evaluation.models import Checkpoint, Model, Tagger
 from slm.inference.constraints import OneOf, Pieces, SpanList
-from slm.tasks import reading, tables
+from slm.tasks import annotated, reading, tables
 from slm.tasks.kinds import KINDS, AnswerMode, Kind
 from slm.tasks.task import Item, Task
 from slm.text.chat import without_thoughts
+from slm.text.spans import Span
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Answer:
 
     Attributes:
       item: its id.
-      raw: what the model wrote; of the likelihood, the letters.
-      value: a letter or letters, or a list of entities.
+      raw: what the model wrote; of the likelihood, the letters; of a head, JSON of its spans, confidences included.
+      value: a letter or letters, or a list of entities, of a head each as START-END:LABEL.
       log_likelihoods: of the item's letters, in nats.
     """
     item: str
@@ -50,12 +53,16 @@ def answers(model: Model, task: Task, items: Sequence[Item], mode: AnswerMode) -
     if mode in ("constrained", "spans") and not isinstance(model, Checkpoint):
         raise ValueError(f"{model.name} cannot be constrained while it writes, as the answer mode {mode!r} needs: set "
                          f"--config.{task.kind}=free")
+    if mode == "heads" and not isinstance(model, Tagger):
+        raise ValueError(f"{model.name} has no head that finds spans, which the task {task.name} of kind {task.kind} "
+                         "needs: name the training of one with --config.checkpoint")
     beyond = next((item for item in items if task.kind == "choice" and max(task.letters(item)) > "F"), None)
     if mode == "free" and beyond and not task.read:
         raise ValueError(f"{beyond.id} has the option {max(task.letters(beyond))}, and free generation is read as "
                          "JMED-LLM does, by the letters A to F: choose --config.choice=likelihood")
     ask: dict[str, Callable[..., list[Answer]]] = {
-        "free": _free, "likelihood": _likelihood, "constrained": _constrained, "spans": _spans}
+        "free": _free, "likelihood": _likelihood, "constrained": _constrained, "spans": _spans,
+        "heads": _heads}
     numeric = [item for item in items if task.kind == "exam" and not item.options]  # the answer is a number
     others = [item for item in items if item not in numeric]
     by_item = {answer.item: answer for answer in [*_free(model, task, numeric), *ask[mode](model, task, others)]}
@@ -108,6 +115,12 @@ def _spans(model: Checkpoint, task: Task, items: Sequence[Item]) -> list[Answer]
     ids = model.generate_constrained([task.prompt(item) for item in items], constraints, KINDS[task.kind].max_tokens)
     return [Answer(item.id, model.tokenizer.decode(of_item), constraint.spans())
             for item, of_item, constraint in zip(items, ids, constraints)]
+
+
+def _heads(model: Tagger, task: Task, items: Sequence[Item]) -> list[Answer]:
+    found = model.tag([item.question for item in items])
+    return [Answer(item.id, json.dumps(spans), [annotated.write_span(Span(*span[:3])) for span in spans])
+            for item, spans in zip(items, found)]
 
 
 def probabilities(answer: Answer) -> list[float]:

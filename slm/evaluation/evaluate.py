@@ -20,6 +20,7 @@ from slm.evaluation.endpoint import Endpoint
 from slm.evaluation.hugging_face import HuggingFace
 from slm.evaluation.models import Checkpoint, Model
 from slm.tasks.benchmark import Benchmark
+from slm.tasks.kinds import KINDS, AnswerMode
 from slm.tasks.tables import TableConfig
 from slm.tasks.task import Item, Task
 
@@ -93,7 +94,7 @@ def run(config: EvaluateConfig, workdir: Path) -> dict:
         by_seed, truncated = answers[name]
         baseline, majority = _baselines(config, candidate, benchmark, task)
         lines[name], reports[name] = leaderboard.line(
-            task, by_seed, protocol, getattr(config, task.kind), truncated, baseline, majority, config.resamples,
+            task, by_seed, protocol, _mode(config, task), truncated, baseline, majority, config.resamples,
             config.seed)
         reports[name] |= calibration.report(task, by_seed, workdir / f"reliability-{name}")
         more, text = benchmark.report(benchmarks.settings_of(config, config.benchmark),
@@ -174,7 +175,7 @@ def _ask(config: EvaluateConfig, candidate: Candidate, benchmark: Benchmark, tas
             if items and not answer_store.asked_at(path, identity):
                 model = model or BACKENDS[config.backend](config, location)
                 before = model.truncated
-                answers = answer_modes.answers(model, task, items, getattr(config, task.kind))
+                answers = answer_modes.answers(model, task, items, _mode(config, task))
                 answer_store.write(path, identity, task, items, answers, model.truncated - before, model.template)
             if items:
                 read, cut, template = answer_store.read(path)
@@ -190,6 +191,11 @@ def _ask(config: EvaluateConfig, candidate: Candidate, benchmark: Benchmark, tas
     by_seed = {name: [[of_seed[item.id] for item in task.items] for of_seed in by_task[name].values()]
                for name, task in tasks.items()}
     return {name: (by_seed[name], truncated[name]) for name in tasks}, templates
+
+
+def _mode(config: EvaluateConfig, task: Task) -> AnswerMode:
+    """The answer mode that is set for the task's kind; a kind with one of them has no setting."""
+    return getattr(config, task.kind, KINDS[task.kind].modes[0])
 
 
 def _identity(config: EvaluateConfig, location: str) -> str:

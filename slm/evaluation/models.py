@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from slm.inference.constraints import Constraint
 from slm.inference.engine import Engine
@@ -32,6 +32,17 @@ class Model(Protocol):
 
     def tokenize(self, text: str) -> list[int]:
         """Ids of a text."""
+
+
+@runtime_checkable
+class Tagger(Protocol):
+    """A model with a head that finds spans, as the answer mode `heads` asks it."""
+    name: str
+    template: str
+    truncated: int
+
+    def tag(self, texts: Sequence[str]) -> list[list[tuple[int, int, str, float]]]:
+        """(start, end, label, confidence) of the spans of each text, in its characters."""
 
 
 class Checkpoint:
