@@ -29,6 +29,7 @@ TESTS = {
     "slm/evaluation/statistics.py": "tests/evaluation/test_statistics.py",
     "slm/scoring/calibration.py": "tests/evaluation/test_calibration.py",
     "slm/scoring/baselines.py": "tests/evaluation/test_baselines.py",
+    "slm/scoring/dictionary.py": "tests/evaluation/test_baselines.py",
     "slm/evaluation/": "tests/evaluation/test_evaluate.py tests/evaluation/test_models.py tests/tasks",
 }
 # (file, code, mutated code)
@@ -120,7 +121,7 @@ MUTANTS = [
     ("slm/evaluation/evaluate.py", "items[index * number // limit]", "items[index]"),
     ("slm/evaluation/evaluate.py", "baselines.majority(learned, asked, task.kind)",
      "baselines.majority((), asked, task.kind)"),
-    ("slm/scoring/baselines.py", "right[entity] / (met[entity] + 1)", "right[entity] / (met[entity] + 9)"),
+    ("slm/scoring/dictionary.py", "right[entity] / (met[entity] + 1)", "right[entity] / (met[entity] + 9)"),
     ("slm/scoring/baselines.py", "return shares * valid,", "return shares,"),
 ]
 

@@ -8,6 +8,8 @@
     python -m slm.main --config=configs/sft.py:jmed_llm_cv --config.jmed_llm.data_dir=JMED-LLM    # five folds
     python -m slm.main --config=configs/sft.py:classify --config.sets.own.files=QUESTIONS.csv     # labels, not words
     python -m slm.main --config=configs/sft.py:tag --config.sets.own.files=QUESTIONS.csv          # labelled spans
+    python -m slm.main --config=configs/sft.py:annotated --config.sets.own.files=TEXTS.jsonl      # … by position
+    python -m slm.main --config=configs/sft.py:findings --config.j_clinicalbench.data_dir=J-ClinicalBench
     python -m slm.main --config=configs/sft.py:jmed_llm_labels --config.jmed_llm.data_dir=JMED-LLM
     python -m slm.main --config=configs/sft.py:notes --config.sets.notes.files=DISEASES.txt.gz,DRUGS.txt   # synthetic
     ... --config.train.patience=3       # ends when three validations bring nothing, and keeps the best
@@ -63,6 +65,9 @@ VARIANTS = {
     "extraction": own("extraction", "questions.csv"),
     "classify": labels("choice"),
     "tag": labels("extraction"),
+    "annotated": labels("annotated"),
+    "findings": dataclasses.replace(LABELS, protocol="P2", batch_size=4, epochs=8.0, sets=(
+        SetConfig("findings", "j_clinicalbench"),)),
     "jmed_llm_labels": dataclasses.replace(
         LABELS, protocol="P2", batch_size=4, epochs=8.0, train=LoopConfig(evaluate_every=200, save_every=200),
         sets=tuple(SetConfig(name, "jmed_llm", "", weight) for name, weight in (

@@ -7,6 +7,7 @@ from typing import Any
 from slm.sample import tasks as sample
 from slm.tasks.benchmark import Benchmark, Protocol, Provenance
 from slm.tasks.igakuqa import IgakuQA
+from slm.tasks.j_clinicalbench import JClinicalBench
 from slm.tasks.jmed_llm import JmedLlm
 from slm.tasks.tables import Tables
 from slm.tasks.task import Item, Task
@@ -27,7 +28,7 @@ class Sample(Benchmark):
 
 
 REGISTRY: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (
-    JmedLlm(), IgakuQA(), Sample(), Tables())}
+    JmedLlm(), JClinicalBench(), IgakuQA(), Sample(), Tables())}
 
 # A dataclass with the settings of each benchmark, under its name, for the configs of jobs to inherit.
 Settings = dataclasses.make_dataclass(

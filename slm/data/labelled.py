@@ -11,7 +11,7 @@ import numpy as np
 from slm.data.conversations import first_fit
 from slm.data.loader import Batch
 from slm.model.presets import LabelGroup
-from slm.tasks import tables
+from slm.tasks import annotated, tables
 from slm.tasks.task import Item, Task
 from slm.text.offsets import encode_with_spans
 from slm.text.spans import Span
@@ -46,6 +46,9 @@ def groups(tasks: Iterable[Task]) -> tuple[LabelGroup, ...]:
     made: dict[str, LabelGroup] = {}
     labels: dict[str, None] = {}
     for task in tasks:
+        if task.kind == "tagging":
+            kinds = {span.kind for item in task.items for span in annotated.spans(item.answer)}
+            made[task.name] = LabelGroup(task.name, "tag", tuple(sorted(kinds)), reads="question")
         if task.kind == "extraction":
             labels |= dict.fromkeys(sorted({tag_of(task, item) for item in task.items}))
         for name, items in _by_group(task).items():
@@ -63,7 +66,7 @@ def groups(tasks: Iterable[Task]) -> tuple[LabelGroup, ...]:
 def group_name(task: Task, item: Item) -> str:
     if task.kind == "extraction":
         return SPANS
-    return f"{task.name}/{item.tag}" if item.tag else task.name
+    return f"{task.name}/{item.tag}" if item.tag and task.kind == "choice" else task.name
 
 
 def group_of(label_groups: Iterable[LabelGroup], task: Task, item: Item) -> LabelGroup:
@@ -72,8 +75,8 @@ def group_of(label_groups: Iterable[LabelGroup], task: Task, item: Item) -> Labe
     Raises:
       ValueError: there is none.
     """
-    name, kind = group_name(task, item), "tag" if task.kind == "extraction" else "classify"
-    wanted = {tag_of(task, item)} if kind == "tag" else {letter for letter, _ in item.options}
+    name, kind = group_name(task, item), "classify" if task.kind == "choice" else "tag"
+    wanted = {tag_of(task, item)} if task.kind == "extraction" else {letter for letter, _ in item.options}
     fitting = [group for group in label_groups if group.kind == kind and wanted <= {*group.labels}]
     named = [group for group in fitting if group.name == name] or fitting
     if len(named) != 1:
@@ -95,6 +98,10 @@ def labelled(task: Task, label_groups: Sequence[LabelGroup]) -> list[LabelledTex
         merged[read_text(by_name[group_name(task, item)], item)].append(item)
     texts = []
     for text, items in merged.items():
+        if task.kind == "tagging":
+            texts += [LabelledText(item.id, item.document, text, {}, {task.name: annotated.spans(item.answer)})
+                      for item in items]
+            continue
         if task.kind == "extraction":
             spans = _locate(text, [(entity, tag_of(task, item)) for item in items for entity in item.answer])
             texts.append(LabelledText(items[0].id, items[0].document, text, {}, {SPANS: spans}))

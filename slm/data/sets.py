@@ -14,20 +14,20 @@ from slm.corpus.sources import find
 from slm.data.conversations import has_empty_answer, is_held_out, read_alpaca, read_messages
 from slm.data.lexicon_notes import lexicon_notes
 from slm.sample import short_notes
-from slm.tasks import jmed_llm, split, tables
+from slm.tasks import annotated, jmed_llm, split, tables
 from slm.tasks.benchmark import Protocol
 from slm.tasks.task import Item, Message, Task, conversation
 
 _READERS: dict[str, Callable[[Path], Iterator[list[Message]]]] = {"messages": read_messages, "alpaca": read_alpaca}
-FILE_KINDS = (*_READERS, "choice", "extraction", "lexicon_notes")
+FILE_KINDS = (*_READERS, "choice", "extraction", "annotated", "lexicon_notes")
 
 
 @dataclasses.dataclass(frozen=True)
 class SetConfig:
     """One set of conversations."""
     name: str
-    # messages, alpaca: JSON Lines; choice, extraction: CSV tables; lexicon_notes: synthetic notes with the names of two
-    # lists, diseases and drugs, asked in JMED-LLM's words if its data_dir is set; or a benchmark of slm/benchmarks.py:
+    # messages, alpaca: JSON Lines; choice, extraction: CSV tables; annotated: texts with entities
+    # (tasks/annotated.py); lexicon_notes: synthetic notes with the names of two lists, diseases and drugs, asked in JMED-LLM's words if its data_dir is set; or a benchmark of slm/benchmarks.py:
     # what the protocol allows of the task or year that the set is named after.
     kind: str = "messages"
     files: str = ""  # GLOB[,GLOB…] of the kinds that are files
@@ -102,6 +102,8 @@ def tasks_of(entries: Iterable[Entry]) -> dict[str, Task]:
 
 def _conversation(task: Task, item: Item, short: float) -> list[Message]:
     """The item in the task's own prompt, or in a short one; a hash of its id decides."""
+    if task.kind == "tagging":  # it is answered by a head
+        return task.prompt(item)
     messages = conversation(task, item)
     if not is_held_out(item.id, short):
         return messages
@@ -126,6 +128,9 @@ def _tasks(config: SetConfig, access: Access, seed: int) -> list[Task]:
         diseases, drugs = lists
         notes = lexicon_notes(diseases, drugs, config.limit or 1000, seed, _wordings(access))
         return [tables.task(config.name, "extraction", tuple(notes))]
+    if config.kind == "annotated":
+        return [annotated.task(config.name, tuple(map(annotated.item, annotated.read(path))))
+                for path in find(config.files)]
     return [tables.task(config.name, config.kind, tables.read(path, config.kind, split.document))
             for path in find(config.files)]
 

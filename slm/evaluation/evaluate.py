@@ -21,7 +21,7 @@ from slm.scoring import answer_modes, baselines, calibration
 from slm.scoring.answer_modes import Answer
 from slm.scoring.models import Checkpoint, LabelModel, Model
 from slm.tasks.benchmark import Benchmark
-from slm.tasks.kinds import AnswerMode
+from slm.tasks.kinds import KINDS, AnswerMode
 from slm.tasks.tables import TableConfig
 from slm.tasks.task import Item, Task, spread
 
@@ -84,7 +84,9 @@ def _has_labels(config: "EvaluateConfig", location: str) -> bool:
 
 
 def _answer_mode(config: "EvaluateConfig", candidate: Candidate, task: Task) -> AnswerMode:
-    return "labels" if _has_labels(config, next(iter(candidate.models.values()))) else getattr(config, task.kind)
+    if _has_labels(config, next(iter(candidate.models.values()))):
+        return "labels"
+    return getattr(config, task.kind, KINDS[task.kind].modes[0])  # a kind with one mode has no setting
 
 
 def run(config: EvaluateConfig, workdir: Path) -> dict:

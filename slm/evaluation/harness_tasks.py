@@ -19,7 +19,7 @@ Document = dict[str, Any]
 # Of a kind of task: suffix of the harness task's name → answer mode.
 MODES: dict[str, dict[str, AnswerMode]] = {
     "choice": {"": "likelihood", "_free": "free"}, "extraction": {"": "free"},
-    "exam": {"": "free", "_likelihood": "likelihood"}}
+    "exam": {"": "free", "_likelihood": "likelihood"}, "tagging": {}}  # the harness asks no heads
 
 
 def configs(benchmark: str, tasks: dict[str, Task], limit: int) -> dict[str, dict[str, Any]]:

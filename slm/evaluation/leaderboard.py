@@ -11,6 +11,7 @@ from slm.scoring.answer_modes import Answer
 from slm.scoring.metrics import METRICS
 from slm.tasks.kinds import KINDS
 from slm.tasks.task import Task
+from slm.text.spans import Span
 
 Line = dict[str, Any]
 
@@ -45,7 +46,20 @@ def line(task: Task, by_seed: Sequence[Sequence[Answer]], protocol: str, mode: s
         difference, p = statistics.paired(
             headline, gold, predictions, [compared(task, baseline)[1]], clusters, resamples, seed)
         report["against_baseline"] = {**_numbers(difference), "p": _finite(p)}
+    if task.kind == "tagging":
+        beside = {name: compared(task, answers)[1] for name, answers in (("baseline", baseline), ("majority", majority))
+                  if answers is not None}
+        report["by_label"] = {label: {
+            "entities": sum(span.kind == label for spans in gold for span in spans),
+            **_numbers(statistics.interval("label_f1", _only(label, gold), [_only(label, rows) for rows in predictions],
+                                           clusters, resamples, seed)),
+            **{name: _finite(METRICS["label_f1"](_only(label, gold), _only(label, rows)))
+               for name, rows in beside.items()}} for label in sorted({span.kind for spans in gold for span in spans})}
     return result, report
+
+
+def _only(label: str, rows: Sequence[Sequence[Span]]) -> list[list[Span]]:
+    return [[span for span in spans if span.kind == label] for spans in rows]
 
 
 def compared(task: Task, answers: Sequence) -> tuple[list, list]:

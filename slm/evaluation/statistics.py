@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from slm.scoring.metrics import KAPPAS, ROWS, confusion_cells, kappa_of_counts
+from slm.scoring.metrics import COUNTS, KAPPAS, ROWS, confusion_cells, f1_of_counts, kappa_of_counts
 
 _LEVEL = 0.95
 _BLOCK = 4_000_000  # drawn documents held at once
@@ -75,9 +75,9 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _statistics(metric, gold, models, clusters, resamples, seed) -> list[tuple[float, np.ndarray]]:
-    """Of each model: the metric, a mean over its seeds, and the same of each resample. NaN where kappa is undefined."""
-    if metric not in (*ROWS, *KAPPAS):
-        raise ValueError(f"there is no metric {metric}: choose one of {', '.join((*ROWS, *KAPPAS))}")
+    """Of each model: the metric, a mean over its seeds, and the same of each resample. NaN where it is undefined."""
+    if metric not in (*ROWS, *COUNTS, *KAPPAS):
+        raise ValueError(f"there is no metric {metric}: choose one of {', '.join((*ROWS, *COUNTS, *KAPPAS))}")
     if len(clusters) != len(gold):
         raise ValueError(f"{len(clusters)} documents for {len(gold)} rows: give the document of each row")
     if not all(len(predictions) for predictions in models):
@@ -108,6 +108,8 @@ def _features(metric, gold, predicted) -> np.ndarray:
     """[rows, …], what the metric is made of when added up over rows."""
     if metric in KAPPAS:
         return confusion_cells(gold, predicted)
+    if metric in COUNTS:
+        return COUNTS[metric](gold, predicted)
     return np.stack([ROWS[metric](gold, predicted), np.ones(len(gold))], axis=1)
 
 
@@ -115,6 +117,8 @@ def _value(metric, sums: np.ndarray) -> np.ndarray:
     """Features added up, [resamples, …] → [resamples]. The labels, so their distances, are those of all rows."""
     if metric in KAPPAS:
         return kappa_of_counts(sums, KAPPAS[metric])
+    if metric in COUNTS:
+        return f1_of_counts(sums)
     return sums[:, 0] / sums[:, 1]
 
 

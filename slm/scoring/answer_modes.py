@@ -21,10 +21,11 @@ from slm.inference.constraints import OneOf, Pieces, SpanList
 from slm.inference.labeller import Labeller
 from slm.model.presets import LabelGroup
 from slm.scoring.models import Checkpoint, LabelModel, Model
-from slm.tasks import reading, tables
+from slm.tasks import annotated, reading, tables
 from slm.tasks.kinds import KINDS, AnswerMode, Kind
 from slm.tasks.task import Item, Task
 from slm.text.chat import without_thoughts
+from slm.text.spans import Span
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Answer:
 
     Attributes:
       item: its id.
-      raw: what the model wrote; of the likelihood, the letters.
-      value: a letter or letters, or a list of entities.
+      raw: what the model wrote; of the likelihood, the letters; of a head, JSON of its spans, confidences included.
+      value: a letter or letters, or a list of entities, of a head each as START-END:LABEL.
       log_likelihoods: of the item's letters, in nats.
     """
     item: str
@@ -59,6 +60,9 @@ def answers(model: Model, task: Task, items: Sequence[Item], mode: AnswerMode) -
     if mode in ("constrained", "spans") and not isinstance(model, Checkpoint):
         raise ValueError(f"{model.name} cannot be constrained while it writes, as the answer mode {mode!r} needs: set "
                          f"--config.{task.kind}=free")
+    if mode == "labels":
+        raise ValueError(f"{model.name} has no label heads, which the task {task.name} of kind {task.kind} needs: "
+                         "train them with --config=configs/sft.py:tag, and name that training as --config.checkpoint")
     beyond = next((item for item in items if task.kind == "choice" and max(task.letters(item)) > "F"), None)
     if mode == "free" and beyond and not task.read:
         raise ValueError(f"{beyond.id} has the option {max(task.letters(beyond))}, and free generation is read as "
@@ -140,6 +144,11 @@ def _labels(model: LabelModel, task: Task, items: Sequence[Item]) -> list[Answer
     spans = dict(zip(texts, labeller.tag(list(texts), name)))
     answers = []
     for item, group in zip(items, groups):
+        if task.kind == "tagging":
+            of_text = spans[item.question]
+            answers.append(Answer(item.id, json.dumps(of_text, ensure_ascii=False),
+                                  [annotated.write_span(Span(*span[:3])) for span in of_text]))
+            continue
         text, wanted = labelled.read_text(group, item), labelled.tag_of(task, item)
         entities = list(dict.fromkeys(text[span.start:span.end] for span in spans[text] if span.label == wanted))
         answers.append(Answer(item.id, json.dumps(entities, ensure_ascii=False), entities))

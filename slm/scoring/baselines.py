@@ -1,7 +1,8 @@
 """Cheap baselines on the same rows: a model that does not beat them has learned little.
 
 Choice: logistic regression on character n-grams, one a tag; of two sentences, on how alike they are. Extraction: the
-entities of the training rows, looked up. Hyperparameters are cross-validated on the training rows, grouped by document.
+entities of the training rows, looked up. Tagging: the same, each labelled by the cues around it. Hyperparameters are
+cross-validated on the training rows, grouped by document.
 """
 
 import difflib
@@ -10,12 +11,17 @@ import re
 import unicodedata
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from slm.scoring import metrics
+from slm.scoring import certainty, metrics
+from slm.scoring.dictionary import Row, folded, look_up, precisions
+from slm.tasks import annotated
 from slm.tasks.task import Item, Task
+from slm.text.spans import Span
+
+Found = Sequence[list[tuple[int, int]]]  # [rows], (start, end) of what was found in a row's text
 
 _FOLDS = 5
 _C = 20  # inverse regularisation
@@ -29,9 +35,12 @@ _RUN = re.compile(r"[一-龥々]+|[ァ-ヶー]+|[A-Za-z0-9.]+")
 
 
 def baseline(task: Task, train: Sequence[Item], test: Sequence[Item]) -> list:
-    """The baseline of the task's kind: `tfidf`, `dictionary`, or for an exam, which has no training rows, `chance`."""
+    """The baseline of the task's kind: `tfidf`, `dictionary`, `tagging`, or for an exam, which has no training rows,
+    `chance`."""
     if task.kind == "choice":
         return tfidf(train, test, ordinal=task.metrics[0] == "linear_kappa")
+    if task.kind == "tagging":
+        return tagging(train, test)
     return dictionary(train, test) if task.kind == "extraction" else chance(test, task.kind, seed=0)
 
 
@@ -39,8 +48,12 @@ def majority(train: Sequence[Item], test: Sequence[Item], kind: str) -> list:
     """The answer commonest in training among rows of the same tag: a letter the item has, or a list of one entity.
 
     Without training rows it is counted on the answers of the test itself: an oracle, to be named so.
-    An examination's items get as many letters as they have right ones, with commas between.
+    An examination's items get as many letters as they have right ones, with commas between. Of tagging it is the
+    commonest label, for the entities of the dictionary.
     """
+    if kind == "tagging":
+        return tagging(train or test, test, cues=False)
+
     def tag(item: Item) -> str:
         return "" if kind == "exam" else item.tag  # an examination's are branches of medicine
 
@@ -106,20 +119,76 @@ def dictionary(train: Sequence[Item], test: Sequence[Item]) -> list[list[str]]:
     Width and case do not matter; what is returned is as the question has it. An entity is looked for if it was one in
     a large enough part of the training rows that have it; how large scored best on folds of the training rows.
     """
+    def strings(item: Item, spans: Iterable[tuple[int, int]]) -> list[str]:
+        return list(dict.fromkeys(_text(item)[start:end] for start, end in spans))
+
+    def score(items: Sequence[Item], found: Found) -> float:
+        return metrics.METRICS["exact_f1"]([item.answer for item in items], list(map(strings, items, found)))
+
     answers: dict[int, list[str]] = {}
     for tag in {item.tag for item in test}:
         rows = [item for item in train if item.tag == tag]
-        folds = [(_precisions(learn), asked) for learn, asked in _folds(rows)]
-        gold = [item.answer for _, asked in folds for item in asked]
-        precision: float = _PRECISIONS[0]
-        if gold:
-            scores = [metrics.METRICS["exact_f1"](gold, [entities for known, asked in folds
-                                                         for entities in _look_up(known, least, asked)])
-                      for least in _PRECISIONS]
-            precision = _PRECISIONS[int(np.argmax(scores))]
         rows_of_tag = [index for index, item in enumerate(test) if item.tag == tag]
-        answers |= zip(rows_of_tag, _look_up(_precisions(rows), precision, [test[index] for index in rows_of_tag]))
+        asked = [test[index] for index in rows_of_tag]
+        found = _looked_up(rows, asked, lambda item: (_text(item), item.answer), score)
+        answers |= zip(rows_of_tag, map(strings, asked, found))
     return [answers[index] for index in range(len(test))]
+
+
+def tagging(train: Sequence[Item], test: Sequence[Item], cues: bool = True) -> list[list[str]]:
+    """Entities of training rows that stand in the question, found as in `dictionary`, with labels.
+
+    Args:
+      cues: an entity has the label that it has most often in training, unless a cue around it says otherwise
+        (`certainty.py`); only labels of training are given, and only those of certainty are overruled. False: every
+        entity has the commonest label of all.
+    """
+    def entities(item: Item) -> Row:
+        return item.question, [item.question[span.start:span.end] for span in annotated.spans(item.answer)]
+
+    def score(items: Sequence[Item], found: Found) -> float:
+        return metrics.METRICS["span_f1"]([annotated.spans(item.answer) for item in items], found)
+
+    counts: dict[str, Counter] = defaultdict(Counter)
+    for item in train:
+        for span in annotated.spans(item.answer):
+            counts[folded(item.question[span.start:span.end])][span.kind] += 1
+    everything = sum(counts.values(), Counter())
+
+    def label(text: str, start: int, end: int) -> str:
+        if not cues:
+            return _commonest(everything)
+        known = _commonest(counts[folded(text[start:end])])
+        cue = certainty.label(text, start, end)
+        return cue if cue and cue in everything and known in certainty.LABELS else known
+
+    return [[annotated.write_span(Span(start, end, label(item.question, start, end))) for start, end in spans]
+            for item, spans in zip(test, _looked_up(train, test, entities, score))]
+
+
+def _commonest(counts: Counter) -> str:
+    return min(counts, key=lambda label: (-counts[label], label))
+
+
+def _looked_up(train: Sequence[Item], test: Sequence[Item], row: Callable[[Item], Row],
+               score: Callable[[Sequence[Item], Found], float]) -> Found:
+    """(start, end) of known entities in the text of each item; the least precision is what folds of `train` score best.
+
+    Args:
+      row: the text of an item, and the entities in it.
+      score: of items and what was found in them.
+    """
+    def found(known: dict[str, float], least: float, items: Iterable[Item]) -> Found:
+        return look_up(known, least, (row(item)[0] for item in items))
+
+    folds = [(precisions(map(row, learn)), asked) for learn, asked in _folds(train)]
+    held_out = [item for _, asked in folds for item in asked]
+    precision: float = _PRECISIONS[0]
+    if held_out:
+        scores = [score(held_out, [spans for known, asked in folds for spans in found(known, least, asked)])
+                  for least in _PRECISIONS]
+        precision = _PRECISIONS[int(np.argmax(np.nan_to_num(scores)))]
+    return found(precisions(map(row, train)), precision, test)
 
 
 def _folds(rows: Sequence[Item]) -> list[tuple[list[Item], list[Item]]]:
@@ -218,60 +287,3 @@ def _plain(text: str) -> str:
 def _text(item: Item) -> str:
     """What entities are looked for in: not the first line, which asks."""
     return item.question.partition("\n")[2] or item.question
-
-
-def _precisions(rows: Iterable[Item]) -> dict[str, float]:
-    """{entity, folded: in what share of the rows that contain it it is an entity}."""
-    folded = [(_folded(_text(item)), {_folded(entity)[0] for entity in item.answer} - {""}) for item in rows]
-    heads = _heads(set().union(*(entities for _, entities in folded)))
-    met: Counter[str] = Counter()
-    right: Counter[str] = Counter()
-    for (text, offsets), entities in folded:
-        surfaces = {text[start:end] for start, end in _matches(text, offsets, heads)}
-        met.update(surfaces)
-        right.update(surfaces & entities)
-    # One more row without: what was met once says less than what was met often.
-    return {entity: right[entity] / (met[entity] + 1) for entity in met}
-
-
-def _look_up(precisions: dict[str, float], least: float, asked: Iterable[Item]) -> list[list[str]]:
-    heads = _heads({entity for entity, precision in precisions.items() if precision >= least})
-    answers = []
-    for item in asked:
-        text = _text(item)
-        folded, offsets = _folded(text)
-        surfaces = [text[offsets[start]:offsets[end]] for start, end in _matches(folded, offsets, heads)]
-        answers.append(list(dict.fromkeys(surfaces)))
-    return answers
-
-
-def _folded(text: str) -> tuple[str, list[int]]:
-    """(text without difference of width and case, where in `text` each of its characters is from, the end included)."""
-    # Decomposed one by one: a half-width voiced kana is two characters, the full-width one becomes the same two.
-    characters = [(folded, index) for index, character in enumerate(text)
-                  for folded in unicodedata.normalize("NFKD", character).lower()]
-    return "".join(folded for folded, _ in characters), [*(index for _, index in characters), len(text)]
-
-
-def _heads(entities: Set[str]) -> dict[str, list[str]]:
-    """{first character: entities that begin with it, the longest first}."""
-    heads = defaultdict(list)
-    for entity in sorted(entities, key=lambda entity: (-len(entity), entity)):
-        heads[entity[0]].append(entity)
-    return heads
-
-
-def _matches(folded: str, offsets: Sequence[int], heads: dict[str, list[str]]) -> Iterable[tuple[int, int]]:
-    """(start, end) of entities in folded text, the longest at each position, that begin and end with a character."""
-    def inside(index: int) -> bool:
-        return 0 < index < len(folded) and (offsets[index] == offsets[index - 1]
-                                            or unicodedata.combining(folded[index]) > 0)
-
-    start = 0
-    while start < len(folded):
-        fits = (entity for entity in heads.get(folded[start], ()) if folded.startswith(entity, start)
-                and not inside(start) and not inside(start + len(entity)))
-        entity = next(fits, None)
-        if entity:
-            yield start, start + len(entity)
-        start += len(entity) if entity else 1

@@ -1,9 +1,11 @@
-"""Metrics of choices and of extracted entities, matching JMED-LLM, plus a corrected partial F1."""
+"""Metrics of choices and of extracted entities, matching JMED-LLM, plus a corrected partial F1; F1 of tagged spans."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+
+from slm.text.spans import Span
 
 Weights = Literal["none", "linear"]
 
@@ -87,6 +89,27 @@ def partial_f1_rows(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence]
     return _rows(gold, predicted, score)
 
 
+def span_counts(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> np.ndarray:
+    """[rows, (right, gold, predicted)], numbers of spans; one is right if its start and end are, whatever its label."""
+    def positions(rows):
+        return [[span[:2] for span in spans] for spans in rows]
+    return label_counts(positions(gold), positions(predicted))
+
+
+def label_counts(gold: Sequence[Sequence[Any]], predicted: Sequence[Sequence[Any]]) -> np.ndarray:
+    """[rows, (right, gold, predicted)], numbers of spans; one is right if its start, end and label are."""
+    _check(gold, predicted)
+    pairs = [(set(one), set(other)) for one, other in zip(gold, predicted)]
+    return np.array([(len(one & other), len(one), len(other)) for one, other in pairs], float)
+
+
+def f1_of_counts(counts: np.ndarray) -> np.ndarray:
+    """Counts added up over rows, [..., (right, gold, predicted)] → micro-averaged F1 [...]; NaN where there are no
+    spans."""
+    with np.errstate(invalid="ignore"):
+        return 2 * counts[..., 0] / (counts[..., 1] + counts[..., 2])
+
+
 def _rows(gold, predicted, score: Callable[[set, set], float]) -> np.ndarray:
     _check(gold, predicted)
     return np.array([score(set(right), set(entities)) for right, entities in zip(gold, predicted)], float)
@@ -109,6 +132,10 @@ ROWS: Mapping[str, Callable[[Sequence, Sequence], np.ndarray]] = {
     "accuracy": right_rows, "exact_f1": exact_f1_rows, "partial_f1": partial_f1_rows,
     "partial_f1_reference": partial_f1_reference_rows}
 
+# Micro-averaged F1s, by row what is counted.
+COUNTS: Mapping[str, Callable[[Sequence, Sequence], np.ndarray]] = {
+    "label_f1": label_counts, "span_f1": span_counts}
+
 KAPPAS: Mapping[str, Weights] = {"kappa": "none", "linear_kappa": "linear"}
 
 
@@ -120,6 +147,11 @@ def _mean(rows):
     return lambda gold, predicted: float(rows(gold, predicted).mean())
 
 
+def _micro_f1(counts):
+    return lambda gold, predicted: float(f1_of_counts(counts(gold, predicted).sum(0)))
+
+
 METRICS: Mapping[str, Callable[[Sequence, Sequence], float]] = {
     "kappa": kappa, "linear_kappa": lambda gold, predicted: kappa(gold, predicted, "linear"),
-    **{name: _mean(rows) for name, rows in ROWS.items()}}
+    **{name: _mean(rows) for name, rows in ROWS.items()},
+    **{name: _micro_f1(counts) for name, counts in COUNTS.items()}}

@@ -3,13 +3,14 @@
 choice      one letter of the options
 extraction  spans of the question
 exam        one letter or several, or a number
+tagging     positions and labels of entities in the question
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from slm.tasks import reading
+from slm.tasks import annotated, reading
 from slm.tasks.task import Item
 
 AnswerMode = Literal["free", "constrained", "likelihood", "spans", "labels"]
@@ -53,6 +54,10 @@ def _read_exam(item: Item, output: str) -> tuple[str, bool]:
     return answer, bool(letters) and not set(answer.split(",")) <= letters
 
 
+def _read_tagging(item: Item, output: str) -> tuple[list, bool]:
+    return [], True  # what a model writes has no positions
+
+
 KINDS: dict[str, Kind] = {
     "choice": Kind(("kappa", "linear_kappa", "accuracy"), ("likelihood", "constrained", "free"), 16, _read_choice,
                    lambda item, gold, answer: (gold[0], answer)),
@@ -62,4 +67,6 @@ KINDS: dict[str, Kind] = {
     "exam": Kind(("accuracy",), ("likelihood", "constrained", "free"), 16, _read_exam,
                  lambda item, gold, answer: (1, int(reading.is_right(item, answer, tuple(gold)))),
                  several_letters=True),
+    "tagging": Kind(("label_f1", "span_f1"), ("labels",), 0, _read_tagging,
+                    lambda item, gold, answer: (annotated.spans(gold), annotated.spans(answer))),
 }

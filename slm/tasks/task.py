@@ -12,7 +12,7 @@ class Item:
     """One question of a task."""
     id: str  # FILE:ROW, the first row being 0
     question: str  # as it is in the file
-    answer: tuple[str, ...]  # a letter (an exam may want several), or the entities in the order of the file
+    answer: tuple[str, ...]  # a letter (an exam: several), the entities in the file's order, or START-END:LABEL
     options: tuple[tuple[str, str], ...] = ()  # (letter, text); empty: extraction, or an answer that is a number
     tag: str = ""
     document: str = ""  # items of one document stay together, in folds and in the bootstrap

@@ -37,7 +37,7 @@ from slm.train.optimizer import OptimizerConfig
 from slm.train.step import StepConfig
 
 BASE_FILE = "base.json"
-TEXT_KINDS = ("messages", "alpaca", "choice", "extraction")  # sets that may hold documents of a benchmark
+TEXT_KINDS = ("messages", "alpaca", "choice", "extraction", "annotated")  # sets that may hold documents of a benchmark
 _LABELS_SEQ_LEN = 512
 _LEAST_SHARE = 0.05  # of the loss, below which a set is hardly learned
 Split = dict[str, dict[str, Packed | LabelRows]]  # {train, validation: {set: its rows}}
@@ -226,6 +226,9 @@ def _split(config: SftConfig, part: SetConfig, access: Access) -> tuple[list[Ent
     if config.head == "labels" and not entries[0].item:
         raise ValueError(f"sets.{part.name} is of kind {part.kind}, which has conversations and no labels: set "
                          "head=tokens, or give a table of questions and answers")
+    if config.head == "tokens" and entries[0].task and entries[0].task.kind == "tagging":
+        raise ValueError(f"sets.{part.name} is of kind {part.kind}, whose answers are positions with labels: set "
+                         "head=labels")
     if _has_benchmark(config):
         sets.refuse_leaks(entries, access)
     train: list[Entry] = []

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slm.evaluation.statistics import Interval, holm, interval, paired
-from slm.scoring.metrics import METRICS
+from slm.scoring.metrics import COUNTS, METRICS
+from slm.text.spans import Span
 
 LETTERS = ["A", "B", "C", "None"]
 
@@ -21,10 +22,18 @@ def entities(rows, rng):
     return [[f"{word}{word * n}" for n, word in enumerate(rng.choice([*"abcdef"], rng.integers(1, 5)))] for _ in range(rows)]
 
 
+def spans(rows, rng):
+    """Up to four of eight spans in each row, each with one of two labels."""
+    return [[Span(start, start + 1, label) for start, label in zip(rng.permutation(8)[:rng.integers(0, 5)], "abab")]
+            for _ in range(rows)]
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_same_as_row_by_row(metric):
     rng = np.random.default_rng(0)
-    if "f1" in metric:
+    if metric in COUNTS:
+        gold, *predictions = [spans(60, rng) for _ in range(3)]
+    elif "f1" in metric:
         gold, predictions = entities(60, rng), [entities(60, rng), entities(60, rng)]
     else:
         gold, first = answers(60, 0.6, rng)
