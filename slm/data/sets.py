@@ -27,8 +27,9 @@ class SetConfig:
     """One set of conversations."""
     name: str
     # messages, alpaca: JSON Lines; choice, extraction: CSV tables; annotated: texts with entities
-    # (tasks/annotated.py); lexicon_notes: synthetic notes with the names of two lists, diseases and drugs, asked in JMED-LLM's words if its data_dir is set; or a benchmark of slm/benchmarks.py:
-    # what the protocol allows of the task or year that the set is named after.
+    # (tasks/annotated.py); lexicon_notes: synthetic notes with the names of two lists, diseases and drugs, asked in
+    # JMED-LLM's words if its data_dir is set; or a benchmark of slm/benchmarks.py: what the protocol allows of the task
+    # or year that the set is named after.
     kind: str = "messages"
     files: str = ""  # GLOB[,GLOB…] of the kinds that are files
     weight: float = 1.0  # how often its rows are read for each time that those of weight 1 are
