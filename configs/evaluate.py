@@ -3,6 +3,8 @@
     python -m slm.main --config=configs/evaluate.py --config.jmed_llm.data_dir=JMED-LLM        # the newest fine-tuned
     python -m slm.main --config=configs/evaluate.py --config.checkpoint=runs/pretrain-laptop   # P0
     python -m slm.main --config=configs/evaluate.py:igakuqa --config.igakuqa.years=2020
+    python -m slm.main --config=configs/evaluate.py:j_clinicalbench --config.j_clinicalbench.data_dir=J-ClinicalBench \\
+        --config.checkpoint=WORKDIR                                       # findings, by a head that tags
     python -m slm.main --config=configs/evaluate.py:tables --config.tables.own.file=test.csv \\
         --config.tables.own.train_file=train.csv                          # one's own, in the columns of JMED-LLM
     python -m slm.main --config=configs/evaluate.py:text --config.corpus.files='DIR/*.jsonl'   # bits per byte
@@ -10,7 +12,7 @@
         --config.choice=free --config.extraction=free                     # any OpenAI-compatible server
     ... --config.backend=hugging_face --config.model=FOLDER --config.extraction=free
 
-Without data_dir a benchmark is downloaded at the revision that was studied.
+Without data_dir a benchmark is downloaded at the revision that was studied, J-ClinicalBench is not.
 """
 
 from slm import config
@@ -20,6 +22,7 @@ from slm.tasks.tables import TableConfig
 VARIANTS = {
     "jmed_llm": EvaluateConfig(),
     "igakuqa": EvaluateConfig(benchmark="igakuqa"),
+    "j_clinicalbench": EvaluateConfig(benchmark="j_clinicalbench"),
     "sample": EvaluateConfig(benchmark="sample"),
     "tables": EvaluateConfig(benchmark="tables", tables=(TableConfig("own", "questions.csv"),)),
     "text": EvaluateConfig(benchmark="text"),

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from slm.scoring import baselines, metrics
-from slm.tasks import tables
+from slm.tasks import annotated, tables
 from slm.tasks.task import Item
 
 YES_NO = (("A", "はい"), ("B", "いいえ"))
@@ -198,3 +198,39 @@ def test_the_majority_of_an_examination_is_one_whatever_the_branch_of_medicine()
         [(("a",), "x"), (("b",), "y"), (("a",), "y"), (("a", "b"), "z"), (("7",), "x")])]
     items[-1] = Item("112A4", "", ("7",), (), "x")
     assert baselines.majority([], items, "exam") == ["a", "a", "a", "a,b", ""]
+
+
+def tagged(text, *entities):
+    """A text with an entity in each of 【…】, in the order of the labels."""
+    spans, plain = [], ""
+    for part in text.split("【"):
+        entity, closed, rest = part.rpartition("】")
+        if closed:
+            spans.append(f"{len(plain)}-{len(plain) + len(entity)}:{entities[len(spans)]}")
+        plain += entity + rest
+    return Item("x:0", plain, tuple(spans), document=plain)
+
+
+TAGGED = [tagged("【腫瘤】を認めます。", "positive"), tagged("【腫瘤】があり、【肺癌】を疑います。", "positive", "suspicious"),
+          tagged("【胸水】はありません。", "negative"), tagged("【腹水】です。", "positive"),
+          tagged("【胸水】を認めます。\n【腫瘤】を認めます。", "positive", "positive"), tagged("病期は【T2】です。", "unspecified")]
+
+
+def test_entities_are_tagged_by_the_cues_around_them():
+    test = [tagged("【胸水】と【腫瘤】を認めません。\n【ＴUMOR】なし", *"xxx"), tagged("【腹水】の【肺癌】を。【T2】を疑います。", *"xxx")]
+    train = [*TAGGED, tagged("【tumor】です。", "positive")]
+    assert baselines.tagging(train, test) == [
+        ["0-2:negative", "3-5:negative", "13-18:negative"], ["0-2:positive", "3-5:suspicious", "7-9:unspecified"]]
+    assert baselines.tagging(train, test, cues=False) == [
+        ["0-2:positive", "3-5:positive", "13-18:positive"], ["0-2:positive", "3-5:positive", "7-9:positive"]]
+    task = annotated.task("t", test)
+    assert baselines.baseline(task, train, test) == baselines.tagging(train, test)
+    assert baselines.majority(train, test, "tagging") == baselines.tagging(train, test, cues=False)
+    assert baselines.tagging([], test) == [[], []]
+
+
+def test_cues_give_only_labels_that_training_rows_have():
+    train = [tagged("【咳】と【アスピリン】", "symptom", "drug"), tagged("【アスピリン】", "drug"), tagged("【アスピリン】", "drug")]
+    test = [tagged("【咳】はなく、【アスピリン】は中止した。", *"xx")]
+    assert baselines.tagging(train, test) == [["0-1:symptom", "5-10:drug"]]
+    assert baselines.tagging([tagged("【咳】です", "positive")], [tagged("【咳】はない", "x")]) == [["0-1:positive"]]

@@ -11,24 +11,26 @@ import jax
 import numpy as np
 import pytest
 
+from slm import benchmarks
 from slm.checkpoint import Checkpoints
 from slm.corpus.sources import CorpusConfig
 from slm.evaluation import candidates, compare, evaluate, leaderboard
 from slm.evaluation.compare import CompareConfig
 from slm.evaluation.evaluate import EvaluateConfig
 from slm.model import decoder
-from slm.model.presets import PRESETS
+from slm.model.presets import PRESETS, LabelGroup
 from slm.sample import tasks as sample_tasks
 from slm.scoring import answer_modes
 from slm.scoring.answer_modes import Answer
-from slm.scoring.models import Checkpoint
-from slm.tasks import published, tables
+from slm.scoring.models import Checkpoint, LabelModel
+from slm.tasks import annotated, benchmark, published, tables
 from slm.tasks.benchmark import Provenance
 from slm.tasks.jmed_llm import SOURCES
 from slm.tasks.kinds import KINDS
 from slm.tasks.tables import TableConfig
 from slm.tasks.task import Item
 from slm.text.normalize import normalize
+from slm.text.spans import Span
 
 MODEL = dataclasses.replace(PRESETS["debug"], context=512)
 
@@ -161,6 +163,52 @@ def test_kept_answers_of_a_served_model_are_named_with_their_time(table, tmp_pat
                      + re.escape(str(tmp_path / "answers")), capsys.readouterr().err)
     evaluate.run(dataclasses.replace(table, base_url="http://127.0.0.1:2/v1"), tmp_path)
     assert model.asked == 8
+
+
+class Spans(benchmark.Benchmark):
+    """Two texts whose entities are to be found, and a third to learn from."""
+    name = "spans"
+    texts = tuple(annotated.AnnotatedText(f"s:{row}", text, entities, f"d{row}") for row, (text, entities) in enumerate([
+        ("胸水はない", (Span(0, 2, "negative"),)), ("結節と腫瘤", (Span(0, 2, "positive"), Span(3, 5, "positive"))),
+        ("腫瘤", (Span(0, 2, "positive"),))]))
+
+    def tasks(self, settings, provenance, folds):
+        return {"spans": annotated.task("spans", [annotated.item(text) for text in self.texts[:2]])}
+
+    def training(self, settings, task, provenance, fold=None):
+        return [annotated.item(text) for text in self.texts[2:]]
+
+
+class Head:
+    groups = {"spans": LabelGroup("spans", "tag", ("negative", "positive"), reads="question")}
+
+    def tag(self, texts, name):
+        return [[(0, 2, "positive", 0.75)] for _ in texts]
+
+
+def test_a_head_answers_with_spans(table, tmp_path, monkeypatch):
+    monkeypatch.setitem(benchmarks.REGISTRY, "spans", Spans())
+    monkeypatch.setitem(evaluate.BACKENDS, "openai", lambda *_: LabelModel(Head(), "scripted"))
+    config = dataclasses.replace(table, benchmark="spans", tables=())
+    line = evaluate.run(config, tmp_path)["spans"]
+    assert line["readout"] == "labels"
+    assert {name: row["value"] for name, row in line["metrics"].items()} == {"span_f1": 0.8, "label_f1": 0.4}
+    assert line["baseline"]["label_f1"] == line["majority"]["label_f1"] == 0.5  # the one entity that was learned
+    by_label = json.loads((tmp_path / "report.json").read_text())["tasks"]["spans"]["by_label"]
+    assert {label: (row["entities"], row["value"], row["baseline"]) for label, row in by_label.items()} == {
+        "negative": (1, 0, 0), "positive": (2, 0.5, 2 / 3)}
+    _, first, _ = (json.loads(line) for line in (tmp_path / "answers" / "spans-seed-0.jsonl").read_text().splitlines())
+    assert (first["value"], json.loads(first["raw"])) == (["0-2:positive"], [[0, 2, "positive", 0.75]])
+    (tmp_path / "result.json").write_text(json.dumps({"spans": line}))
+    assert compare.run(CompareConfig(runs=f"{tmp_path},{tmp_path}", resamples=20), tmp_path / "compared")[
+        str(tmp_path)]["spans"]["difference"] == 0
+
+
+def test_a_model_without_a_head_is_not_asked_for_spans(table, tmp_path, monkeypatch):
+    monkeypatch.setitem(benchmarks.REGISTRY, "spans", Spans())
+    monkeypatch.setitem(evaluate.BACKENDS, "openai", lambda *_: Scripted("胸水"))
+    with pytest.raises(ValueError, match="scripted has no label heads, which the task spans of kind tagging needs"):
+        evaluate.run(dataclasses.replace(table, benchmark="spans", tables=()), tmp_path)
 
 
 def test_no_question_is_written_down(evaluated):

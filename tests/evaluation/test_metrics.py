@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from slm.scoring import metrics
 from slm.scoring.metrics import METRICS, kappa
 from slm.tasks.reading import read_list
+from slm.text.spans import Span
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/jmed_llm.json").read_text(encoding="utf-8"))
 close = lambda value: pytest.approx(value, abs=1e-9, rel=0)
@@ -114,3 +115,16 @@ def test_rows_that_do_not_match_are_refused(name):
         METRICS[name](["A", "B"], ["A"])
     with pytest.raises(ValueError, match="at least one"):
         METRICS[name]([], [])
+
+
+def test_f1_of_spans_by_hand_is_over_all_rows_together():
+    gold = [[Span(0, 2, "a"), Span(3, 5, "b")], [], [Span(1, 2, "a")]]
+    predicted = [[Span(0, 2, "b"), Span(3, 5, "b"), Span(6, 7, "a")], [Span(0, 1, "a")], []]
+    # 2 of 3 positions are found by 4 predictions, one of them with its label.
+    assert METRICS["span_f1"](gold, predicted) == close(2 * 2 / (3 + 4))
+    assert METRICS["label_f1"](gold, predicted) == close(2 * 1 / (3 + 4))
+    assert metrics.span_counts(gold, predicted).tolist() == [[2, 2, 3], [0, 0, 1], [0, 1, 0]]
+    assert METRICS["span_f1"]([[Span(0, 2, "a")]], [[Span(0, 1, "a")]]) == 0
+    assert METRICS["label_f1"](gold, gold) == 1
+    assert METRICS["label_f1"](gold[:1], [[*gold[0], *gold[0]]]) == 1  # a span counts once
+    assert math.isnan(METRICS["span_f1"]([[]], [[]]))
