@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -180,7 +181,7 @@ class Spans(benchmark.Benchmark):
 
 
 class Head:
-    groups = {"spans": LabelGroup("spans", "tag", ("negative", "positive"), reads="question")}
+    groups = types.MappingProxyType({"spans": LabelGroup("spans", "tag", ("negative", "positive"), reads="question")})
 
     def tag(self, texts, name):
         return [[(0, 2, "positive", 0.75)] for _ in texts]
