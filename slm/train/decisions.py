@@ -17,6 +17,7 @@ _TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(8), 61))
 _POWERS = (0.0, 0.25, 0.5, 1.0)  # a label's share is divided by its frequency to this power: kappa rewards rare labels
 _OUTSIDE = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0)  # added to the log-probability of "outside"
 _FEWEST = 100  # held-out answers that a bias is chosen on; of fewer a better score is chance
+_FEWEST_OF_TEMPERATURE = 30
 
 
 def choose(labeller: Labeller, scored: Mapping[str, HeldOut]) -> tuple[dict[str, Decision], dict[str, dict[str, Any]]]:
@@ -88,6 +89,8 @@ def _tag(labeller: Labeller, name: str, texts: Sequence[LabelledText], parts: Se
 
 def _temperature(logits: np.ndarray, gold: np.ndarray) -> float:
     rows = np.arange(len(gold))
+    if len(rows) < _FEWEST_OF_TEMPERATURE:
+        return 1.0
     return float(min(_TEMPERATURES, key=lambda t: -_cooled(logits, t)[rows, gold].mean()))
 
 
