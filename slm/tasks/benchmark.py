@@ -49,11 +49,13 @@ class Benchmark:
     Attributes:
       settings_type: of that field in every config that inherits `benchmarks.Settings`; None: it has none there.
       settings_default: its default.
+      has_protocols: what may be learned from it depends on the protocol.
       has_folds: it can be cross-validated; `fold_of` then says which fold scores an item.
     """
     name: str
     settings_type: Any = None
     settings_default: Any = None
+    has_protocols = False
     has_folds = False
 
     def tasks(self, settings: Any, provenance: Provenance, folds: Collection[int]) -> dict[str, Task]:

@@ -111,6 +111,7 @@ def _fits(row: dict[str, Any]) -> bool:
 class JClinicalBench(Benchmark):
     """Its findings as a benchmark; a training is scored on the test rows under every protocol."""
     name, settings_type, settings_default = "j_clinicalbench", JClinicalBenchConfig, JClinicalBenchConfig()
+    has_protocols = True
 
     def tasks(self, settings: JClinicalBenchConfig, provenance: Provenance, folds: Collection[int]) -> dict[str, Task]:
         return {_TASK: test(_folder(settings))}

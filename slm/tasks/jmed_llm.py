@@ -126,7 +126,8 @@ def _assignments(data_dir: Path) -> dict[str, list[split.Assignment]]:
 
 class JmedLlm(Benchmark):
     """The eight tasks as a benchmark; a cross-validation is scored on all rows of the tasks it was trained on."""
-    name, settings_type, settings_default, has_folds = "jmed_llm", JmedLlmConfig, JmedLlmConfig(), True
+    name, settings_type, settings_default = "jmed_llm", JmedLlmConfig, JmedLlmConfig()
+    has_protocols = has_folds = True
 
     def tasks(self, settings: JmedLlmConfig, provenance: Provenance, folds: Collection[int]) -> dict[str, Task]:
         if provenance.protocol != "CV":

@@ -155,12 +155,13 @@ def _provenance(config: SftConfig, base: Base) -> Provenance:
     earlier = Provenance.of_checkpoint(checkpoint.read_about(base.path, base.step))
     seen = {name: tuple(sorted({part.name for part in config.sets if part.kind == name} | {*earlier.seen_of(name)}))
             for name in REGISTRY if REGISTRY[name].settings_type}
-    if not any(part.kind == "jmed_llm" for part in config.sets) and config.protocol != "P1":
+    by_protocol = [part for part in config.sets if part.kind in REGISTRY and REGISTRY[part.kind].has_protocols]
+    if not by_protocol and config.protocol != "P1":
         protocol = earlier.protocol
     elif earlier.protocol in ("P0", config.protocol) or (earlier.protocol, config.protocol) == ("P2", "P1"):
         protocol = config.protocol
     else:
-        raise ValueError(f"{base.path} was trained on JMED-LLM under {earlier.protocol}, this run has protocol="
+        raise ValueError(f"{base.path} was trained on a benchmark under {earlier.protocol}, this run has protocol="
                          f"{config.protocol}: begin with a model that was not, or set protocol=P1, if that is true")
     if earlier.protocol == "CV":
         raise ValueError(f"{base.path} is a fold of a cross-validation, which is scored by what it has not seen: begin "

@@ -491,6 +491,13 @@ def test_text_that_no_copy_of_the_benchmark_was_compared_with_is_marked(base, se
     assert (provenance.protocol, provenance.unchecked) == expected
 
 
+@pytest.mark.parametrize("kind, expected", [("jmed_llm", "P2"), ("j_clinicalbench", "P2"), ("igakuqa", "P0")])
+def test_a_benchmark_whose_rows_depend_on_the_protocol_sets_it(tmp_path, monkeypatch, kind, expected):
+    monkeypatch.setattr(sft.checkpoint, "read_about", lambda *_: {})
+    config = SftConfig(sets=(SetConfig("findings", kind),), protocol="P2")
+    assert sft._provenance(config, Base(tmp_path, 3, "", MODEL, tmp_path / "base.json")).protocol == expected
+
+
 def test_a_model_that_is_done_is_not_kept_for_other_data(base, whole, tmp_path):
     workdir, _ = whole
     shutil.copytree(workdir, tmp_path / "copy")
