@@ -46,6 +46,9 @@ def groups(tasks: Iterable[Task]) -> tuple[LabelGroup, ...]:
     made: dict[str, LabelGroup] = {}
     labels: dict[str, None] = {}
     for task in tasks:
+        if task.kind == "exam":
+            raise ValueError(f"{task.name} is an examination, whose options differ from question to question: leave it "
+                             "out, or fine-tune a model that writes its answers (head=tokens)")
         if task.kind == "tagging":
             kinds = {span.kind for item in task.items for span in annotated.spans(item.answer)}
             made[task.name] = LabelGroup(task.name, "tag", tuple(sorted(kinds)), reads="question")

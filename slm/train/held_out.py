@@ -1,6 +1,7 @@
 """Held-out items that a fine-tuning asks while it trains, beside the baseline on the same rows."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ class HeldOut:
 def of(train: Sequence[Entry], held_out: Sequence[Entry], limit: int, by_tokens: bool) -> dict[str, HeldOut]:
     """{task: its held-out items}; `limit` of each are asked (0: all).
 
+    The baseline of a choice needs scikit-learn; where it is missing there is none.
+
     Args:
       by_tokens: the model writes its answers.
     """
@@ -45,7 +48,8 @@ def of(train: Sequence[Entry], held_out: Sequence[Entry], limit: int, by_tokens:
     for name, task in sets.tasks_of(held_out).items():
         asked = spread(task.items, limit // (_SLOW if by_tokens and task.kind == "extraction" else 1))
         known = learned[name].items if name in learned else ()
-        scored[name] = HeldOut(task, asked, baselines.baseline(task, known, asked) if known else None)
+        computable = known and (task.kind != "choice" or importlib.util.find_spec("sklearn"))
+        scored[name] = HeldOut(task, asked, baselines.baseline(task, known, asked) if computable else None)
     return scored
 
 

@@ -200,9 +200,11 @@ def pack(config: SftConfig, source: Path, model: ModelConfig, fold: int | None, 
     split = {part.name: _split(config, part, access) for part in config.sets}
     if not any(entries for _, entries in split.values()):
         raise ValueError(f"validation_share={config.validation_share} holds out no conversation of so few: raise it")
-    scored = held_out.of([entry for train, _ in split.values() for entry in train],
-                         [entry for _, held in split.values() for entry in held],
-                         config.scored_rows, config.head == "tokens")
+    scored: dict[str, HeldOut] = {}
+    if config.head == "labels" or config.scored_rows:
+        scored = held_out.of([entry for train, _ in split.values() for entry in train],
+                             [entry for _, held in split.values() for entry in held],
+                             config.scored_rows, config.head == "tokens")
     packed: Split = {"train": {}, "validation": {}}
     if config.head == "labels":
         tasks = sets.tasks_of(entry for parts in split.values() for entries in parts for entry in entries)
