@@ -3,18 +3,18 @@
     python -m benchmarks.encoder --model=FOLDER --data_dir=JMED-LLM --tasks=smdis,nrner --workdir=runs/encoder
     python -m benchmarks.encoder --model=FOLDER --data_dir=JMED-LLM --tasks=rrtnm --protocol=P1 --epochs=10
 
-FOLDER holds config.json, safetensors and tokenizer. Nothing is downloaded; code bundled with a model is not run. Choices:
-the whole question is classified into its letters, with its options where they differ from row to row; what is longer than
-the model reads loses its end. Extraction: begin or inside of a tag, or outside, the likeliest for each token; only a fast
-tokenizer knows where its tokens are. A tenth of the training documents is held out to choose the epoch, then the test rows
-are scored once. The baseline learns from the held-out rows too.
+FOLDER holds config.json, safetensors and tokenizer; no model is downloaded, no code bundled with one is run. Choices:
+the question is classified into its letters, with its options where they differ from row to row; a long one loses its
+end. Extraction: begin or inside of a tag, or outside, the likeliest for each token; this needs a fast tokenizer, which
+knows where its tokens are. A tenth of the training documents is held out to choose the epoch, then the test rows are
+scored once. The baseline learns from the held-out rows too.
 """
 
 import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +40,15 @@ class Encoder:
     """An encoder with a new head for a task."""
 
     def __init__(self, folder: Path, task: Task, seed: int):
-        """
-        Raises:
-          FileNotFoundError: no safetensors.
-          ValueError: a folder that cannot be loaded, or not for this kind of task.
-          RuntimeError: without torch or transformers.
-        """
         try:
             import torch
             import transformers
         except ImportError as error:
-            raise RuntimeError(f"{folder} needs torch and transformers ({error}): pip install 'slm[hugging_face]'"
-                               ) from None
+            raise RuntimeError(f"{folder} needs torch and transformers ({error}): pip install "
+                               "'slm[hugging_face]'") from None
         if not any(folder.glob("*.safetensors")):
-            raise FileNotFoundError(f"{folder} holds no safetensors: give a folder on this machine, and convert weights "
-                                    "of another format")
+            raise FileNotFoundError(f"{folder} holds no safetensors: give a folder on this machine, and convert other "
+                                    "weights")
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         transformers.set_seed(seed)  # the head is drawn at random
@@ -73,8 +67,9 @@ class Encoder:
             raise ValueError(f"{folder} is not an encoder that transformers can load "
                              f"({' '.join(str(error).split())[:300]}): give config.json, safetensors and tokenizer of "
                              "one model, as it was pretrained") from None
-        body = f"{self._model.base_model_prefix}."
-        if absent := sorted(name for name in loaded["missing_keys"] if name.startswith(body) and ".pooler." not in name):
+        # The head is new, and models that were trained to fill gaps have no pooler.
+        if absent := sorted(name for name in loaded["missing_keys"] if ".pooler." not in name
+                            and name.startswith(f"{self._model.base_model_prefix}.")):
             raise ValueError(f"{folder} lacks {len(absent)} tensors that its config.json asks for, {absent[0]} first: "
                              "give files of one model")
         if len(self._tokenizer) > (size := self._model.get_input_embeddings().num_embeddings):
@@ -122,18 +117,18 @@ class Encoder:
     def answers(self, task: Task) -> list[Any]:
         """Of each item the likeliest letter among its own, or the entities as they are written in its text."""
         if not self._group:
-            logits = self._logits(self._examples(task))
-            return [max(task.letters(item), key=dict(zip(self._letters, of_item)).__getitem__)
-                    for item, of_item in zip(task.items, logits)]
-        spans: dict[str, list[Span]] = {}
-        for text in dict.fromkeys(labelled.read_text(self._group, item) for item in task.items):
-            cut = windows(self._tokenizer, text, self._limit)
-            classes = [of_window.argmax(-1) for of_window in self._logits([(window.ids, []) for window in cut])]
-            spans[text] = decode(self._group, zip((span for window in cut for span in window.spans),
-                                                  np.concatenate(classes).tolist()))
-        answers = []
+            logits = self._logits([(ids, []) for ids in self._ids(task)])
+            by_letter = [dict(zip(self._letters, of_item)) for of_item in logits]
+            return [max(task.letters(item), key=lambda letter, of_item=of_item: of_item.get(letter, -math.inf))
+                    for item, of_item in zip(task.items, by_letter)]
+        answers, spans = [], {}
         for item in task.items:
             text, tag = labelled.read_text(self._group, item), labelled.tag_of(task, item)
+            if text not in spans:  # which answers all tags
+                cut = windows(self._tokenizer, text, self._limit)
+                logits = self._logits([(window.ids, []) for window in cut])
+                spans[text] = decode(self._group, [span for window in cut for span in window.spans],
+                                     np.concatenate(logits).argmax(-1).tolist())
             entities = dict.fromkeys(text[start:end].strip() for start, end, label in spans[text] if label == tag)
             answers.append([entity for entity in entities if entity])
         return answers
@@ -143,18 +138,20 @@ class Encoder:
             learned = []
             for text in labelled.labelled(task, [self._group]):
                 cut = windows(self._tokenizer, text.text, self._limit)
-                # An entity that a window cuts goes on in the next one.
-                ids, places = ([part for window in cut for part in getattr(window, of)] for of in ("ids", "spans"))
-                classes = [chosen if end > start else _IGNORED for (start, end), chosen in zip(places, labelled.tag_classes(
-                    self._group, Window(ids, places), text.spans[labelled.SPANS]))]
-                for window in cut:
-                    learned.append((window.ids, classes[:len(window.ids)]))
-                    del classes[:len(window.ids)]
+                # Together: an entity that a window cuts goes on in the next one.
+                whole = Window([token for window in cut for token in window.ids],
+                               [span for window in cut for span in window.spans])
+                classes = labelled.tag_classes(self._group, whole, text.spans[labelled.SPANS])
+                each = iter(chosen if end > start else _IGNORED for chosen, (start, end) in zip(classes, whole.spans))
+                learned += [(window.ids, [next(each) for _ in window.ids]) for window in cut]
             return [example for example in learned if {*example[1]} != {_IGNORED}]
+        return [(ids, [self._letters.index(item.answer[0])]) for ids, item in zip(self._ids(task), task.items)]
+
+    def _ids(self, task: Task) -> list[list[int]]:
+        """The tokens of each question."""
         texts = [item.question + "".join(f"\n{letter}. {text}" for letter, text in item.options * self._with_options)
                  for item in task.items]
-        encoded = self._tokenizer(texts, truncation=True, max_length=self._limit)["input_ids"]
-        return [(ids, [self._letters.index(item.answer[0])]) for ids, item in zip(encoded, task.items)]
+        return self._tokenizer(texts, truncation=True, max_length=self._limit)["input_ids"]
 
     def _logits(self, examples: Sequence[Example]) -> list[np.ndarray]:
         """Of each example [classes], or [tokens, classes]."""
@@ -186,11 +183,11 @@ def windows(tokenizer: Any, text: str, limit: int) -> list[Window]:
     return [Window(ids, spans) for ids, spans in zip(encoded["input_ids"], encoded["offset_mapping"])]
 
 
-def decode(group: LabelGroup, tokens: Iterable[tuple[tuple[int, int], int]]) -> list[Span]:
-    """(span, class) of a text's tokens → spans, each as long as its label goes on without a new beginning."""
+def decode(group: LabelGroup, tokens: Sequence[tuple[int, int]], classes: Sequence[int]) -> list[Span]:
+    """The spans of a text's tokens, each as long as its label goes on without a new beginning."""
     spans: list[Span] = []
     before = -1
-    for (start, end), chosen in tokens:
+    for (start, end), chosen in zip(tokens, classes):
         if end > start:
             label = (chosen - 1) // 2  # -1: outside
             if chosen and label == before and chosen % 2 == 0:
@@ -207,7 +204,7 @@ def split(task: Task) -> tuple[Task, Task]:
     learned, held_out = (dataclasses.replace(task, items=tuple(
         item for item, out in zip(task.items, is_out) if out == wanted)) for wanted in (False, True))
     if not learned.items:
-        raise ValueError(f"{task.name} has {len(task.items)} rows under this protocol, none to learn from: leave it out")
+        raise ValueError(f"{task.name} has none of its {len(task.items)} rows to learn from: leave it out")
     return learned, held_out
 
 
@@ -244,10 +241,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             split(jmed_llm.training(arguments.data_dir, name, arguments.protocol))
         for name in names:
             scores[name] = run(arguments, name)
-            write_json(arguments.workdir / "report.json", {**{key: str(value) for key, value in vars(arguments).items()},
-                                                           "scores": scores})
+            settings = {key: str(value) for key, value in vars(arguments).items()}
+            write_json(arguments.workdir / "report.json", settings | {"scores": scores})
     except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {' '.join(str(error).split())}")
     print(markdown_table(("task", "metric", "encoder", "baseline", "rows"), (
         (name, of["metric"], f"{of['encoder']:.3f}", f"{of['baseline']:.3f}", str(of["rows"]))
         for name, of in scores.items())), end="")

@@ -93,14 +93,14 @@ def ask(model, jmed, workdir, tasks="smdis,nrner", *more):
 
 
 def test_it_learns_a_choice_and_an_extraction(bert, jmed, tmp_path, capsys):
-    ask(bert, jmed, tmp_path, "smdis,nrner", "--epochs=6", "--learning_rate=0.003")
+    ask(bert, jmed, tmp_path, "smdis,nrner", "--epochs=8", "--learning_rate=0.005")
     printed = capsys.readouterr().out.splitlines()
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert report["protocol"] == "P2" and report["seed"] == "0"
     for name, metric in (("smdis", "kappa"), ("nrner", "exact_f1")):
         scores = report["scores"][name]
         assert scores["encoder"] > 0.9 and scores["metric"] == metric and scores["rows"] == 40
-        assert scores["learned"] > 5 * scores["held_out"] > 0 and len(scores["held_out_scores"]) == 6
+        assert scores["learned"] > 5 * scores["held_out"] > 0 and len(scores["held_out_scores"]) == 8
         assert f"| {name} | {metric} | {scores['encoder']:.3f} | {scores['baseline']:.3f} | 40 |" in printed
 
 
@@ -117,6 +117,20 @@ def test_the_epoch_that_is_kept_is_the_best_on_held_out_rows(bert, jmed):
     assert model.fit(learned, 4, 0.001, score) == [0.1, 0.9, 0.0, 0.9]
     assert not np.array_equal(answers[1], answers[3])
     np.testing.assert_array_equal(model._logits(model._examples(held_out)), answers[1])
+
+
+def test_the_seed_decides_all_that_is_drawn(bert, jmed):
+    learned, held_out = encoder.split(jmed_llm.training(jmed, "nrner", "P2"))
+    learned = dataclasses.replace(learned, items=learned.items[:40])
+
+    def logits(seed):
+        model = encoder.Encoder(bert, learned, seed)
+        assert model.fit(learned, 2, 0.001, None) == []
+        return np.concatenate(model._logits(model._examples(held_out)))
+
+    first = logits(1)
+    np.testing.assert_array_equal(logits(1), first)
+    assert not np.array_equal(logits(2), first)
 
 
 # Texts --------------------------------------------------------------------------------------------------------
@@ -148,13 +162,16 @@ def test_options_are_read_where_they_differ_from_row_to_row(bert, jmed):
         model._limit = 99
         return asked, model, [len(ids) for ids, _ in model._examples(asked)]
 
-    size = len(first.question.replace("\n", "")) + 2  # of common width, with [CLS] and [SEP]
+    size = len(first.question) + 2  # [CLS] and [SEP]
     assert made(first, second)[2] == [size] * 2
     assert made(first, dataclasses.replace(other, tag="x"))[2] == [size] * 2
     asked, model, sizes = made(first, other)
-    assert sizes == [size + len("A. あるB. ない"), size + len("A. はいB. いえC. え")]
-    model._logits = lambda _: [np.array([0.0, 1.0, 2.0])] * 2  # a letter that a row does not have is never its answer
+    assert sizes == [size + len("|A. ある|B. ない"), size + len("|A. はい|B. いえ|C. え")]
+    # A letter that a row does not have is never its answer; one that no row had is the last resort.
+    model._logits = lambda _: [np.array([0.0, 1.0, 2.0])] * 2
     assert model.answers(asked) == ["B", "C"]
+    unseen = dataclasses.replace(first, options=(("A", "ある"), ("D", "ない")), answer=("D",))
+    assert model.answers(dataclasses.replace(asked, items=(unseen, unseen))) == ["A", "A"]
 
 
 # Refusals -----------------------------------------------------------------------------------------------------
@@ -219,7 +236,7 @@ def more_tokens(folder):
 def test_another_folder_is_refused_in_a_sentence(bert, jmed, tmp_path, capsys, change, says):
     folder = changed(bert, tmp_path, change)
     message = refused(capsys, folder, jmed, tmp_path / "out", "nrner")
-    assert says in message and str(folder) in message or "the loss" in says and says in message
+    assert says in message and (str(folder) in message or "nrner" in says)
     assert not (tmp_path / "out").exists()
 
 
@@ -249,10 +266,10 @@ def test_spans_are_as_long_as_their_label_goes_on():
     outside, d, in_d, m, in_m = range(5)
 
     def decode(*classes):
-        return encoder.decode(GROUP, [((at, at + 1), chosen) for at, chosen in enumerate(classes)])
+        return encoder.decode(GROUP, [(at, at + 1) for at in range(len(classes))], classes)
 
     assert decode(outside, d, in_d, in_d, outside, m) == [Span(1, 4, "d"), Span(5, 6, "m")]
     assert decode(d, d, in_d, m, in_m) == [Span(0, 1, "d"), Span(1, 3, "d"), Span(3, 5, "m")]
     assert decode(outside, in_d, in_d, in_m) == [Span(1, 3, "d"), Span(3, 4, "m")]  # a beginning was missed
     # A special token between two windows interrupts no span.
-    assert encoder.decode(GROUP, [((0, 1), d), ((0, 0), outside), ((1, 2), in_d)]) == [Span(0, 2, "d")]
+    assert encoder.decode(GROUP, [(0, 1), (0, 0), (1, 2)], [d, outside, in_d]) == [Span(0, 2, "d")]
