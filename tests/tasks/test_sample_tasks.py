@@ -140,7 +140,7 @@ def test_questions_are_as_asked_for():
     items = lexicon_notes(DISEASES, DRUGS, 20, 0, questions={"m-key": ["{kind}の薬は？{note}"]})
     assert all(re.match("(症例報告|看護記録)の薬は？.", item.question) and item.tag == "m-key" for item in items)
     assert items == lexicon_notes(DISEASES, DRUGS, 20, 0, questions={"m-key": ["{kind}の薬は？{note}"]})
-    with pytest.raises(ValueError, match="each question holds"):
+    with pytest.raises(ValueError, match=r"1 questions have an unknown tag, or one of them no \{note\} where"):
         lexicon_notes(DISEASES, DRUGS, 1, 0, questions={"d": ["病名は？"]})
     with pytest.raises(ValueError, match="20 of each"):
         lexicon_notes(DISEASES, ["アスピリン"], 1, 0)
