@@ -83,10 +83,12 @@ def _has_labels(config: "EvaluateConfig", location: str) -> bool:
     return config.backend == "checkpoint" and bool(checkpoint.read_model(Path(location)).label_groups)
 
 
-def _answer_mode(config: "EvaluateConfig", candidate: Candidate, task: Task) -> AnswerMode:
+def _answer_modes(config: "EvaluateConfig", candidate: Candidate, tasks: dict[str, Task]) -> dict[str, AnswerMode]:
+    """{task: its answer mode}."""
     if _has_labels(config, next(iter(candidate.models.values()))):
-        return "labels"
-    return getattr(config, task.kind, KINDS[task.kind].modes[0])  # a kind with one mode has no setting
+        return dict.fromkeys(tasks, "labels")
+    # A kind with one mode has no setting.
+    return {name: getattr(config, task.kind, KINDS[task.kind].modes[0]) for name, task in tasks.items()}
 
 
 def run(config: EvaluateConfig, workdir: Path) -> dict:
@@ -100,15 +102,15 @@ def run(config: EvaluateConfig, workdir: Path) -> dict:
         return language_model.run(candidate, config.corpus, workdir, config.batch_tokens)
     benchmark = REGISTRY[config.benchmark]
     tasks = _tasks(config, candidate, benchmark)
-    answers, templates = _ask(config, candidate, benchmark, tasks, workdir)
+    modes = _answer_modes(config, candidate, tasks)
+    answers, templates = _ask(config, candidate, benchmark, tasks, modes, workdir)
     protocol = benchmark.protocol(candidate.provenance) + " held out" * (config.rows == "held_out")
     lines, reports = {}, {}
     for name, task in tasks.items():
         by_seed, truncated = answers[name]
         baseline, majority = _baselines(config, candidate, benchmark, task)
         lines[name], reports[name] = leaderboard.line(
-            task, by_seed, protocol, _answer_mode(config, candidate, task), truncated, baseline, majority,
-            config.resamples, config.seed)
+            task, by_seed, protocol, modes[name], truncated, baseline, majority, config.resamples, config.seed)
         reports[name] |= calibration.report(task, by_seed, workdir / f"reliability-{name}")
         more, text = benchmark.report(benchmarks.settings_of(config, config.benchmark),
                                       {answer.item: answer.value for answer in by_seed[0]})
@@ -160,7 +162,7 @@ def _held_out(config: EvaluateConfig, candidate: Candidate, benchmark: Benchmark
 
 
 def _ask(config: EvaluateConfig, candidate: Candidate, benchmark: Benchmark, tasks: dict[str, Task],
-         workdir: Path) -> tuple[dict[str, tuple[list[list[Answer]], int]], set[str]]:
+         modes: dict[str, AnswerMode], workdir: Path) -> tuple[dict[str, tuple[list[list[Answer]], int]], set[str]]:
     """({task: (answers [seeds][rows], prompts truncated)}, chat templates); every answer is in a file of `answers/`."""
     by_task: dict[str, dict[int, dict[str, Answer]]] = {name: {} for name in tasks}
     truncated = dict.fromkeys(tasks, 0)
@@ -180,7 +182,7 @@ def _ask(config: EvaluateConfig, candidate: Candidate, benchmark: Benchmark, tas
             if items and not answer_store.asked_at(path, identity):
                 model = model or BACKENDS[config.backend](config, location)
                 before = model.truncated
-                answers = answer_modes.answers(model, task, items, _answer_mode(config, candidate, task))
+                answers = answer_modes.answers(model, task, items, modes[name])
                 answer_store.write(path, identity, task, items, answers, model.truncated - before, model.template)
             if items:
                 read, cut, template = answer_store.read(path)

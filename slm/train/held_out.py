@@ -62,10 +62,3 @@ def ask(model: Model, scored: Mapping[str, HeldOut]) -> Scores:
                         "baseline": None if held_out.baseline is None else held_out.score(held_out.baseline),
                         "rows": len(held_out.asked)}
     return scores
-
-
-def line(scores: Scores) -> str:
-    """For the console: smdis kappa 0.853 (baseline 0.792)."""
-    return ", ".join(f"{name} {score['metric']} {score['value']:.3f}"
-                     + (f" (baseline {score['baseline']:.3f})" if score["baseline"] is not None else "")
-                     for name, score in scores.items())

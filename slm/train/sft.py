@@ -183,6 +183,7 @@ def _has_benchmark(config: SftConfig) -> bool:
 @dataclasses.dataclass(frozen=True)
 class Data:
     """What a fold is trained on: the model, whose label heads the sets decide, packed rows, and what is scored."""
+    tokenizer: Tokenizer
     model: ModelConfig
     rows: Split
     scored: dict[str, HeldOut]
@@ -220,7 +221,7 @@ def pack(config: SftConfig, source: Path, model: ModelConfig, fold: int | None, 
             else:
                 packed[part][name] = Packed(((entry.location, entry.messages) for entry in entries), tokenizer, seq_len,
                                             alike=part == "train" and config.weigh == "answers")
-    return Data(model, packed, scored)
+    return Data(tokenizer, model, packed, scored)
 
 
 def _split(config: SftConfig, part: SetConfig, access: Access) -> tuple[list[Entry], list[Entry]]:
@@ -280,7 +281,7 @@ def _train(config: SftConfig, base: Base, data: Data, seq_len: int, folder: Path
         optimizer.schedule(config.optimizer, steps, config.optimizer.learning_rate), about, seed, config.batch_size,
         seq_len, presets.flops_per_token(model, seq_len), params=None if config.lora.rank else params,
         frozen=params if config.lora.rank else None,
-        score=_scorer(config, data, load_tokenizer(base.path / "tokenizer"), params))
+        score=_scorer(config, data, params))
     outcome = loop.fit(training, plan, folder / "training")
     with jax.set_mesh(mesh):
         number, params = _chosen(plan, folder / "training", training.compiled.abstract)
@@ -289,7 +290,7 @@ def _train(config: SftConfig, base: Base, data: Data, seq_len: int, folder: Path
                 training.frozen, params)
         calibration: dict = {}
         if config.head == "labels" and distributed.processes() == 1:
-            labeller = Labeller(decoder.unrolled(params), model, load_tokenizer(base.path / "tokenizer"))
+            labeller = Labeller(decoder.unrolled(params), model, data.tokenizer)
             chosen, calibration = decisions.choose(labeller, data.scored)
             about["decisions"] = {name: dataclasses.asdict(decision) for name, decision in chosen.items()}
         checkpoints = Checkpoints(folder / "checkpoints", keep=1)
@@ -305,20 +306,21 @@ def _train(config: SftConfig, base: Base, data: Data, seq_len: int, folder: Path
     return result
 
 
-def _scorer(config: SftConfig, data: Data, tokenizer: Tokenizer, frozen: decoder.Params | None
+def _scorer(config: SftConfig, data: Data, frozen: decoder.Params | None
             ) -> Callable[[decoder.Params], held_out.Scores] | None:
     """(parameters that are trained) → scores of held-out items; None: there are none, or several processes train."""
     if not data.scored or not config.scored_rows or distributed.processes() > 1:
         return None
     model = dataclasses.replace(data.model, scan_layers=False, remat="none")
+    merge = jax.jit(lambda frozen, adapters: lora.merge(frozen, adapters, config.lora))  # compiled once
 
     def score(params: decoder.Params) -> held_out.Scores:
         if config.lora.rank:
-            params = jax.jit(lambda frozen, adapters: lora.merge(frozen, adapters, config.lora))(frozen, params)
+            params = merge(frozen, params)
         params = decoder.unrolled(params)
         if config.head == "labels":
-            return held_out.ask(LabelModel(Labeller(params, model, tokenizer), "labels"), data.scored)
-        return held_out.ask(Checkpoint(Engine(params, model), tokenizer, "tokens"), data.scored)
+            return held_out.ask(LabelModel(Labeller(params, model, data.tokenizer), "labels"), data.scored)
+        return held_out.ask(Checkpoint(Engine(params, model), data.tokenizer, "tokens"), data.scored)
     return score
 
 

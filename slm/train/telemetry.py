@@ -9,7 +9,6 @@ import jax
 
 from slm import files
 from slm.hardware import PEAK_TFLOPS
-from slm.train import held_out
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -71,7 +70,7 @@ class Telemetry:
         """Records a validation on the console and in TensorBoard; its lines are in `validation.jsonl`."""
         if not self._file:
             return
-        seen = held_out.line(result["scores"]) if "scores" in result else f"bits per byte {result['bits_per_byte']:.4f}"
+        seen = _scores(result["scores"]) if "scores" in result else f"bits per byte {result['bits_per_byte']:.4f}"
         print(f"step {step}/{self._steps}  validation loss {result['loss']:.4f}  {seen}", flush=True)
         self._write_tensorboard(step, {f"validation/{name}": value for name, value in result.items()
                                  if isinstance(value, float)})
@@ -96,6 +95,13 @@ class Telemetry:
             for name, value in values.items():
                 if value is not None:
                     self._tensorboard.add_scalar(name, value, step)
+
+
+def _scores(scores: dict[str, dict]) -> str:
+    """Of held-out items: smdis kappa 0.853 (baseline 0.792)."""
+    return ", ".join(f"{name} {score['metric']} {score['value']:.3f}"
+                     + (f" (baseline {score['baseline']:.3f})" if score["baseline"] is not None else "")
+                     for name, score in scores.items())
 
 
 def _average(average: float | None, value: float | None) -> float | None:
