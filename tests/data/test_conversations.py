@@ -286,3 +286,13 @@ def test_changing_one_conversation_leaves_the_others_as_they_were(packed, params
         others = (row["segments"] > 0) & ~own
         np.testing.assert_array_equal(after[0][others], before[0][others])
         assert not np.allclose(after[0][own], before[0][own], atol=1e-2)
+
+
+def test_conversations_that_weigh_alike_have_one_in_all_whatever_they_say(words):
+    talks = [[TALK[0], {"role": "assistant", "content": "はい。" * count}] for count in (1, 9)]
+    alike = Packed((("here", talk) for talk in talks), words, 128, alike=True)
+    row, = (alike[index] for index in range(len(alike)))
+    assert [row["loss_mask"][row["segments"] == segment].sum() for segment in (1, 2)] == pytest.approx([1, 1])
+    assert alike.weight == pytest.approx(2)
+    plain = packed_of(talks, words, 128)
+    assert plain.weight == plain.learned == alike.learned and alike.digest() == plain.digest()

@@ -346,3 +346,17 @@ def test_empty_answers_are_left_out_and_counted(tmp_path, capsys):
     path.write_text(json.dumps({"instruction": "熱は？", "output": ""}) + "\n")
     with pytest.raises(ValueError, match=r"sets\.rows has no answer to learn from: of 1 "):
         sets.read(SetConfig("rows", "alpaca", str(path)), Access(), seed=0)
+
+
+def test_short_questions_are_a_share_of_a_task_and_keep_their_answers(jmed):
+    def users(short):
+        entries = sets.read(SetConfig("nrner", "jmed_llm", short=short), benchmarks(jmed), 0)
+        assert all(entry.messages[-1]["content"] == entry.task.reply(entry.item) for entry in entries)
+        return [[message["role"] for message in entry.messages] for entry in entries]
+    assert set(map(tuple, users(1.0))) == {("user", "assistant")}
+    assert set(map(tuple, users(0.0))) == {("system", "user", "assistant")}
+    tagged, = (entry for entry in sets.read(SetConfig("mrner_disease", "jmed_llm", short=1.0), benchmarks(jmed), 0)
+               if entry.item.document == split.document(question("CRNER", "crner-3")))
+    assert tagged.messages[0]["content"] == f"d「{document('crner-3')}」"
+    with pytest.raises(ValueError, match=r"sets.own.short=2: give a share from 0 to 1"):
+        SetConfig("own", "choice", "a.csv", short=2)

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import functools
 import json
+import re
 import shutil
 
 import jax
@@ -26,7 +27,7 @@ from slm.model.lora import LoraConfig
 from slm.model.presets import PRESETS, LabelGroup
 from slm.tasks.tables import TableConfig
 from slm.text.tokenizer import load_tokenizer
-from slm.train import decisions, sft
+from slm.train import decisions, sft, validation
 from slm.train.loop import LoopConfig
 from slm.train.optimizer import OptimizerConfig
 from slm.train.sft import SftConfig
@@ -187,6 +188,20 @@ def test_a_random_start_has_the_size_of_the_checkpoint(base, tmp_path):
     assert model.width == MODEL.width and result["runs"][0]["steps"] == 2
     began = checkpoint.read(base)[0]["embedding"]
     assert np.corrcoef(params["embedding"].ravel(), began.ravel())[0, 1] < 0.1
+
+
+def test_each_sets_share_of_the_loss_is_printed_and_a_small_one_warned_of(base, tmp_path, capsys):
+    few = (dataclasses.replace(settings(base).sets[0], limit=8), settings(base).sets[1])
+    sft.run(settings(base, sets=few, train=LoopConfig(steps=2, evaluate_every=2, tensorboard=False)), tmp_path)
+    printed = capsys.readouterr().out
+    assert "warning: sets.fever has under 5% of the loss" in printed and "warning: sets.drugs" not in printed
+    assert len(re.findall(r"epochs, [0-9.]+% of the rows, [0-9.]+% of the loss", printed)) == 2
+
+
+def test_the_best_validation_is_the_one_with_the_best_mean_score():
+    scores = {"fever": {"value": 0.5}, "drugs": {"value": 0.9}}
+    assert validation.rank({"bits_per_byte": 1.0, "scores": scores}) == pytest.approx(-0.7)
+    assert validation.rank({"bits_per_byte": 1.0}) == 1.0 and validation.rank({"bits_per_byte": float("nan")}) == np.inf
 
 
 # Decisions ----------------------------------------------------------------------------------------------------

@@ -178,3 +178,23 @@ def test_schedules():
     assert [float(stable(i)) for i in (4, 50, 80, 90, 100)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
     ends = optimizer.schedule(OptimizerConfig(schedule="warmup_stable_decay", decay_share=0.2, final_share=0.3), 100, 2.0)
     assert [float(ends(i)) for i in (90, 100, 200)] == pytest.approx([1.3, 0.6, 0.6])
+
+
+def test_noise_replaces_a_share_of_the_inputs_but_no_first_token_and_repeats_itself():
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(0, MODEL.vocabulary_size, (64, 32)).astype(np.int32)
+    positions = np.broadcast_to(np.arange(32, dtype=np.int32) % 8, inputs.shape)
+    first, again, next_step = (np.asarray(step._noisy(inputs, positions, MODEL, 0.25, np.int32(number)))
+                               for number in (3, 3, 4))
+    changed = first != inputs
+    assert 0.2 < changed[positions > 0].mean() < 0.3 and not changed[positions == 0].any()
+    np.testing.assert_array_equal(first, again)
+    assert (first != next_step).any()
+
+
+def test_a_step_with_noise_learns_from_other_inputs():
+    (state, transformation), losses = start(), []
+    for share in (0.0, 0.5):
+        _, metrics = run(state, transformation, dataclasses.replace(CONFIG, noise=share))
+        losses.append(float(metrics["loss"]))
+    assert losses[0] != losses[1]
