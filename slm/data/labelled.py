@@ -161,29 +161,41 @@ class Window:
     spans: list[tuple[int, int]]
 
 
-def windows(tokenizer: Tokenizer, text: str, limit: int, cut_middle: bool) -> list[Window]:
-    """A text as windows of at most `limit` tokens, that end with a sentence where they can.
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """A text as tokens; `spans` as of a window, `start` is the end of a document."""
+    text: str
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    start: int
 
-    Args:
-      cut_middle: a single window without the middle of a text that is too long, to classify it.
-    """
-    ids, spans = encode_with_spans(tokenizer, text)
-    room = limit - 1
-    start, cut = tokenizer.end_of_document, []
-    if cut_middle and len(ids) > room:
-        kept = [*range(room - room // 2), *range(len(ids) - room // 2, len(ids))]
-        cut = [([ids[index] for index in kept], [spans[index] for index in kept])]
-    else:
-        begin = 0
-        while begin < len(ids) or not cut:
-            end = min(begin + room, len(ids))
-            if end < len(ids):
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, text: str) -> "Tokens":
+        return cls(text, *encode_with_spans(tokenizer, text), tokenizer.end_of_document)
+
+    def whole(self, limit: int) -> Window:
+        """One window of at most `limit` tokens, without the middle of a text that is too long, to classify it."""
+        room = limit - 1
+        if len(self.ids) <= room:
+            return self._window(self.ids, self.spans)
+        kept = [*range(room - room // 2), *range(len(self.ids) - room // 2, len(self.ids))]
+        return self._window([self.ids[index] for index in kept], [self.spans[index] for index in kept])
+
+    def windows(self, limit: int) -> list[Window]:
+        """Windows of at most `limit` tokens that hold all of the text, and end with a sentence where they can."""
+        room, begin = limit - 1, 0
+        made: list[Window] = []
+        while begin < len(self.ids) or not made:
+            end = min(begin + room, len(self.ids))
+            if end < len(self.ids):
                 end = next((index for index in range(end, begin + room // 2, -1)
-                            if text[spans[index - 1][1] - 1] in _BREAKS), end)
-            cut.append((ids[begin:end], spans[begin:end]))
+                            if self.text[self.spans[index - 1][1] - 1] in _BREAKS), end)
+            made.append(self._window(self.ids[begin:end], self.spans[begin:end]))
             begin = max(end, 1)
-    return [Window([start, *part], [(part_spans[0][0],) * 2 if part_spans else (0, 0), *part_spans])
-            for part, part_spans in cut]
+        return made
+
+    def _window(self, ids: list[int], spans: list[tuple[int, int]]) -> Window:
+        return Window([self.start, *ids], [(spans[0][0],) * 2 if spans else (0, 0), *spans])
 
 
 def tag_classes(group: LabelGroup, window: Window, spans: Iterable[Span]) -> list[int]:
@@ -226,20 +238,23 @@ class LabelRows(grain.RandomAccessDataSource):
         self.learned = int(sum((segment["loss_mask"] > 0).sum() for segment in self._segments))
 
     def _encoded(self, text, label_groups, number, tokenizer, tag_weight) -> Iterator[dict[str, np.ndarray]]:
+        tokens = Tokens.of(tokenizer, text.text)
         if text.labels:
-            window, = windows(tokenizer, text.text, self._seq_len, cut_middle=True)
-            self.cut += len(window.ids) == self._seq_len
-            ids = window.ids + [self._end] * max(0, len(text.labels) - len(window.ids))
-            asked = [(number[name], label_groups[number[name]].labels.index(label))
-                     for name, label in sorted(text.labels.items())]
-            fill = len(ids) - len(asked)
-            yield _arrays(ids, [group for group, _ in asked] + [asked[0][0]] * fill,
-                          [label for _, label in asked] + [0] * fill, [1.0] * len(asked) + [0.0] * fill)
+            window = tokens.whole(self._seq_len)
+            self.cut += len(tokens.ids) > len(window.ids) - 1
+            answers = [(number[name], label_groups[number[name]].labels.index(label))
+                       for name, label in sorted(text.labels.items())]
+            size = len(window.ids)
+            for first in range(0, len(answers), size):  # a text of fewer tokens than answers is read again
+                asked = answers[first:first + size]
+                fill = size - len(asked)
+                yield _arrays(window.ids, [group for group, _ in asked] + [asked[0][0]] * fill,
+                              [label for _, label in asked] + [0] * fill, [1.0] * len(asked) + [0.0] * fill)
         for name, spans in sorted(text.spans.items()):
-            text_windows = windows(tokenizer, text.text, self._seq_len, cut_middle=False)
-            for window in text_windows:
+            windows = tokens.windows(self._seq_len)
+            for window in windows:
                 size = len(window.ids)
-                weights = [0.0, *[tag_weight / len(text_windows) / max(size - 1, 1)] * (size - 1)]
+                weights = [0.0, *[tag_weight / len(windows) / max(size - 1, 1)] * (size - 1)]
                 yield _arrays(window.ids, [number[name]] * size,
                               tag_classes(label_groups[number[name]], window, spans), weights)
 

@@ -4,7 +4,6 @@ A constraint walks over bytes, so it does not matter how the tokenizer splits an
 at most once; they begin and end at morpheme borders, and none begins inside another.
 """
 
-import bisect
 import dataclasses
 import functools
 import itertools
@@ -13,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from slm.text.normalize import aligned
+from slm.text.offsets import Alignment
 from slm.text.tokenizer import Tokenizer
 
 _LONGEST_SPAN = 180  # bytes
@@ -88,10 +87,8 @@ class SpanList:
     def __init__(self, pieces: Pieces, text: str):
         self._pieces = pieces
         # Each span of the normalised text is mapped back to the parts of the text as written that it comes from.
-        pairs = aligned(text)
-        self._parts, normalized_parts = [part for part, _ in pairs], [part.encode() for _, part in pairs]
-        self._bytes = b"".join(normalized_parts)
-        self._starts = list(itertools.accumulate(map(len, normalized_parts), initial=0))  # of each part, in bytes
+        self._alignment = Alignment(text)
+        self._bytes = self._alignment.normalized
         normalized = self._bytes.decode()
         offsets = list(itertools.accumulate((len(character.encode()) for character in normalized), initial=0))
         # A span also ends before a character that it may not hold, even inside a morpheme.
@@ -117,8 +114,7 @@ class SpanList:
 
     def spans(self) -> list[str]:
         """The complete spans, as in the text before normalisation."""
-        return ["".join(self._parts[bisect.bisect_right(self._starts, span.start) - 1:
-                                    bisect.bisect_left(self._starts, span.end)]) for span in self._complete]
+        return [self._alignment.text[slice(*self._alignment.written(span.start, span.end))] for span in self._complete]
 
     def _steps(self, state: _State) -> Iterator[tuple[int, int]]:
         """(id, bytes) of the pieces that may come next."""

@@ -50,6 +50,20 @@ class Found(NamedTuple):
     confidence: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A text that a model has read.
+
+    Attributes:
+      text: logits [C] that the text is classified by.
+      windows: with logits [tokens, C] that it is tagged by.
+      cut: tokens left out of its middle where it is classified.
+    """
+    text: np.ndarray
+    windows: list[tuple[Window, np.ndarray]]
+    cut: int
+
+
 class Labeller:
     """Answers the label groups of a model. Texts of similar length are computed together."""
 
@@ -69,79 +83,68 @@ class Labeller:
                    {name: Decision(**values | {"bias": tuple(values["bias"])}) for name, values in decisions.items()},
                    batch_tokens)
 
-    def classify(self, texts: Sequence[tuple[str, Sequence[str]]]) -> list[dict[str, np.ndarray]]:
-        """For each (text, names of groups): {group: log-probabilities [labels]}, calibrated."""
-        windows = [labelled.windows(self.tokenizer, text, self.model_config.context, cut_middle=True)[0]
-                   for text, _ in texts]
-        asked = [[self._number(name) for name in names] for _, names in texts]
-        results: list[dict[str, np.ndarray]] = [{} for _ in texts]
-        for index, logits in self._logits(windows, asked):
-            for position, name in enumerate(texts[index][1]):
-                results[index][name] = self._log_shares(name, logits[position])
-        return results
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        """What all groups are answered from: each text is tokenised once, and passed through the model once."""
+        limit = self.model_config.context
+        kinds = {group.kind for group in self.groups.values()}
+        windows: list[Window] = []
+        parts: list[tuple[int, int, int]] = []  # of each text: the window it is classified by, those it is tagged by
+        cut = []
+        for text in texts:
+            tokens = labelled.Tokens.of(self.tokenizer, text)
+            first = len(windows)
+            windows += tokens.windows(limit) if "tag" in kinds else []
+            last = len(windows)
+            if "classify" in kinds and last - first != 1:  # a text of one window is classified by it
+                windows.append(tokens.whole(limit))
+            parts.append((len(windows) - 1, first, last))
+            cut.append(max(0, len(tokens.ids) - limit + 1) if "classify" in kinds else 0)
+        logits = dict(self._logits(windows))
+        return [Reading(logits[whole][0], [(windows[index], logits[index][1]) for index in range(first, last)], size)
+                for (whole, first, last), size in zip(parts, cut)]
+
+    def log_shares(self, name: str, logits: np.ndarray) -> np.ndarray:
+        """Log-probabilities of a group's classes from logits of all classes [..., C], calibrated."""
+        if name not in self.groups:
+            raise ValueError(f"this model has no labels for {name!r}: it has {', '.join(self.groups)}")
+        columns = label_heads.columns(self.model_config, list(self.groups).index(name))
+        scaled = logits[..., columns].astype(np.float64) / self.decision(name).temperature
+        return scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)
 
     def chosen(self, name: str, log_shares: np.ndarray) -> str:
         """The label that the group's decision takes."""
         return self.groups[name].labels[int(self.decision(name).choose(log_shares))]
 
-    def tag(self, texts: Sequence[str], name: str) -> list[list[Found]]:
-        """The spans of a group in each text, in order."""
-        spans: list[list[Found]] = [[] for _ in texts]
-        for index, window, log_shares in self.tag_log_shares(texts, name):
-            spans[index] += decode_spans(self.groups[name], self.decision(name), window, log_shares)
-        return [sorted(of_text) for of_text in spans]
-
-    def tag_log_shares(self, texts: Sequence[str], name: str) -> list[tuple[int, Window, np.ndarray]]:
-        """(index of the text, a window of it, log-probabilities [tokens, classes]) of all windows."""
-        windows = [(index, window) for index, text in enumerate(texts)
-                   for window in labelled.windows(self.tokenizer, text, self.model_config.context, cut_middle=False)]
-        number = self._number(name)
-        logits = dict(self._logits([window for _, window in windows], [[number]] * len(windows), everywhere=True))
-        return [(index, window, self._log_shares(name, logits[position]))
-                for position, (index, window) in enumerate(windows)]
+    def spans(self, name: str, reading: Reading) -> list[Found]:
+        """The spans of a group in a text, in order."""
+        return [span for window, logits in reading.windows
+                for span in decode_spans(self.groups[name], self.decision(name), window, self.log_shares(name, logits))]
 
     def decision(self, name: str) -> Decision:
         return self.decisions.get(name, Decision())
 
-    def _number(self, name: str) -> int:
-        if name not in self.groups:
-            raise ValueError(f"this model has no labels for {name!r}: it has {', '.join(self.groups)}")
-        return list(self.groups).index(name)
-
-    def _log_shares(self, name: str, logits: np.ndarray) -> np.ndarray:
-        columns = label_heads.columns(self.model_config, self._number(name))
-        scaled = logits[..., columns].astype(np.float64) / self.decision(name).temperature
-        scaled -= scaled.max(-1, keepdims=True)
-        return scaled - np.log(np.exp(scaled).sum(-1, keepdims=True))
-
-    def _logits(self, windows: Sequence[Window], asked: Sequence[Sequence[int]], everywhere: bool = False
-                ) -> Iterator[tuple[int, np.ndarray]]:
-        """(index, logits [positions, C]) of windows: of each token, or of each group that is asked."""
+    def _logits(self, windows: Sequence[Window]) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
+        """(index, logits of the text [C] and of its tokens [tokens, C]) of windows."""
         order = sorted(range(len(windows)), key=lambda index: len(windows[index].ids))
         while order:
-            length = -(-max(len(windows[order[-1]].ids), max(map(len, asked))) // _MULTIPLE) * _MULTIPLE
-            rows = [order.pop() for _ in range(min(len(order), max(1, self.batch_tokens // length)))]
+            length = -(-len(windows[order[-1]].ids) // _MULTIPLE) * _MULTIPLE
+            most = 1 << max(0, (self.batch_tokens // length).bit_length() - 1)
+            rows = [order.pop() for _ in range(min(len(order), most))]
             count = 1 << (len(rows) - 1).bit_length()
-            batch = {name: np.zeros((count, length), np.int32)
-                     for name in ("inputs", "segments", "positions", "groups")}
-            batch["positions"][:] = np.arange(length)
+            batch = {"inputs": np.full((count, length), self.tokenizer.end_of_document, np.int32),
+                     "segments": np.zeros((count, length), np.int32),
+                     "positions": np.broadcast_to(np.arange(length, dtype=np.int32), (count, length))}
             for row, index in enumerate(rows):
-                ids, numbers = windows[index].ids, asked[index]
-                size = max(len(ids), len(numbers))  # as in training, where a group's answer needs a position
-                batch["inputs"][row] = self.tokenizer.end_of_document
-                batch["inputs"][row, :len(ids)] = ids
-                batch["segments"][row, :size] = 1
-                batch["groups"][row, :len(numbers)] = numbers
-                if everywhere:
-                    batch["groups"][row] = numbers[0]
-            logits = np.asarray(_forward(self._params, self.model_config, batch))
+                size = len(windows[index].ids)
+                batch["inputs"][row, :size], batch["segments"][row, :size] = windows[index].ids, 1
+            texts, tokens = map(np.asarray, _forward(self._params, self.model_config, batch))
             for row, index in enumerate(rows):
-                yield index, logits[row, :len(windows[index].ids) if everywhere else len(asked[index])]
+                yield index, (texts[row], tokens[row, :len(windows[index].ids)])
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _forward(params: decoder.Params, model_config: ModelConfig, batch: dict) -> jax.Array:
-    return label_heads.logits(params, model_config, batch)
+def _forward(params: decoder.Params, model_config: ModelConfig, batch: dict) -> tuple[jax.Array, jax.Array]:
+    return label_heads.all_logits(params, model_config, batch)
 
 
 def decode_spans(group: LabelGroup, decision: Decision, window: Window, log_shares: np.ndarray) -> list[Found]:

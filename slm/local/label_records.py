@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from slm import checkpoint
-from slm.inference.labeller import Labeller
+from slm.inference.labeller import Labeller, Reading
 from slm.local.records import Record
+from slm.model.presets import LabelGroup
 from slm.text.normalize import normalize
 
 _TOGETHER = 128  # records, so that texts of similar length are computed together
@@ -28,30 +29,27 @@ def lines(labeller: Labeller, records: Iterable[Record]) -> Iterator[dict[str, A
     characters of the normalised record. A group appears in one of them, by its kind.
     """
     classifies = [group for group in labeller.groups.values() if group.kind == "classify"]
-    tags = [group for group in labeller.groups.values() if group.kind == "tag"]
-    room = labeller.model_config.context - 1
+    tags = [group.name for group in labeller.groups.values() if group.kind == "tag"]
     for batch in _batches(records):
         texts = [normalize(record.text) for record in batch]
-        names = [group.name for group in classifies]
-        shares = labeller.classify([(text, names) for text in texts]) if names else []
-        spans = {group.name: labeller.tag(texts, group.name) for group in tags}
-        for index, (record, text) in enumerate(zip(batch, texts)):
-            line: dict[str, Any] = {"id": record.id, "sha256": record.sha256, "cut_tokens": 0}
-            if classifies:  # tagging reads all of a long record, in windows
-                line["cut_tokens"] = max(0, len(labeller.tokenizer.encode(text)) - room)
-                line["labels"] = {}
-                for group in classifies:
-                    label = labeller.chosen(group.name, shares[index][group.name])
-                    number = group.labels.index(label)
-                    line["labels"][group.name] = {
-                        "label": label, **({"text": group.texts[number]} if group.texts else {}),
-                        "confidence": round(float(np.exp(shares[index][group.name][number])), 4)}
+        for record, text, reading in zip(batch, texts, labeller.read(texts)):
+            line: dict[str, Any] = {"id": record.id, "sha256": record.sha256, "cut_tokens": reading.cut}
+            if classifies:
+                line["labels"] = {group.name: _label(labeller, group, reading) for group in classifies}
             if tags:
                 line["entities"] = [
                     {"text": text[span.start:span.end], "start": span.start, "end": span.end, "group": name,
                      "label": span.label, "confidence": round(span.confidence, 4)}
-                    for name in spans for span in spans[name][index]]
+                    for name in tags for span in labeller.spans(name, reading)]
             yield line | {"finish": "stop"}
+
+
+def _label(labeller: Labeller, group: LabelGroup, reading: Reading) -> dict[str, Any]:
+    log_shares = labeller.log_shares(group.name, reading.text)
+    label = labeller.chosen(group.name, log_shares)
+    number = group.labels.index(label)
+    return {"label": label, **({"text": group.texts[number]} if group.texts else {}),
+            "confidence": round(float(np.exp(log_shares[number])), 4)}
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

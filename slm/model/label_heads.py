@@ -34,17 +34,30 @@ def sums(params: decoder.Params, config: ModelConfig, batch: dict) -> tuple:
 
 def logits(params: decoder.Params, config: ModelConfig, batch: dict) -> jax.Array:
     """Float32 logits [B, T, C] of the classes of each position's group; those of other groups are out of reach."""
+    hidden_BTD = _hidden(params, config, batch)
+    classifies = jnp.asarray([group.kind == "classify" for group in config.label_groups])
+    hidden_BTD = jnp.where(classifies[batch["groups"]][..., None], _means(hidden_BTD, batch["segments"]), hidden_BTD)
+    sizes = jnp.asarray([group.classes for group in config.label_groups])
+    first_BT1, size_BT1 = (of_group[batch["groups"]][..., None] for of_group in (_starts(config), sizes))
+    columns = jnp.arange(config.head_width)
+    inside_BTC = (columns >= first_BT1) & (columns < first_BT1 + size_BT1)
+    return jnp.where(inside_BTC, decoder.logits(params, hidden_BTD), _OUTSIDE)
+
+
+def all_logits(params: decoder.Params, config: ModelConfig, batch: dict) -> tuple[jax.Array, jax.Array]:
+    """Float32 logits of all groups' classes, of rows with a text each: of the texts [B, C], of their tokens [B, T, C].
+
+    `columns` says which are a group's.
+    """
+    hidden_BTD = _hidden(params, config, batch)
+    return (decoder.logits(params, _means(hidden_BTD, batch["segments"])[:, 0]), decoder.logits(params, hidden_BTD))
+
+
+def _hidden(params: decoder.Params, config: ModelConfig, batch: dict) -> jax.Array:
     features_BTD = _repeats(batch["inputs"], batch["segments"]) @ params["repeats"]
     hidden_BTD, _ = decoder.hidden_states(params, config, batch["inputs"], batch["segments"], batch["positions"],
                                           features_BTD=features_BTD.astype(config.compute_dtype))
-    pooled_BTD = _means(hidden_BTD, batch["segments"])
-    classifies = jnp.asarray([group.kind == "classify" for group in config.label_groups])
-    hidden_BTD = jnp.where(classifies[batch["groups"]][..., None], pooled_BTD, hidden_BTD)
-    starts, columns = _starts(config), jnp.arange(config.head_width)
-    sizes = jnp.asarray([group.classes for group in config.label_groups])
-    first_BT1, size_BT1 = (of_group[batch["groups"]][..., None] for of_group in (starts, sizes))
-    inside_BTC = (columns >= first_BT1) & (columns < first_BT1 + size_BT1)
-    return jnp.where(inside_BTC, decoder.logits(params, hidden_BTD), _OUTSIDE)
+    return hidden_BTD
 
 
 def columns(config: ModelConfig, number: int) -> slice:

@@ -132,25 +132,22 @@ def _labels(model: LabelModel, task: Task, items: Sequence[Item]) -> list[Answer
     """One pass over a text answers all that is asked about it."""
     labeller = model.labeller
     groups = [labelled.group_of(labeller.groups.values(), task, item) for item in items]
-    texts: dict[str, list[str]] = {}  # text → groups
-    for item, group in zip(items, groups):
-        texts.setdefault(labelled.read_text(group, item), []).append(group.name)
-    if task.kind == "choice":
-        asked = {text: list(dict.fromkeys(names)) for text, names in texts.items()}
-        shares = dict(zip(asked, labeller.classify(list(asked.items()))))
-        return [_chosen_label(labeller, task, item, group, shares[labelled.read_text(group, item)][group.name])
-                for item, group in zip(items, groups)]
-    name = groups[0].name if groups else ""
-    spans = dict(zip(texts, labeller.tag(list(texts), name)))
+    texts = [labelled.read_text(group, item) for group, item in zip(groups, items)]
+    different = list(dict.fromkeys(texts))
+    readings = dict(zip(different, labeller.read(different)))
     answers = []
-    for item, group in zip(items, groups):
-        if task.kind == "tagging":
-            of_text = spans[item.question]
-            answers.append(Answer(item.id, json.dumps(of_text, ensure_ascii=False),
-                                  [annotated.write_span(Span(*span[:3])) for span in of_text]))
+    for item, group, text in zip(items, groups, texts):
+        if task.kind == "choice":
+            shares = labeller.log_shares(group.name, readings[text].text)
+            answers.append(_chosen_label(labeller, task, item, group, shares))
             continue
-        text, wanted = labelled.read_text(group, item), labelled.tag_of(task, item)
-        entities = list(dict.fromkeys(text[span.start:span.end] for span in spans[text] if span.label == wanted))
+        spans = labeller.spans(group.name, readings[text])
+        if task.kind == "tagging":
+            answers.append(Answer(item.id, json.dumps(spans, ensure_ascii=False),
+                                  [annotated.write_span(Span(*span[:3])) for span in spans]))
+            continue
+        wanted = labelled.tag_of(task, item)
+        entities = list(dict.fromkeys(text[span.start:span.end] for span in spans if span.label == wanted))
         answers.append(Answer(item.id, json.dumps(entities, ensure_ascii=False), entities))
     return answers
 

@@ -1,10 +1,30 @@
-"""Where tokens stand in the text as written."""
+"""Where tokens and spans of a normalised text stand in the text as written."""
 
 import bisect
 import itertools
 
 from slm.text.normalize import aligned
 from slm.text.tokenizer import Tokenizer
+
+
+class Alignment:
+    """A text as written beside its normalised form, whose offsets are bytes of UTF-8.
+
+    Attributes:
+      normalized: what the text becomes.
+    """
+
+    def __init__(self, text: str):
+        pairs = aligned(text)
+        self.text = text
+        self.normalized = "".join(part for _, part in pairs).encode()
+        self._written = list(itertools.accumulate((len(part) for part, _ in pairs), initial=0))
+        self._becomes = list(itertools.accumulate((len(part.encode()) for _, part in pairs), initial=0))
+
+    def written(self, start: int, end: int) -> tuple[int, int]:
+        """The characters of the text as written that normalised bytes come from: whole ones, and ½ with its digits."""
+        return (self._written[bisect.bisect_right(self._becomes, start) - 1],
+                self._written[bisect.bisect_left(self._becomes, end)])
 
 
 def encode_with_spans(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -15,16 +35,11 @@ def encode_with_spans(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[
     Raises:
       ValueError: the tokenizer's pieces do not spell the text.
     """
-    pairs = aligned(text)
-    written = list(itertools.accumulate((len(part) for part, _ in pairs), initial=0))
-    becomes = list(itertools.accumulate((len(part.encode()) for _, part in pairs), initial=0))  # in bytes
-    ids = tokenizer.encode(text)
+    alignment, ids = Alignment(text), tokenizer.encode(text)
     sizes = [1 if tokenizer.is_byte(index) else len(piece.encode()) - 2 * piece.count("▁")  # a space is ▁, three bytes
              for index, piece in zip(ids, tokenizer.pieces(ids))]
     ends = list(itertools.accumulate(sizes, initial=0))
-    if ends[-1] != becomes[-1]:
-        raise ValueError(f"the tokenizer's pieces have {ends[-1]} bytes where the normalised text has {becomes[-1]}: "
-                         "tagging needs a tokenizer whose pieces spell the text, as ours do")
-    spans = [(written[bisect.bisect_right(becomes, start) - 1], written[bisect.bisect_left(becomes, end)])
-             for start, end in itertools.pairwise(ends)]
-    return ids, spans
+    if ends[-1] != len(alignment.normalized):
+        raise ValueError(f"the tokenizer's pieces have {ends[-1]} bytes where the normalised text has "
+                         f"{len(alignment.normalized)}: label heads need a tokenizer whose pieces spell the text")
+    return ids, [alignment.written(start, end) for start, end in itertools.pairwise(ends)]

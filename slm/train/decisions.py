@@ -35,14 +35,17 @@ def choose(labeller: Labeller, scored: Mapping[str, HeldOut]) -> tuple[dict[str,
             for name in (*text.labels, *text.spans):
                 texts.setdefault(name, []).append(text)
                 ordinal[name] = held_out.task.metrics[0] == "linear_kappa"
+    different = list(dict.fromkeys(text.text for of_group in texts.values() for text in of_group))
+    readings = dict(zip(different, labeller.read(different)))
     for name, of_group in texts.items():
         if labeller.groups[name].kind == "classify":
-            logits = np.stack([shares[name] for shares in labeller.classify([(t.text, [name]) for t in of_group])])
+            logits = np.stack([labeller.log_shares(name, readings[text.text].text) for text in of_group])
             gold = np.array([labeller.groups[name].labels.index(text.labels[name]) for text in of_group])
             temperature = _temperature(logits, gold)
             decision = _classify(_cooled(logits, temperature), gold, temperature, ordinal[name])
         else:
-            parts = labeller.tag_log_shares([text.text for text in of_group], name)
+            parts = [(index, window, labeller.log_shares(name, logits)) for index, text in enumerate(of_group)
+                     for window, logits in readings[text.text].windows]
             logits = np.concatenate([shares[1:] for _, _, shares in parts])
             gold = np.concatenate([tag_classes(labeller.groups[name], window, of_group[index].spans[name])[1:]
                                    for index, window, _ in parts]).astype(int)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from slm.data import labelled
-from slm.data.labelled import LabelRows, Window, windows
+from slm.data.labelled import LabelRows, Tokens, Window
 from slm.model.presets import LabelGroup
 from slm.tasks import tables
 from slm.tasks.task import Item
@@ -85,13 +85,15 @@ def test_an_item_is_answered_by_its_group_or_the_only_one_that_fits():
 def test_windows_hold_every_token_once_and_end_with_sentences(words):
     text = "体温は36.5℃。脈拍は80。" * 8
     ids, spans = encode_with_spans(words, text)
-    made = windows(words, text, 24, cut_middle=False)
+    tokens = Tokens.of(words, text)
+    made = tokens.windows(24)
     assert len(made) > 2 and all(len(window.ids) <= 24 for window in made)
     assert [index for window in made for index in window.ids[1:]] == ids
     assert [span for window in made for span in window.spans[1:]] == spans
     assert all(text[window.spans[-1][1] - 1] == "。" for window in made)
     assert {window.ids[0] for window in made} == {words.end_of_document}
-    cut, = windows(words, text, 24, cut_middle=True)
+    assert tokens.whole(len(ids) + 1).ids == [words.end_of_document, *ids]
+    cut = tokens.whole(24)
     assert cut.ids[1:] == ids[:12] + ids[-11:]
 
 
@@ -118,6 +120,15 @@ def test_rows_pack_texts_whole_with_a_position_for_each_answer(words):
             assert row["positions"][here].tolist() == list(range(len(here)))
             texts += 1
     assert texts == 30
+
+
+def test_a_text_of_fewer_tokens_than_answers_is_read_again(words):
+    own = task(*(choice(number, f"{tag}は？", "熱", "A", tag) for number, tag in enumerate("abcdef")))
+    groups = labelled.groups([own])
+    rows = LabelRows(labelled.labelled(own, groups), groups, words, 32, tag_weight=8)
+    size = len(words.encode("熱")) + 1
+    assert rows.learned == 6 and {len(segment["inputs"]) for segment in rows._segments} == {size}
+    assert len(rows._segments) == -(-6 // size) > 1
 
 
 def test_all_tags_of_a_text_weigh_as_much_as_is_set(words):

@@ -183,8 +183,11 @@ class Spans(benchmark.Benchmark):
 class Head:
     groups = types.MappingProxyType({"spans": LabelGroup("spans", "tag", ("negative", "positive"), reads="question")})
 
-    def tag(self, texts, name):
-        return [[(0, 2, "positive", 0.75)] for _ in texts]
+    def read(self, texts):
+        return texts
+
+    def spans(self, name, reading):
+        return [(0, 2, "positive", 0.75)]
 
 
 def test_a_head_answers_with_spans(table, tmp_path, monkeypatch):

@@ -72,6 +72,14 @@ def test_a_classification_reads_the_mean_of_its_segment(params):
     np.testing.assert_allclose(logits[:4], np.broadcast_to(logits[0], logits[:4].shape), atol=1e-5)
 
 
+def test_one_pass_gives_what_each_group_is_given(params):
+    ids = [5, 6, 7, 8, 5]
+    texts, tokens = (np.asarray(x)[0] for x in label_heads.all_logits(params, MODEL, row((ids, 0))))
+    classify, tag = (label_heads.columns(MODEL, number) for number in (0, 1))
+    np.testing.assert_allclose(texts[classify], forward(params, batch=row((ids, 0)))[0, 0, classify], atol=1e-5)
+    np.testing.assert_allclose(tokens[:5, tag], forward(params, batch=row((ids, 1)))[0, :5, tag], atol=1e-5)
+
+
 @pytest.mark.parametrize("ids, expected", [
     ([5, 6, 7, 5, 6, 7], [[1, 1, 1], [1, 1, 0], [1, 0, 0]] * 2),
     ([5, 6, 5, 9], [[1, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]]),
