@@ -25,7 +25,6 @@ from slm.data.conversations import is_held_out
 from slm.data.labelled import Window
 from slm.files import markdown_table, write_json
 from slm.model.presets import LabelGroup
-from slm.scoring import baselines
 from slm.tasks import jmed_llm
 from slm.tasks.task import Task
 from slm.text.spans import Span
@@ -212,13 +211,13 @@ def run(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
     """Trains on a task and scores it."""
     task = jmed_llm.training(arguments.data_dir, name, arguments.protocol)
     learned, held_out = split(task)
-    encoder, asked = Encoder(arguments.model, task, arguments.seed), HeldOut(held_out, held_out.items, None)
+    encoder, asked = Encoder(arguments.model, task, arguments.seed), HeldOut(held_out, held_out.items)
     scores = encoder.fit(learned, arguments.epochs, arguments.learning_rate,
                          (lambda: asked.score(encoder.answers(held_out))) if held_out.items else None)
     test = jmed_llm.test(arguments.data_dir)[name]
-    scored = HeldOut(test, test.items, baselines.baseline(test, task.items, test.items))
+    scored = HeldOut(test, test.items, task.items)
     return {"metric": test.metrics[0], "encoder": scored.score(encoder.answers(test)),
-            "baseline": scored.score(scored.baseline or []), "rows": len(test.items), "learned": len(learned.items),
+            "baseline": scored.baseline, "rows": len(test.items), "learned": len(learned.items),
             "held_out": len(held_out.items), "held_out_scores": scores}
 
 

@@ -1,6 +1,7 @@
 """Held-out items that a fine-tuning asks while it trains, beside the baseline on the same rows."""
 
 import dataclasses
+import functools
 import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,11 +24,21 @@ class HeldOut:
     Attributes:
       task: with all of them.
       asked: those that are asked on the way.
-      baseline: its answers to these, None where it has nothing to learn from.
+      known: what the baseline learns from; empty: there is none.
     """
     task: Task
     asked: Sequence[Item]
-    baseline: list | None
+    known: Sequence[Item] = ()
+
+    @functools.cached_property
+    def baseline(self) -> float | None:
+        """The baseline's score, computed when it is first asked for: a minute for thousands of rows.
+
+        That of a choice needs scikit-learn; where it is missing there is none.
+        """
+        if not self.known or (self.task.kind == "choice" and not importlib.util.find_spec("sklearn")):
+            return None
+        return self.score(baselines.baseline(self.task, self.known, self.asked))
 
     def score(self, values: Sequence[Any]) -> float:
         """The task's headline metric of answers to the asked items."""
@@ -39,17 +50,13 @@ class HeldOut:
 def of(train: Sequence[Entry], held_out: Sequence[Entry], limit: int, by_tokens: bool) -> dict[str, HeldOut]:
     """{task: its held-out items}; `limit` of each are asked (0: all).
 
-    The baseline of a choice needs scikit-learn; where it is missing there is none.
-
     Args:
       by_tokens: the model writes its answers.
     """
     learned, scored = sets.tasks_of(train), {}
     for name, task in sets.tasks_of(held_out).items():
-        asked = spread(task.items, limit // (_SLOW if by_tokens and task.kind == "extraction" else 1))
-        known = learned[name].items if name in learned else ()
-        computable = known and (task.kind != "choice" or importlib.util.find_spec("sklearn"))
-        scored[name] = HeldOut(task, asked, baselines.baseline(task, known, asked) if computable else None)
+        few = -(-limit // _SLOW) if by_tokens and task.kind == "extraction" else limit
+        scored[name] = HeldOut(task, spread(task.items, few), learned[name].items if name in learned else ())
     return scored
 
 
@@ -59,6 +66,5 @@ def ask(model: Model, scored: Mapping[str, HeldOut]) -> Scores:
     for name, held_out in scored.items():
         answers = answer_modes.answers(model, held_out.task, held_out.asked, answer_modes.default(model, held_out.task))
         scores[name] = {"metric": held_out.task.metrics[0], "value": held_out.score([a.value for a in answers]),
-                        "baseline": None if held_out.baseline is None else held_out.score(held_out.baseline),
-                        "rows": len(held_out.asked)}
+                        "baseline": held_out.baseline, "rows": len(held_out.asked)}
     return scores

@@ -13,8 +13,9 @@ import pytest
 
 from slm import checkpoint, sharding
 from slm.checkpoint import Checkpoints
+from slm.data import sets
 from slm.data.labelled import Window
-from slm.data.sets import SetConfig
+from slm.data.sets import Access, SetConfig
 from slm.evaluation import evaluate
 from slm.evaluation.evaluate import EvaluateConfig
 from slm.inference.engine import Engine
@@ -25,9 +26,10 @@ from slm.local.instructions import Instruction
 from slm.model import decoder
 from slm.model.lora import LoraConfig
 from slm.model.presets import PRESETS, LabelGroup
+from slm.scoring import baselines
 from slm.tasks.tables import TableConfig
 from slm.text.tokenizer import load_tokenizer
-from slm.train import decisions, sft, validation
+from slm.train import decisions, held_out, sft, validation
 from slm.train.loop import LoopConfig
 from slm.train.optimizer import OptimizerConfig
 from slm.train.sft import SftConfig
@@ -189,6 +191,16 @@ def test_a_random_start_has_the_size_of_the_checkpoint(base, tmp_path):
     assert model.width == MODEL.width and result["runs"][0]["steps"] == 2
     began = checkpoint.read(base)[0]["embedding"]
     assert np.corrcoef(params["embedding"].ravel(), began.ravel())[0, 1] < 0.1
+
+
+def test_a_few_of_each_task_are_asked_and_no_baseline_is_computed_before(base, monkeypatch):
+    monkeypatch.setattr(baselines, "baseline", None)  # not called
+    data = sft.pack(settings(base, scored_rows=3), base, MODEL, None, 64)
+    assert {name: len(held.asked) for name, held in data.scored.items()} == {"fever": 3, "drugs": 3, "fevers": 3}
+    entries = [entry for part in settings(base).sets[:2] for entry in sets.read(part, Access(), 0)]
+    for limit, expected in ((3, {"fever": 3, "drugs": 1}), (0, {"fever": 140, "drugs": 140})):
+        written = held_out.of(entries, entries, limit, by_tokens=True)
+        assert {name: len(held.asked) for name, held in written.items()} == expected
 
 
 def test_each_sets_share_of_the_loss_is_printed_and_a_small_one_warned_of(base, tmp_path, capsys):
